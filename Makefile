@@ -1,0 +1,94 @@
+# Every target makes the virtual environment .venv first when it is missing or out of date.
+#   make run ARGS="--dataset ml-1m"     arguments for the lessons
+#   make lab LAB_ARGS="--no-browser"    arguments for JupyterLab
+#   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
+.DEFAULT_GOAL := help
+.PHONY: help run test lab lint clean FORCE
+
+ARGS ?=
+LAB_ARGS ?=
+PYTHON ?=
+# GiB that must be free before anything is installed (torch is the largest part).
+NEED_GB ?= 3
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+CODE = $(wildcard ss4rec_lib tests benchmarks notebooks)
+
+# Another project's environment must not leak into this one.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_TARGET PIP_PREFIX
+export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Jupyter, matplotlib and pip keep files under HOME; without a usable one they get a folder here.
+ifneq ($(shell test -d "$$HOME" && test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.home
+$(shell mkdir -p .home)
+endif
+
+# The stamp holds the folder it was made in: a moved checkout, or a Python that was removed
+# underneath, makes the environment anew.
+ifneq ($(shell $(PY) -c '' 2>/dev/null && cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+run: $(STAMP) ## run the lessons on real data, print where they are and what they measured
+	@$(PY) -m ss4rec_lib.cli lessons $(ARGS)
+
+# The data set is fetched first, because no test reaches the network. Two workers; all tests that
+# execute notebooks share one of them (tests/conftest.py).
+test: $(STAMP) ## all tests, the notebooks' committed outputs included
+	@$(PY) -m ss4rec_lib.cli data ml-100k
+	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+lab: $(STAMP) ## JupyterLab on the notebooks
+	@$(PY) -m jupyterlab notebooks $(LAB_ARGS)
+
+lint: $(STAMP) ## ruff on code and notebooks: rules and formatting
+	@$(PY) -m ruff check $(CODE)
+	@$(PY) -m ruff format --check $(CODE)
+
+clean: ## remove .venv, runs and caches; the data sets in data/ stay
+	@rm -rf $(VENV) .home runs build dist .pytest_cache .ruff_cache .hypothesis
+	@find . \( -path ./data -o -path ./.git \) -prune -o \
+	    \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.egg-info' \) -type d \
+	    -exec rm -rf {} +
+
+FORCE:
+
+# One pip command for everything, so that no later one moves a pin. The mark .installing tells an
+# interrupted installation, which starts again from nothing, from an environment made by hand.
+$(STAMP): pyproject.toml
+	@python=; \
+	for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	        >/dev/null 2>&1; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "error: no Python 3.11 or newer with its venv module found (python3 is" \
+	        "$$(python3 --version 2>&1 | head -n 1)); install Python 3.11, or: make PYTHON=/path/to/it" >&2; \
+	    exit 1; \
+	fi; \
+	free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}'); \
+	if [ "$$free" -lt $(NEED_GB) ]; then \
+	    echo "error: the disk is full: $$free GiB are free here, installing needs $(NEED_GB) GiB" >&2; \
+	    exit 1; \
+	fi; \
+	if [ -e $(VENV)/.installing ] || { [ -e $(STAMP) ] && [ "$$(cat $(STAMP))" != "$(CURDIR)" ]; } \
+	    || { [ -e $(VENV) ] && ! $(PY) -c '' 2>/dev/null; }; then rm -rf $(VENV); fi; \
+	mkdir -p $(VENV) && : > $(VENV)/.installing && rm -f $(STAMP); \
+	echo "Installing into $(VENV) with $$python: once, some minutes (log: $(VENV)/install.log)"; \
+	if "$$python" -m venv $(VENV) > $(VENV)/install.log 2>&1 \
+	    && $(PY) -m pip install -e ".[dev]" >> $(VENV)/install.log 2>&1; then \
+	    $(PY) -c 'import matplotlib.font_manager' >> $(VENV)/install.log 2>&1 || true; \
+	    printf '%s\n' "$(CURDIR)" > $(STAMP) && rm -f $(VENV)/.installing; \
+	elif grep -q 'No space left' $(VENV)/install.log; then \
+	    echo "error: the disk is full: free some GiB and run make again" >&2; exit 1; \
+	else \
+	    echo "error: installing failed: $$(grep -i error $(VENV)/install.log | tail -n 1)" \
+	        "(see $(VENV)/install.log)" >&2; exit 1; \
+	fi

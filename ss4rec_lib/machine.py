@@ -1,0 +1,43 @@
+"""What a figure was measured on: the machine, its load on memory, and the versions of libraries."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+
+def peak_rss_bytes() -> int | None:
+    """Largest resident memory of this process so far, in bytes; None where it is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def describe_machine() -> dict[str, object]:
+    """Processor, usable cores and system, without anything that names a person or a host."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            model = next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": model, "cores": cores, "system": platform.system()}
+
+
+def describe_versions(
+    packages: tuple[str, ...] = ("torch", "numpy", "pandas", "numba", "s5-pytorch", "ss4rec-lab"),
+) -> dict[str, str]:
+    """Versions of Python and of `packages`; those that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
