@@ -1,0 +1,36 @@
+"""MovieLens from its files to padded batches: find, fetch, verify, parse, filter, split, batch.
+
+Everything that leaves this package speaks of time in **seconds**. Ratings are pandas DataFrames
+with the columns `user_id`, `item_id`, `rating`, `timestamp` in the file's own row order.
+"""
+
+from ss4rec_lib.data.batching import Batch, eval_batches, train_batches
+from ss4rec_lib.data.errors import DataError, DataWarning
+from ss4rec_lib.data.filtering import k_core
+from ss4rec_lib.data.movielens import DATASETS, cache_dir, fetch, load_items, load_movielens
+from ss4rec_lib.data.planted import planted_ratings
+from ss4rec_lib.data.sequences import ORDERINGS, Sequences, build_sequences
+from ss4rec_lib.data.splits import Split, global_time_split, leave_one_out
+from ss4rec_lib.data.validation import validate_ratings
+
+__all__ = [
+    "DATASETS",
+    "ORDERINGS",
+    "Batch",
+    "DataError",
+    "DataWarning",
+    "Sequences",
+    "Split",
+    "build_sequences",
+    "cache_dir",
+    "eval_batches",
+    "fetch",
+    "global_time_split",
+    "k_core",
+    "leave_one_out",
+    "load_items",
+    "load_movielens",
+    "planted_ratings",
+    "train_batches",
+    "validate_ratings",
+]

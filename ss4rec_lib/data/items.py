@@ -1,0 +1,207 @@
+"""MovieLens items files to a table of titles, years and genres.
+
+Titles are stored for sorting ("Matrix, The (1999)") and shown for reading ("The Matrix", 1999).
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+
+from ss4rec_lib.data.archives import DataFile
+from ss4rec_lib.data.errors import CorruptFileError, MissingColumnError
+
+U_ITEM_GENRES = (
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
+"""Meaning of the 19 flags at the end of a line of `u.item`, in order (`u.genre`)."""
+
+NO_GENRE = {"(no genres listed)", "unknown", ""}
+
+_ARTICLES = (
+    "The A An Le La Les L' Un Une Des Il Lo I Gli Uno Una El Los Las "
+    "Der Die Das Den Ein Eine Det De En Ett Et Het O Os Um Uma"
+).split()
+# "Title, Article" at the very end; a typographic apostrophe counts as one.
+_INVERTED = re.compile(rf"(?P<title>.+), (?P<article>{'|'.join(_ARTICLES)}|L’)", re.IGNORECASE)
+_ALSO_KNOWN = re.compile(r"(?P<aka>a\.?k\.?a\.?:? +)?(?P<title>.*)", re.IGNORECASE | re.DOTALL)
+_YEAR = re.compile(r"\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\)")
+_BRACKETS_AT_END = re.compile(r"(?P<title>.*?)(?P<brackets>(?:\s*\([^()]*\))*)\s*", re.DOTALL)
+_UNKNOWN_TITLES = {"unknown", "unkonwn"}  # the second is a slip in RecBole's copy
+
+
+def read_items(file: DataFile) -> pd.DataFrame:
+    """Read `u.item`, `movies.dat`, `movies.csv` or RecBole's `.item`.
+
+    Args:
+        file: a plain, compressed or zipped file.
+
+    Returns:
+        Index `item_id` (int32), columns `title` (as read aloud, without the year), `year` (Int64,
+        missing where the file has none), `genres` (list of str, empty where the file has none).
+        Rows in the file's order.
+
+    Raises:
+        CorruptFileError: the container is damaged, or a line cannot be read (named by number).
+        MissingColumnError: a CSV without one of its columns.
+    """
+    with file.open() as stream:
+        content = stream.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")  # ML-100K and ML-1M; ML-10M is UTF-8 already
+    rows: dict[int, tuple[str, int | None, list[str]]] = {}
+    for number, line, fields in _records(file, text):
+        try:
+            item, raw_title, raw_year, genres = fields()
+            item = int(item)
+        except (ValueError, IndexError) as error:
+            raise CorruptFileError(
+                f"{file.label}, line {number}: {line[:80]!r} is not an item "
+                f"({error}); expected an id, a title and genres."
+            ) from error
+        if item in rows:
+            raise CorruptFileError(f"{file.label}, line {number}: item {item} is there twice.")
+        title, year = split_title(raw_title)
+        if year is None and (match := re.search(r"\d{4}", raw_year)):
+            year = int(match.group())
+        rows[item] = (title, year, [genre for genre in genres if genre not in NO_GENRE])
+    if not rows:
+        raise CorruptFileError(f"{file.label} has no items; expected one a line.")
+    titles, years, genres = zip(*rows.values(), strict=True)
+    return pd.DataFrame(
+        {
+            "title": pd.Series(titles, dtype="str"),
+            "year": pd.array(years, dtype="Int64"),
+            "genres": pd.Series(list(genres), dtype=object),
+        }
+    ).set_index(pd.Index(list(rows), dtype="int32", name="item_id"))
+
+
+def split_title(raw: str) -> tuple[str, int | None]:
+    """A title as it is read aloud, and its year.
+
+    Args:
+        raw: as in the file, such as `"City of Lost Children, The (Cité des enfants perdus, La)
+            (1995)"`.
+
+    Returns:
+        `("The City of Lost Children (La Cité des enfants perdus)", 1995)`: articles put in front,
+        alternate titles kept in their brackets, year None where there is none.
+    """
+    text = " ".join(raw.split())
+    if text.lower() in _UNKNOWN_TITLES:
+        return "unknown", None
+    year = None
+    # The last bracketed year: "2010 (The Year We Make Contact) (1984)", "… (1998) (V)".
+    if matches := list(_YEAR.finditer(text)):
+        last = matches[-1]
+        if text[: last.start()].strip():
+            year = int(last.group(1))
+            text = " ".join((text[: last.start()] + " " + text[last.end() :]).split())
+    found = _BRACKETS_AT_END.fullmatch(text)
+    title = _upright(found["title"].strip())
+    brackets = [_upright(inner.strip()) for inner in re.findall(r"\(([^()]*)\)", found["brackets"])]
+    return " ".join([title, *(f"({inner})" for inner in brackets)]).strip(), year
+
+
+def _upright(text: str) -> str:
+    """`"Matrix, The"` to `"The Matrix"`; other text unchanged."""
+    prefix, text = _ALSO_KNOWN.fullmatch(text).group("aka", "title")
+    if match := _INVERTED.fullmatch(text):
+        title, article = match["title"], match["article"]
+        text = f"{article}{title}" if article.endswith(("'", "’")) else f"{article} {title}"
+    return (prefix or "") + text
+
+
+Fields = Callable[[], tuple[str, str, str, list[str]]]
+
+
+def _records(file: DataFile, text: str) -> Iterator[tuple[int, str, Fields]]:
+    """Line number, line, and a function that takes it apart (so that its errors can be placed)."""
+    # Not splitlines(): that also ends a line at characters a title may hold, such as latin-1 0x85.
+    lines = text.replace("\r\n", "\n").split("\n")
+    if file.name.endswith(".csv"):
+        yield from _csv_records(file, lines)
+        return
+    take_apart = _u_item
+    if file.name.endswith(".dat"):
+        take_apart = _movies_dat
+    elif file.name.endswith(".item") and file.name != "u.item":
+        take_apart = _recbole_reader(file, lines)
+        lines = ["", *lines[1:]]
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, line, lambda line=line: take_apart(line)
+
+
+def _u_item(line: str) -> tuple[str, str, str, list[str]]:
+    item, title, released, _, _, *flags = line.split("|")
+    if len(flags) != len(U_ITEM_GENRES):
+        raise ValueError(f"{len(flags)} genre flags instead of {len(U_ITEM_GENRES)}")
+    genres = [genre for genre, flag in zip(U_ITEM_GENRES, flags, strict=True) if flag == "1"]
+    return item, title, released, genres
+
+
+def _movies_dat(line: str) -> tuple[str, str, str, list[str]]:
+    item, _, rest = line.partition("::")
+    title, found, genres = rest.rpartition("::")
+    if not found:
+        raise ValueError("fewer than 3 fields separated by ::")
+    return item, title, "", genres.split("|")
+
+
+def _recbole_reader(file: DataFile, lines: list[str]):
+    names = [name.partition(":")[0] for name in lines[0].split("\t")] if lines else []
+    _need(file, names, ("item_id", "movie_title", "release_year", "class"))
+
+    def take_apart(line: str) -> tuple[str, str, str, list[str]]:
+        row = dict(zip(names, line.split("\t"), strict=True))
+        return row["item_id"], row["movie_title"], row["release_year"], row["class"].split(" ")
+
+    return take_apart
+
+
+def _csv_records(file: DataFile, lines: list[str]) -> Iterator[tuple[int, str, Fields]]:
+    reader = csv.reader(lines)
+    names = next(reader, [])
+    _need(file, names, ("movieId", "title", "genres"))
+    for values in reader:
+        if values:
+
+            def take_apart(values=values) -> tuple[str, str, str, list[str]]:
+                row = dict(zip(names, values, strict=True))
+                return row["movieId"], row["title"], "", row["genres"].split("|")
+
+            yield reader.line_num, ",".join(values), take_apart
+
+
+def _need(file: DataFile, found: list[str], expected: tuple[str, ...]) -> None:
+    missing = [name for name in expected if name not in found]
+    if missing:
+        raise MissingColumnError(
+            f"{file.label}: missing column(s) {', '.join(missing)} (found: "
+            f"{', '.join(found) or 'none'}; expected: {', '.join(expected)})."
+        )

@@ -1,0 +1,226 @@
+"""MovieLens ratings files to a table, fast, and to a line number when something is wrong.
+
+Four families, told apart by the file's name or else by its first line:
+
+    u.data      `user<TAB>item<TAB>rating<TAB>timestamp`
+    .dat        `user::item::rating::timestamp`
+    .csv        header `userId,movieId,rating,timestamp`, in any order, other columns ignored
+    .inter      RecBole: header `user_id:token<TAB>item_id:token<TAB>…`
+
+The fast reader is pandas' C parser over blocks of rows. Only when it balks, or hands over a value
+that no ratings file may hold, does a slow line-by-line pass look for the first bad line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from ss4rec_lib.data.archives import DataFile
+from ss4rec_lib.data.errors import CorruptFileError
+from ss4rec_lib.data.validation import COLUMNS, require_columns
+
+BLOCK_ROWS = 1 << 20
+"""Rows parsed at once: large enough to be fast, small enough that temporaries do not count."""
+
+# The names of our columns in each family; a CSV may also use ours.
+_CSV_NAMES = {"userId": "user_id", "movieId": "item_id"}
+_MAX_ID = np.iinfo(np.int32).max
+_MAX_RATING = float(np.finfo(np.float32).max)
+_INTEGER = re.compile(r"\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one ratings file is laid out.
+
+    Attributes:
+        separator: what stands between two fields.
+        fields: our name of each field; other columns keep theirs.
+        has_header: whether the first line holds names.
+    """
+
+    separator: str
+    fields: list[str] = field(default_factory=lambda: list(COLUMNS))
+    has_header: bool = False
+
+
+def read_ratings(file: DataFile) -> pd.DataFrame:
+    """Read a ratings file of any family.
+
+    Args:
+        file: a plain, compressed or zipped file.
+
+    Returns:
+        Columns `user_id` int32, `item_id` int32, `rating` float32, `timestamp` int64 (seconds),
+        one row a line in the file's order, RangeIndex.
+
+    Raises:
+        CorruptFileError: the container is damaged, or a line cannot be read (named by number).
+        MissingColumnError: a CSV without one of the four columns.
+    """
+    layout = detect_layout(file)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    try:
+        # An overflowing rating becomes infinite, which is looked for; numpy need not warn.
+        with file.open() as stream, np.errstate(over="ignore"):
+            for block in _blocks(stream, layout):
+                for name, values in _converted(block).items():
+                    parts[name].append(values)
+    except CorruptFileError:
+        raise
+    except Exception as error:  # pandas raises a dozen kinds; the slow pass says what it was
+        _find_bad_line(file, layout)
+        raise CorruptFileError(
+            f"{file.label} cannot be read ({type(error).__name__}: {error}), though each line "
+            "looks right on its own; look for an unclosed quotation mark."
+        ) from error
+    if not any(map(len, parts["user_id"])):
+        raise CorruptFileError(f"{file.label} has no ratings; expected {_expected(layout)}.")
+    # Column by column, letting go of the blocks: the peak is the table and one column more.
+    return pd.DataFrame({name: np.concatenate(parts.pop(name)) for name in COLUMNS}, copy=False)
+
+
+def detect_layout(file: DataFile) -> Layout:
+    """Find out how a ratings file is laid out.
+
+    Raises:
+        CorruptFileError: the file is empty or its first line belongs to no known family.
+        MissingColumnError: its header lacks a column.
+    """
+    with file.open() as stream:
+        first = stream.readline(1 << 16)
+    text = first.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+    if not text.strip():
+        raise CorruptFileError(f"{file.label}, line 1 is empty; expected ratings.")
+    if file.name == "u.data":
+        return Layout("\t")
+    if file.name.endswith(".dat") or ("::" in text and "\t" not in text):
+        return Layout("::")
+    if file.name.endswith(".inter") or text.startswith("user_id:"):
+        names = [name.partition(":")[0] for name in text.split("\t")]
+        require_columns(names, COLUMNS, file.label)
+        return Layout("\t", names, has_header=True)
+    if file.name.endswith(".csv") or "," in text:
+        names = [name.strip() for name in next(csv.reader([text]))]
+        theirs = {ours: name for name, ours in _CSV_NAMES.items()}
+        expected = [theirs.get(name, name) for name in COLUMNS]
+        require_columns([theirs.get(name, name) for name in names], expected, file.label)
+        ours = [_CSV_NAMES.get(name, name) for name in names]
+        return Layout(",", ours, has_header=True)
+    if len(text.split("\t")) == len(COLUMNS):
+        return Layout("\t")
+    raise CorruptFileError(
+        f"{file.label}, line 1: {_short(text)!r}; expected u.data (tabs), ratings.dat (::), "
+        "ratings.csv (userId,movieId,rating,timestamp) or RecBole's .inter."
+    )
+
+
+def _blocks(stream, layout: Layout) -> Iterator[pd.DataFrame]:
+    """Blocks of rows as pandas reads them, every field of a line accounted for."""
+    dtypes = {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
+    dtypes["timestamp"] = np.float64  # exact to 2**53, and takes RecBole's "881250949.0"
+    separator, names = layout.separator, [_unique(i, n) for i, n in enumerate(layout.fields)]
+    if separator == "::":
+        # The C parser takes one character: a field between two colons must come out empty.
+        separator = ":"
+        names = [n for name in names for n in (name, f"gap {name}")][:-1]
+    dtypes.update({name: str for name in names if name not in COLUMNS})
+    yield from pd.read_csv(
+        stream,
+        sep=separator,
+        names=names,
+        header=0 if layout.has_header else None,
+        dtype=dtypes,
+        chunksize=BLOCK_ROWS,
+        quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
+        encoding="utf-8",
+        encoding_errors="replace",
+        on_bad_lines="error",
+    )
+
+
+def _unique(position: int, name: str) -> str:
+    """A name no other column has; our four stay as they are."""
+    return name if name in COLUMNS else f"other {position}"
+
+
+def _converted(block: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The four columns of a block in their dtypes; ValueError on a value no file may hold."""
+    if not isinstance(block.index, pd.RangeIndex):
+        raise ValueError("more fields than names, which pandas takes for an index")
+    for name in block:
+        if name.startswith("gap ") and block[name].notna().any():
+            raise ValueError("text between two colons")
+    users, items = block["user_id"].to_numpy(), block["item_id"].to_numpy()
+    ratings, times = block["rating"].to_numpy(), block["timestamp"].to_numpy()
+    for ids in (users, items):
+        if len(ids) and (ids.min() < 0 or ids.max() > _MAX_ID):
+            raise ValueError("id out of range")
+    if not np.isfinite(ratings).all():
+        raise ValueError("rating is not a number")
+    # NaN compares unequal to itself, so it is caught here as well.
+    if not (times == np.floor(times)).all() or not (np.abs(times) < 2**53).all():
+        raise ValueError("timestamp is not a whole number")
+    return {
+        "user_id": users.astype(np.int32),
+        "item_id": items.astype(np.int32),
+        "rating": ratings,
+        "timestamp": times.astype(np.int64),
+    }
+
+
+def _find_bad_line(file: DataFile, layout: Layout) -> None:
+    """Raise for the first line that cannot be read; return when every line can."""
+    expected = _expected(layout)
+    with file.open() as stream:
+        for number, line in enumerate(io.BufferedReader(stream), start=1):
+            if number == 1 and layout.has_header:
+                continue
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
+            text = text.rstrip("\r\n")
+            if text.strip() and (fault := _fault(text, layout)):
+                raise CorruptFileError(
+                    f"{file.label}, line {number}: {_short(text)!r}: {fault}; expected {expected}."
+                )
+
+
+def _expected(layout: Layout) -> str:
+    return layout.separator.join(layout.fields).replace("\t", "<TAB>")
+
+
+def _fault(text: str, layout: Layout) -> str | None:
+    """What is wrong with one line, or None."""
+    try:
+        found = next(csv.reader([text])) if layout.separator == "," else None
+    except csv.Error as error:
+        return str(error)
+    found = text.split(layout.separator) if found is None else found
+    if len(found) != len(layout.fields):
+        return f"{len(found)} field(s) instead of {len(layout.fields)}"
+    values = dict(zip(layout.fields, (value.strip() for value in found), strict=True))
+    for name in ("user_id", "item_id"):
+        if not _INTEGER.fullmatch(values[name]) or int(values[name]) > _MAX_ID:
+            return f"{name} {values[name]!r} is not an integer from 0 to {_MAX_ID}"
+    if not _is_finite(values["rating"]):
+        return f"rating {values['rating']!r} is not a number"
+    time = values["timestamp"]
+    if not _is_finite(time) or not float(time).is_integer() or abs(float(time)) >= 2**53:
+        return f"timestamp {time!r} is not a whole number of seconds"
+    return None
+
+
+def _is_finite(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) and abs(float(text)) <= _MAX_RATING
+
+
+def _short(text: str, limit: int = 80) -> str:
+    """The text, cut when it is long."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

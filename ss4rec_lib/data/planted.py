@@ -1,0 +1,267 @@
+"""Ratings whose rule is known, so that a model can be held against the best there can be.
+
+The rule: if the next film comes within an hour, it is the current film's sequel, otherwise it is
+its revival; with probability epsilon it is any film at all.
+
+Glossary
+    sequel   `short[film]`, a fixed random permutation of the films (one single cycle)
+    revival  `long[film]`, another one; never the film itself nor its sequel
+    within   whether an interval is at most `threshold` seconds: the only thing about time that
+             matters, drawn anew for every interaction, so that nothing but the interval itself
+             gives it away
+
+Intervals look like MovieLens': many ties (0 s), seconds to minutes within a sitting, days to months
+between sittings. As in MovieLens the file is grouped by user and not sorted by time. Among tied
+rows the file order *is* the order of the rule: `exact-time` recovers the rule fully, any ordering
+that breaks ties otherwise loses part of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ss4rec_lib.data.arguments import check_integer
+
+THRESHOLD = 3600
+"""Seconds (an hour): intervals up to this lead to the sequel, longer ones to the revival."""
+
+EPSILON = 0.1
+"""Default probability that the next film is any film at all."""
+
+SHARE_TIED = 0.4
+"""Share of intervals of 0 s."""
+
+SHARE_SITTING = 0.3
+"""Share of intervals of 1 s to an hour; the rest are a day to half a year."""
+
+_DAY = 86_400
+_FIRST_START = 978_307_200  # 2001-01-01 UTC
+_SHORTEST = 5
+_GENRES = ("Action", "Comedy", "Drama", "Horror", "Musical", "Romance", "Sci-Fi", "Thriller")
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedTruth:
+    """What the generated ratings follow.
+
+    Attributes:
+        short: (n_items + 1,) int64; `short[i]` is the sequel of item id i; entry 0 is 0.
+        long: (n_items + 1,) int64; `long[i]` is its revival, neither the film nor its sequel.
+        epsilon: probability that the next film is drawn uniformly from all films instead.
+        threshold: seconds; intervals up to this lead to the sequel.
+        share_within: probability that an interval is at most `threshold`.
+    """
+
+    short: np.ndarray
+    long: np.ndarray
+    epsilon: float
+    threshold: int = THRESHOLD
+    share_within: float = SHARE_TIED + SHARE_SITTING
+
+    @property
+    def n_items(self) -> int:
+        """Number of films; their ids are 1..n_items."""
+        return len(self.short) - 1
+
+    def successor(self, item_ids: np.ndarray, intervals: np.ndarray) -> np.ndarray:
+        """The film the rule names, but for epsilon.
+
+        Args:
+            item_ids: the current films' ids, any shape.
+            intervals: seconds to the next one, same shape.
+
+        Returns:
+            int64 item ids of the same shape.
+        """
+        within = np.asarray(intervals) <= self.threshold
+        return np.where(within, self.short[item_ids], self.long[item_ids])
+
+    def best_hit_rate(self, k: int, interval_known: bool = True) -> float:
+        """The highest hit rate at k that any model can reach in expectation.
+
+        With the interval known, one film has probability (1 - epsilon) + epsilon / n and every
+        other one epsilon / n. Without it, two films share the (1 - epsilon) in the proportion of
+        `share_within`. Either way the best list holds the k most probable films.
+
+        Args:
+            k: length of the list, 1..n_items.
+            interval_known: whether the model is told the time to the target.
+
+        Returns:
+            The expected share of targets in the list of k. It leaves out one correction, below
+            one in a thousand with the default values: no film occurs twice in the same second
+            (see `planted_ratings`).
+
+        Raises:
+            ValueError: `k` is not an integer from 1 to n_items.
+        """
+        k = check_integer("k", k, 1, self.n_items)
+        likely = [1.0] if interval_known else [self.share_within, 1.0 - self.share_within]
+        named = sum(sorted(likely, reverse=True)[:k])
+        return (1.0 - self.epsilon) * named + self.epsilon * k / self.n_items
+
+
+def planted_truth(n_items: int = 200, seed: int = 0, epsilon: float = EPSILON) -> PlantedTruth:
+    """The rule that `planted_ratings` follows when given the same arguments.
+
+    Args:
+        n_items: number of films, at least 3.
+        seed: any integer from 0.
+        epsilon: probability of any film at all, 0 to 1.
+
+    Returns:
+        The permutations and the probabilities.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    n_items = check_integer("n_items", n_items, 3)
+    if isinstance(epsilon, bool) or not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon={epsilon!r}: expected a probability from 0 to 1.")
+    rng = np.random.default_rng([check_integer("seed", seed, 0), 1])
+    # Along one single cycle no film comes back within n_items steps, so that a run of tied sequels
+    # does not repeat a film.
+    cycle = rng.permutation(n_items) + 1
+    short = np.zeros(n_items + 1, dtype=np.int64)
+    short[cycle] = np.roll(cycle, -1)
+    long = np.zeros(n_items + 1, dtype=np.int64)
+    films = np.arange(1, n_items + 1)
+    while True:  # about one permutation in seven will do
+        long[1:] = rng.permutation(films)
+        if not ((long[1:] == films) | (long[1:] == short[1:])).any():
+            break
+    return PlantedTruth(short=short, long=long, epsilon=float(epsilon))
+
+
+def planted_ratings(
+    n_users: int = 600,
+    n_items: int = 200,
+    mean_length: float = 60,
+    seed: int = 0,
+    epsilon: float = EPSILON,
+) -> pd.DataFrame:
+    """Generate ratings that follow the rule of `planted_truth(n_items, seed, epsilon)`.
+
+    No user rates a film twice in the same second: where that would happen, which takes an
+    `epsilon` film among ties, the second rating comes one second later, still within the hour.
+
+    Args:
+        n_users: number of users, ids 1..n_users.
+        n_items: number of films, ids 1..n_items; at least 3.
+        mean_length: expected ratings of a user, above 5 (the shortest history; lengths are 4 plus
+            a geometric number).
+        seed: any integer from 0; decides everything.
+        epsilon: probability of any film at all, 0 to 1.
+
+    Returns:
+        `user_id` int32, `item_id` int32, `rating` float32 (1 to 5, independent of everything),
+        `timestamp` int64 seconds; grouped by user, the moments of a user shuffled, tied rows in
+        the order of the rule. `.attrs["dataset"]` is "planted".
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    n_users = check_integer("n_users", n_users, 1)
+    if isinstance(mean_length, bool) or not _SHORTEST < mean_length < np.inf:
+        raise ValueError(f"mean_length={mean_length!r}: expected a number above {_SHORTEST}.")
+    truth = planted_truth(n_items, seed, epsilon)
+    rng = np.random.default_rng([seed, 0])
+    lengths = _SHORTEST - 1 + rng.geometric(1 / (mean_length - _SHORTEST + 1), size=n_users)
+    users = np.repeat(np.arange(1, n_users + 1), lengths)
+    first = np.cumsum(lengths) - lengths  # row of each user's first rating
+    gaps = _intervals(rng, len(users))  # gaps[j]: seconds from the row before to row j
+    gaps[first] = _FIRST_START + rng.integers(0, 2 * 365 * _DAY, size=n_users)
+    items = _walk(rng, truth, gaps, first, lengths)
+
+    times = _times(gaps, first, lengths)
+    again = pd.DataFrame({"u": users, "i": items, "t": times}).duplicated().to_numpy()
+    gaps[again] = 1
+    times = _times(gaps, first, lengths)
+
+    # File order: the moments of each user shuffled, rows of one moment left as they are.
+    new_moment = np.ones(len(users), dtype=bool)
+    new_moment[1:] = (np.diff(users) != 0) | (np.diff(times) != 0)
+    moment = np.cumsum(new_moment) - 1
+    order = np.lexsort((rng.permutation(moment[-1] + 1)[moment], users))
+    ratings = pd.DataFrame(
+        {
+            "user_id": users[order].astype(np.int32),
+            "item_id": items[order].astype(np.int32),
+            "rating": rng.choice(
+                np.arange(1, 6), size=len(users), p=[0.06, 0.11, 0.26, 0.35, 0.22]
+            ).astype(np.float32),
+            "timestamp": times[order],
+        }
+    )
+    ratings.attrs = {
+        "dataset": "planted",
+        "source": f"generated by planted_ratings with seed {seed}",
+        "verified": True,
+        "licence": "none needed: generated",
+    }
+    return ratings
+
+
+def planted_items(n_items: int = 200, seed: int = 0) -> pd.DataFrame:
+    """Titles, years and genres for the films of `planted_ratings`; they carry no information.
+
+    Args:
+        n_items: number of films, at least 3.
+        seed: any integer from 0.
+
+    Returns:
+        Index `item_id` (1..n_items); `title` str, `year` Int64, `genres` list of str.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    n_items = check_integer("n_items", n_items, 3)
+    rng = np.random.default_rng([check_integer("seed", seed, 0), 2])
+    ids = np.arange(1, n_items + 1)
+    genres = [
+        sorted(rng.choice(_GENRES, size=count, replace=False).tolist())
+        for count in rng.integers(1, 4, size=n_items)
+    ]
+    return pd.DataFrame(
+        {
+            "title": [f"Planted Film {i}" for i in ids],
+            "year": pd.array(rng.integers(1950, 2001, size=n_items), dtype="Int64"),
+            "genres": genres,
+        },
+        index=pd.Index(ids, name="item_id", dtype="int32"),
+    )
+
+
+def _intervals(rng: np.random.Generator, n: int) -> np.ndarray:
+    """(n,) int64 seconds from the mixture of ties, sittings and breaks."""
+    kind = rng.random(n)
+    sitting = np.clip(np.exp(rng.normal(np.log(30), 1.3, size=n)), 1, THRESHOLD)
+    away = np.minimum(_DAY * (1 + rng.pareto(0.8, size=n)), 180 * _DAY)
+    gaps = np.where(kind < SHARE_TIED + SHARE_SITTING, sitting, away)
+    return np.where(kind < SHARE_TIED, 0, gaps).astype(np.int64)
+
+
+def _walk(
+    rng: np.random.Generator,
+    truth: PlantedTruth,
+    gaps: np.ndarray,
+    first: np.ndarray,
+    lengths: np.ndarray,
+) -> np.ndarray:
+    """(n,) item ids following the rule, one step of all users at a time."""
+    items = rng.integers(1, truth.n_items + 1, size=len(gaps))  # what epsilon would choose
+    any_film = rng.random(len(gaps)) < truth.epsilon
+    for step in range(1, int(lengths.max())):
+        rows = first[lengths > step] + step
+        named = truth.successor(items[rows - 1], gaps[rows])
+        items[rows] = np.where(any_film[rows], items[rows], named)
+    return items
+
+
+def _times(gaps: np.ndarray, first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """(n,) int64 running sums of the gaps, begun anew for each user."""
+    total = np.cumsum(gaps)
+    return total - np.repeat(total[first] - gaps[first], lengths)

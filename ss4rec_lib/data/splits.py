@@ -1,0 +1,306 @@
+"""Which interactions train, validate and test: leave-one-out and global-time splits.
+
+Glossary
+    target    an interaction to be predicted from the history before it
+    position  index of an interaction within its user's history, from 0
+    history   of a held-out target: every interaction of its user before it, so positions
+              `0 .. position - 1` (the test history contains the validation target)
+
+Leave-one-out holds out the last interaction of every user: the protocol of nearly all published
+figures, although user A's training data may then lie years after user B's test target (Ji et al.,
+"A Critical Study on Data Leakage in Recommender System Offline Evaluation"). The global-time split
+cuts all users at the same moments and is its honest companion.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ss4rec_lib.data.errors import DataError, NotEnoughInteractionsWarning
+from ss4rec_lib.data.filtering import check_min_interactions, k_core
+from ss4rec_lib.data.ordering import check_ordering
+from ss4rec_lib.data.sequences import Sequences, sort_histories
+from ss4rec_lib.data.validation import validate_ratings
+
+PARTS = ("valid", "test")
+"""The held-out parts of a split."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """Train, validation and test parts of the same histories; nothing is copied.
+
+    Attributes:
+        sequences: every interaction left after the filter.
+        kind: "leave-one-out" or "global-time".
+        ordering: one of `ORDERINGS`.
+        min_interactions: the k of the k-core filter, 0 for none.
+        train_end: (n_users,) int64; positions `0 .. train_end - 1` of each user may be trained on.
+        held_out: for "valid" and "test" the targets as two int64 vectors: user indices (ascending,
+            each at most once) and positions (at least 1: there is always a history).
+        target_timestamps: for "valid" and "test" the targets' original timestamps, int64 seconds
+            (`sequences.times` holds rounded ones under `recbole-float32`).
+        report: counts of what was kept, dropped and held out.
+    """
+
+    sequences: Sequences
+    kind: str
+    ordering: str
+    min_interactions: int
+    train_end: np.ndarray
+    held_out: dict[str, tuple[np.ndarray, np.ndarray]]
+    target_timestamps: dict[str, np.ndarray]
+    report: dict[str, int]
+
+    def targets(self, part: str) -> pd.DataFrame:
+        """The held-out interactions in original terms.
+
+        Args:
+            part: "valid" or "test".
+
+        Returns:
+            One row a target, by ascending user: `user_id`, `item_id` (original ids) and
+            `timestamp` (the original one), all int64.
+
+        Raises:
+            ValueError: unknown part.
+        """
+        check_part(part)
+        users, positions = self.held_out[part]
+        items = self.sequences.items[self.sequences.offsets[users] + positions]
+        return pd.DataFrame(
+            {
+                "user_id": self.sequences.user_ids[users],
+                "item_id": self.sequences.item_ids[items],
+                "timestamp": self.target_timestamps[part],
+            }
+        )
+
+    def train_counts(self) -> np.ndarray:
+        """How often each item occurs in the training part.
+
+        Returns:
+            (n_items + 1,) int64 by item index; 0 for padding.
+        """
+        starts = self.sequences.offsets[:-1]
+        # +1 where a training part begins, -1 where it ends: the running sum marks its entries.
+        marks = np.zeros(self.sequences.n_interactions + 1, dtype=np.int8)
+        marks[starts] = 1
+        np.subtract.at(marks, starts + self.train_end, 1)
+        in_train = np.cumsum(marks[:-1], dtype=np.int8).astype(bool)
+        return np.bincount(
+            self.sequences.items[in_train], minlength=self.sequences.n_items + 1
+        ).astype(np.int64)
+
+    def describe(self) -> dict[str, object]:
+        """What a recorded figure must name for others to compare with it; JSON-able."""
+        return {
+            "split": self.kind,
+            "ordering": self.ordering,
+            "min_interactions": self.min_interactions,
+            "catalogue": self.sequences.n_items,
+            **self.report,
+        }
+
+    def __repr__(self) -> str:
+        """The protocol and its counts in one line."""
+        core = f"{self.min_interactions}-core" if self.min_interactions > 1 else "no filter"
+        return (
+            f"Split({self.kind}, {self.ordering}, {core}: {self.sequences.n_users:,} users, "
+            f"{self.sequences.n_items:,} items, {self.sequences.n_interactions:,} interactions; "
+            f"{self.report['n_train_targets']:,} training, {self.report['n_valid']:,} validation "
+            f"and {self.report['n_test']:,} test targets)"
+        )
+
+
+def leave_one_out(
+    ratings: pd.DataFrame, ordering: str = "exact-time", min_interactions: int | None = 5
+) -> Split:
+    """Per user the last interaction is the test target and the last but one the validation target.
+
+    A user with fewer than three interactions (possible when `min_interactions` is below 3) cannot
+    give up two and still have a history: all of that user's interactions stay in the training part,
+    `report["users_too_short"]` counts such users and a warning says so.
+
+    Args:
+        ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order.
+        ordering: one of `ORDERINGS`; decides what "last" means among ties.
+        min_interactions: the k of the k-core filter before splitting; None or 0 for no filter.
+
+    Returns:
+        The split.
+
+    Raises:
+        ValueError: unknown ordering or an impossible `min_interactions`.
+        EmptyFilterError: the filter leaves nothing.
+        DataError: the table is not usable, or no user has three interactions.
+    """
+    sequences, rows, timestamps, k, report = _prepare(ratings, ordering, min_interactions)
+    lengths = sequences.lengths
+    users = np.flatnonzero(lengths >= 3)
+    too_short = sequences.n_users - len(users)
+    if len(users) == 0:
+        raise DataError(
+            f"leave_one_out: none of the {sequences.n_users} users has 3 interactions (one to "
+            "train on, one to validate, one to test)."
+        )
+    if too_short:
+        warnings.warn(
+            f"{too_short} of {sequences.n_users} users have fewer than 3 interactions and cannot "
+            "be split: all of their interactions stay in the training part and they have no "
+            "validation or test target.",
+            NotEnoughInteractionsWarning,
+            stacklevel=2,
+        )
+    train_end = np.where(lengths >= 3, lengths - 2, lengths)
+    held_out = {"valid": (users, lengths[users] - 2), "test": (users, lengths[users] - 1)}
+    report["users_too_short"] = too_short
+    return _split(
+        sequences, rows, timestamps, "leave-one-out", ordering, k, train_end, held_out, report
+    )
+
+
+def global_time_split(
+    ratings: pd.DataFrame,
+    ordering: str = "exact-time",
+    min_interactions: int | None = 5,
+    valid_from: float | None = None,
+    test_from: float | None = None,
+) -> Split:
+    """Cut every history at the same two moments.
+
+    Training uses everything before `valid_from`. A user's validation target is their first
+    interaction in [valid_from, test_from), predicted from everything before `valid_from`; the test
+    target is their first interaction at or after `test_from`, predicted from everything before
+    it. A target without any history is left out, counted in the report
+    (`valid_without_history`, `test_without_history`) and warned about.
+
+    The k-core filter looks at the whole table, the future included: which users and items are
+    active enough leaks from the held-out time into the choice of the catalogue. With
+    `min_interactions=None` it does not. Items that appear after `valid_from` only are in the
+    catalogue all the same and can be targets.
+
+    Args:
+        ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order.
+        ordering: one of `ORDERINGS`; under `recbole-float32` the cuts are compared with the
+            rounded times.
+        min_interactions: the k of the k-core filter before splitting; None or 0 for no filter.
+        valid_from: seconds since 1970; by default the 80 % quantile of the interaction times.
+        test_from: seconds since 1970; by default their 90 % quantile.
+
+    Returns:
+        The split, with the cuts in its report.
+
+    Raises:
+        ValueError: unknown ordering, an impossible `min_interactions`, a cut that is not a number.
+        EmptyFilterError: the filter leaves nothing.
+        DataError: the table is not usable, the cuts are not
+            `first interaction < valid_from < test_from <= last interaction`, or a part would
+            have no target.
+    """
+    for name, cut in (("valid_from", valid_from), ("test_from", test_from)):
+        if cut is not None and not _is_number(cut):
+            raise ValueError(f"{name}={cut!r}: expected a time in seconds since 1970, or None.")
+    sequences, rows, timestamps, k, report = _prepare(ratings, ordering, min_interactions)
+    times = sequences.times
+    if valid_from is None:
+        valid_from = int(np.quantile(times, 0.8, method="higher"))
+    if test_from is None:
+        test_from = int(np.quantile(times, 0.9, method="higher"))
+    first, last = int(times.min()), int(times.max())
+    if not first < valid_from < test_from <= last:
+        raise DataError(
+            f"valid_from={valid_from}, test_from={test_from}: expected "
+            f"{first} (first interaction) < valid_from < test_from <= {last} (last interaction), "
+            "in seconds since 1970."
+        )
+    starts = sequences.offsets[:-1]
+    train_end = np.add.reduceat(times < valid_from, starts, dtype=np.int64)
+    test_start = np.add.reduceat(times < test_from, starts, dtype=np.int64)
+    candidates = {
+        "valid": (np.flatnonzero(train_end < test_start), train_end),
+        "test": (np.flatnonzero(test_start < sequences.lengths), test_start),
+    }
+    held_out = {}
+    for part, (users, positions) in candidates.items():
+        with_history = positions[users] > 0
+        report[f"{part}_without_history"] = int(len(users) - with_history.sum())
+        users = users[with_history]
+        if len(users) == 0:
+            raise DataError(
+                f"global_time_split: no user with a history has a {part} target between the cuts "
+                f"valid_from={valid_from} and test_from={test_from}; move the cuts."
+            )
+        held_out[part] = (users, positions[users])
+    n_valid, n_test = report["valid_without_history"], report["test_without_history"]
+    if n_valid or n_test:
+        warnings.warn(
+            f"users without any interaction before the cut have no target: {n_valid} for "
+            f"validation, {n_test} for test (of {sequences.n_users} users).",
+            NotEnoughInteractionsWarning,
+            stacklevel=2,
+        )
+    report["valid_from"], report["test_from"] = valid_from, test_from
+    return _split(
+        sequences, rows, timestamps, "global-time", ordering, k, train_end, held_out, report
+    )
+
+
+def check_part(part: str) -> None:
+    """Refuse an unknown part (ValueError naming it and the parts there are)."""
+    if part not in PARTS:
+        raise ValueError(f"part={part!r}: expected {' or '.join(map(repr, PARTS))}.")
+
+
+def _prepare(
+    ratings: pd.DataFrame, ordering: str, min_interactions: int | None
+) -> tuple[Sequences, np.ndarray, np.ndarray, int, dict[str, int]]:
+    """Check, filter and sort: the histories, their rows, the timestamps of the rows, k, counts."""
+    check_ordering(ordering)
+    k = check_min_interactions(min_interactions)
+    ratings = validate_ratings(ratings, source="ratings")
+    report = {"rows_before_filter": len(ratings)}
+    for column, name in (("user_id", "users"), ("item_id", "items")):
+        report[f"{name}_before_filter"] = int(ratings[column].nunique())
+    ratings = k_core(ratings, k)
+    sequences, rows = sort_histories(ratings, ordering)
+    report |= {"rows": len(ratings), "users": sequences.n_users, "items": sequences.n_items}
+    return sequences, rows, ratings["timestamp"].to_numpy(), k, report
+
+
+def _split(
+    sequences: Sequences,
+    rows: np.ndarray,
+    timestamps: np.ndarray,
+    kind: str,
+    ordering: str,
+    k: int,
+    train_end: np.ndarray,
+    held_out: dict[str, tuple[np.ndarray, np.ndarray]],
+    report: dict[str, int],
+) -> Split:
+    """Put a split together, with the counts and original times both kinds have."""
+    report["n_train_targets"] = int(np.maximum(train_end - 1, 0).sum())
+    target_timestamps = {}
+    for part, (users, positions) in held_out.items():
+        report[f"n_{part}"] = len(users)
+        target_timestamps[part] = timestamps[rows[sequences.offsets[users] + positions]]
+    return Split(
+        sequences=sequences,
+        kind=kind,
+        ordering=ordering,
+        min_interactions=k,
+        train_end=train_end,
+        held_out=held_out,
+        target_timestamps=target_timestamps,
+        report=report,
+    )
+
+
+def _is_number(value: object) -> bool:
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    return number and not isinstance(value, bool) and bool(np.isfinite(value))

@@ -1,0 +1,153 @@
+"""`validate_ratings`: what it returns, and every fault it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ss4rec_lib.data import errors
+from ss4rec_lib.data.validation import validate_ratings
+
+
+def frame(**columns) -> pd.DataFrame:
+    base = {
+        "user_id": [1, 1, 2],
+        "item_id": [10, 20, 10],
+        "rating": [3.5, 4.0, 0.5],
+        "timestamp": [881_250_949, 881_250_949, 0],
+    }
+    return pd.DataFrame({**base, **columns})
+
+
+def test_gives_the_promised_dtypes_and_keeps_rows_and_attrs() -> None:
+    ratings = frame(timestamp=[30.0, 20.0, 10.0], note=["a", "b", "c"])
+    ratings.index = [7, 5, 3]
+    ratings.attrs = {"dataset": "mine"}
+    checked = validate_ratings(ratings)
+    assert checked.dtypes.astype(str).to_dict() == {
+        "user_id": "int32",
+        "item_id": "int32",
+        "rating": "float32",
+        "timestamp": "int64",
+    }
+    assert checked["timestamp"].tolist() == [30, 20, 10]
+    assert checked.index.equals(pd.RangeIndex(3))
+    assert checked.attrs == {"dataset": "mine"}
+    assert ratings.dtypes["timestamp"] == "float64", "the table given must not change"
+
+
+def test_a_table_that_is_right_already_is_not_copied() -> None:
+    once = validate_ratings(frame())
+    assert validate_ratings(once) is once
+
+
+def test_ids_beyond_32_bits_and_nullable_integers_are_kept_exactly() -> None:
+    big = 2**60 + 1
+    checked = validate_ratings(
+        frame(user_id=pd.array([big, 1, 2], dtype="Int64"), item_id=[2**61 + 1, 0, 1])
+    )
+    assert checked["user_id"].tolist() == [big, 1, 2]
+    assert checked["item_id"].tolist() == [2**61 + 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "message"),
+    [
+        (
+            {"rating": [3.0, np.nan, 1.0]},
+            errors.InvalidRatingsError,
+            "NaN in column rating at row 1",
+        ),
+        (
+            {"user_id": pd.array([1, 2, None], dtype="Int64")},
+            errors.InvalidRatingsError,
+            "NaN in column user_id at row 2",
+        ),
+        ({"timestamp": [1.0, 2.0, np.nan]}, errors.InvalidRatingsError, "NaN in column timestamp"),
+        ({"rating": [3.0, 1.0, np.inf]}, errors.InvalidRatingsError, "rating is inf at row 2"),
+        ({"rating": [3.0, 1.0, 1e300]}, errors.InvalidRatingsError, "rating is 1e\\+300 at row 2"),
+        ({"user_id": [1, 2, -3]}, errors.InvalidRatingsError, "user_id is -3 at row 2"),
+        ({"item_id": [1.5, 2, 3]}, errors.InvalidRatingsError, "item_id is 1.5 at row 0"),
+        ({"item_id": ["a", "b", "c"]}, errors.InvalidRatingsError, "pandas.factorize"),
+        ({"rating": [True, False, True]}, errors.InvalidRatingsError, "dtype bool"),
+        ({"user_id": [1, 2, 2.0**63]}, errors.InvalidRatingsError, "too large"),
+        ({"timestamp": [1, 2, -5]}, errors.InvalidRatingsError, "timestamp is -5 at row 2"),
+        ({"timestamp": [1, 2, 2.5]}, errors.InvalidRatingsError, "timestamp is 2.5 at row 2"),
+        (
+            {"timestamp": [1, 881_250_949_000, 2]},
+            errors.InvalidRatingsError,
+            "881250949000 at row 1 .* looks like milliseconds.*Divide by 1000:",
+        ),
+        (
+            {"timestamp": [881_250_949_000_000, 1, 2]},
+            errors.InvalidRatingsError,
+            "looks like microseconds.*Divide by 1000000:",
+        ),
+        (
+            {"timestamp": pd.to_datetime([1, 2, 3], unit="s")},
+            errors.InvalidRatingsError,
+            "holds dates",
+        ),
+    ],
+)
+def test_refuses(columns: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        validate_ratings(frame(**columns), source="my table")
+    assert str(caught.value).startswith("my table: ")
+    assert isinstance(caught.value, errors.DataError)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_the_advice_for_dates_works() -> None:
+    dates = pd.Series(pd.to_datetime([881_250_949, 2, 3], unit="s"))
+    seconds = dates.astype("datetime64[s]").astype("int64")
+    assert validate_ratings(frame(timestamp=seconds))["timestamp"].tolist() == [881_250_949, 2, 3]
+
+
+def test_refuses_a_missing_column_naming_found_and_expected() -> None:
+    with pytest.raises(errors.MissingColumnError, match="missing column rating") as caught:
+        validate_ratings(frame().rename(columns={"rating": "stars"}))
+    assert "found: user_id, item_id, stars, timestamp" in str(caught.value)
+    assert "expected: user_id, item_id, rating, timestamp" in str(caught.value)
+
+
+def test_refuses_a_repeated_column_an_empty_table_and_no_table() -> None:
+    with pytest.raises(errors.MissingColumnError, match="rating appears 2 times"):
+        validate_ratings(pd.concat([frame(), frame()[["rating"]]], axis=1))
+    with pytest.raises(errors.InvalidRatingsError, match="no rows"):
+        validate_ratings(frame().iloc[:0])
+    with pytest.raises(errors.InvalidRatingsError, match="found list"):
+        validate_ratings([1, 2])
+
+
+def test_refuses_duplicate_rows_with_the_first_example_and_the_count() -> None:
+    ratings = pd.concat([frame(), frame().iloc[[1, 2, 1]]], ignore_index=True)
+    with pytest.raises(errors.DuplicateRatingsError, match="3 duplicate row") as caught:
+        validate_ratings(ratings)
+    assert "user_id 1, item_id 20, timestamp 881250949 is on row 1 and again on row 3" in str(
+        caught.value
+    )
+    again = ratings.drop_duplicates(["user_id", "item_id", "timestamp"])
+    assert len(validate_ratings(again)) == 3, "the advice given must work"
+
+
+def test_the_same_film_twice_at_different_times_is_no_duplicate() -> None:
+    assert len(validate_ratings(frame(item_id=[10, 10, 10], timestamp=[1, 2, 1]))) == 3
+
+
+small = st.integers(0, 3)
+huge = st.integers(2**40, 2**40 + 2)
+
+
+@given(st.lists(st.tuples(st.one_of(small, huge), st.one_of(small, huge), small), min_size=1))
+def test_duplicates_are_found_exactly_when_there_are_some(rows: list[tuple]) -> None:
+    ratings = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).assign(rating=1)
+    n_again = len(rows) - len(set(rows))
+    if n_again == 0:
+        assert len(validate_ratings(ratings)) == len(rows)
+    else:
+        with pytest.raises(errors.DuplicateRatingsError, match=f"{n_again} duplicate row"):
+            validate_ratings(ratings)
