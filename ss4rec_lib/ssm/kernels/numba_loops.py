@@ -1,0 +1,170 @@
+"""The two scans as compiled loops: the recurrences of `reference.py`, one sequence at a time.
+
+Nothing here knows PyTorch; `numba_cpu.py` feeds these functions. Each works on the sequences
+`[lo, hi)` of a batch without the GIL, so that several threads can share a batch. A sequence is
+computed by one thread, always in the same order: results do not depend on the thread count.
+
+What makes them fast:
+
+* **No (B, L, D, N) tensor.** The state of one channel, N numbers, stays in the innermost cache.
+  Backward needs the states again; forward saves one in every `CHUNK` and backward recomputes the
+  others, chunk by chunk, into a buffer of CHUNK x N. Memory is O(L N) a channel divided by CHUNK.
+* **An exponential that vectorises.** numba from the package index has no vector maths library, and
+  a scalar `exp` costs more than the rest of the loop. Arguments are never positive (Delta > 0,
+  A < 0), so a short polynomial does: exp(z) = 2^k exp(r), r = z - k ln 2, |r| <= ln(2)/2.
+* **N innermost and contiguous**: every line of the inner loops is one vector operation.
+
+Arrays are float32 and C-contiguous. Glossary as in `reference.py`; `g` is the gradient of the loss
+with respect to the state, `d*` the gradient with respect to `*`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+CHUNK = 32  # states kept: one in CHUNK; CHUNK * N * 2 floats of buffer fit the innermost cache
+
+_LOG2E = np.float32(1.4426950408889634)
+# ln 2 in two parts, the first with few digits, so that k * _LN2_HIGH is exact.
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LOWEST = np.float32(-87.0)  # exp(-87) = 1.6e-38, the last normal float32
+_C2, _C3, _C4, _C5, _C6 = (np.float32(c) for c in (1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720))
+_ONE, _HALF = np.float32(1.0), np.float32(0.5)
+
+
+def _compiled(fastmath: bool):
+    """`njit` without the GIL, cached on disk where a cache folder can be written."""
+
+    def decorate(function):
+        try:
+            return njit(nogil=True, fastmath=fastmath, cache=True)(function)
+        except RuntimeError:  # numba found no folder it may write to: compile anew in each process
+            return njit(nogil=True, fastmath=fastmath)(function)
+
+    return decorate
+
+
+@njit(inline="always")
+def exp_nonpositive(z):
+    """exp(z) for z <= 0 in float32, within 5e-7 relative; at most 1.7e-38 below -87."""
+    z = max(z, _LOWEST)
+    k = np.floor(z * _LOG2E + _HALF)
+    r = (z - k * _LN2_HIGH) - k * _LN2_LOW
+    p = (((((_C6 * r + _C5) * r + _C4) * r + _C3) * r + _C2) * r + _ONE) * r + _ONE
+    # 2^k: write k into the exponent bits of a float32.
+    bits = np.int32(np.int32(np.int32(k) + np.int32(127)) << np.int32(23))
+    return p * bits.view(np.float32)
+
+
+@_compiled(fastmath=True)
+def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, lo, hi):
+    """Fill y (B, L, D), x_last (B, D, N) and, if it is not empty, saved (B, D, L/CHUNK, N)."""
+    length, channels = u.shape[1], u.shape[2]
+    N = A.shape[1]
+    keep = saved.shape[2] > 0
+    x = np.empty(N, dtype=np.float32)
+    for b in range(lo, hi):
+        for d in range(channels):
+            for n in range(N):
+                x[n] = x0[b, d, n]
+            for k in range(length):
+                if keep and k % CHUNK == 0:
+                    for n in range(N):
+                        saved[b, d, k // CHUNK, n] = x[n]
+                step = Delta[b, k, d]
+                step_u = step * u[b, k, d]
+                total = np.float32(0.0)
+                for n in range(N):
+                    x[n] = exp_nonpositive(step * A[d, n]) * x[n] + step_u * B[b, k, n]
+                    total += C[b, k, n] * x[n]
+                y[b, k, d] = total + D[d] * u[b, k, d]
+            for n in range(N):
+                x_last[b, d, n] = x[n]
+
+
+@_compiled(fastmath=True)
+def selective_backward(
+    u, Delta, A, B, C, D, saved, dy, dx_last, du, dDelta, dA, dB, dC, dx0, lo, hi
+):
+    """Gradients of everything; dA (B, D, N) is per sequence (the caller sums it).
+
+    With g_k the gradient at state x_k:  g_k = C_k dy_k + Lambda_bar_{k+1} g_{k+1}, and then
+    dB_k += g_k Delta u,  dC_k += dy x_k,  dA += g_k Delta Lambda_bar x_{k-1},
+    dDelta_k = sum_n g_k (A Lambda_bar x_{k-1} + u B),  du_k = D dy + sum_n g_k Delta B.
+    """
+    length, channels = u.shape[1], u.shape[2]
+    N = A.shape[1]
+    chunks = saved.shape[2]
+    # before[j] is the state entering step j of the chunk, decay[j] its Lambda_bar.
+    before = np.empty((CHUNK + 1, N), dtype=np.float32)
+    decay = np.empty((CHUNK, N), dtype=np.float32)
+    g = np.empty(N, dtype=np.float32)
+    for b in range(lo, hi):
+        for k in range(length):
+            for n in range(N):
+                dB[b, k, n] = np.float32(0.0)
+                dC[b, k, n] = np.float32(0.0)
+        for d in range(channels):
+            for n in range(N):
+                g[n] = dx_last[b, d, n]
+                dA[b, d, n] = np.float32(0.0)
+            for c in range(chunks - 1, -1, -1):
+                start = c * CHUNK
+                size = min(CHUNK, length - start)
+                for n in range(N):
+                    before[0, n] = saved[b, d, c, n]
+                for j in range(size):
+                    step = Delta[b, start + j, d]
+                    step_u = step * u[b, start + j, d]
+                    for n in range(N):
+                        decay[j, n] = exp_nonpositive(step * A[d, n])
+                        before[j + 1, n] = decay[j, n] * before[j, n] + step_u * B[b, start + j, n]
+                for j in range(size - 1, -1, -1):
+                    k = start + j
+                    step, u_k, dy_k = Delta[b, k, d], u[b, k, d], dy[b, k, d]
+                    step_u = step * u_k
+                    sum_gB = np.float32(0.0)
+                    sum_gAx = np.float32(0.0)
+                    for n in range(N):
+                        g_n = g[n] + dy_k * C[b, k, n]
+                        through = g_n * decay[j, n]  # what flows on to x_{k-1}
+                        through_x = through * before[j, n]
+                        dC[b, k, n] += dy_k * before[j + 1, n]
+                        dB[b, k, n] += g_n * step_u
+                        dA[b, d, n] += step * through_x
+                        sum_gAx += A[d, n] * through_x
+                        sum_gB += g_n * B[b, k, n]
+                        g[n] = through
+                    dDelta[b, k, d] = sum_gAx + u_k * sum_gB
+                    du[b, k, d] = D[d] * dy_k + step * sum_gB
+            for n in range(N):
+                dx0[b, d, n] = g[n]
+
+
+@_compiled(fastmath=False)
+def diagonal_forward(a, b, x0, x, lo, hi):
+    """Fill x (B, L, P): x_k = a_k x_{k-1} + b_k."""
+    for s in range(lo, hi):
+        for p in range(a.shape[2]):
+            x[s, 0, p] = a[s, 0, p] * x0[s, p] + b[s, 0, p]
+        for k in range(1, a.shape[1]):
+            for p in range(a.shape[2]):
+                x[s, k, p] = a[s, k, p] * x[s, k - 1, p] + b[s, k, p]
+
+
+@_compiled(fastmath=False)
+def diagonal_backward(a, x0, x, dx, da, db, dx0, lo, hi):
+    """PyTorch's convention for complex gradients: db_k = dx_k + conj(a_{k+1}) db_{k+1}."""
+    last = a.shape[1] - 1
+    for s in range(lo, hi):
+        for k in range(last, -1, -1):
+            for p in range(a.shape[2]):
+                g = dx[s, k, p]
+                if k < last:
+                    g += np.conj(a[s, k + 1, p]) * db[s, k + 1, p]
+                db[s, k, p] = g
+                before = x[s, k - 1, p] if k > 0 else x0[s, p]
+                da[s, k, p] = g * np.conj(before)
+        for p in range(a.shape[2]):
+            dx0[s, p] = np.conj(a[s, 0, p]) * db[s, 0, p]

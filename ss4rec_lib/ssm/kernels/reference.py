@@ -1,0 +1,64 @@
+"""The two scans as the papers write them: a loop over time in plain PyTorch.
+
+Slow and obvious on purpose. Any device, any dtype (float64 and complex128 included), gradients by
+autograd, second derivatives too. Every other backend is tested against this file, for values and
+for gradients.
+
+Glossary: `u` input, `Delta` step sizes, `A` continuous state matrix (diagonal), `B` and `C`
+input-dependent projections, `D` skip weight, `x` state; sizes (B, L, D, N) = batch, length,
+channels, states a channel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
+    """x_k = a_k x_{k-1} + b_k, elementwise (S5, arXiv 2208.04933, eq. 2).
+
+    Args:
+        a: Multipliers, (B, L, P), real or complex.
+        b: Inputs, (B, L, P).
+        initial_state: x_{-1}, (B, P).
+
+    Returns:
+        All states (B, L, P), and the last one (B, P).
+    """
+    x = initial_state  # (B, P)
+    states = []
+    for k in range(a.shape[1]):
+        x = a[:, k] * x + b[:, k]  # (B, P)
+        states.append(x)
+    return torch.stack(states, dim=1), x  # (B, L, P), (B, P)
+
+
+def selective_scan(
+    u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The selective state space recurrence of Mamba (arXiv 2312.00752, algorithm 2).
+
+    Mirrors `mamba_ssm.ops.selective_scan_interface.selective_scan_ref` (time before channels):
+    Lambda_bar = exp(Delta A), B_bar u = Delta B u, x = Lambda_bar x + B_bar u, y = C x + D u.
+
+    Args:
+        u: (B, L, D).
+        Delta: Positive step sizes, (B, L, D).
+        A: Negative, (D, N).
+        B: (B, L, N).
+        C: (B, L, N).
+        D: (D,).
+        initial_state: (B, D, N).
+
+    Returns:
+        y (B, L, D), and the last state (B, D, N).
+    """
+    x = initial_state  # (B, D, N)
+    outputs = []
+    for k in range(u.shape[1]):
+        Lambda_bar = torch.exp(Delta[:, k, :, None] * A)  # (B, D, N)
+        B_bar_u = (Delta[:, k] * u[:, k])[..., None] * B[:, k, None, :]  # (B, D, N)
+        x = Lambda_bar * x + B_bar_u  # (B, D, N)
+        outputs.append((x * C[:, k, None, :]).sum(-1))  # (B, D)
+    return torch.stack(outputs, dim=1) + D * u, x  # (B, L, D), (B, D, N)

@@ -1,0 +1,156 @@
+"""The Mamba block (S6): a state space layer whose steps are chosen by the input.
+
+Paper: Gu, Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
+arXiv 2312.00752. Independent reference: `mamba_ssm.modules.mamba_simple.Mamba`, whose parameter
+names, shapes and initialisation are kept, so that state dicts go both ways.
+
+Glossary (name, shape):
+    d_inner         expand * d_model, the width D of the scan
+    in_proj         d_model -> 2 d_inner: the input of the scan and its gate `z`
+    conv1d          causal depthwise convolution over d_conv positions, (d_inner, 1, d_conv)
+    x_proj          d_inner -> dt_rank + 2 d_state: low-rank step, B and C, all chosen by the input
+    dt_proj         dt_rank -> d_inner; softplus of it is Delta
+    A_log           (d_inner, d_state), A = -exp(A_log)
+    D               (d_inner,) skip weight
+    out_proj        d_inner -> d_model
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ss4rec_lib.ssm.scan import selective_scan
+
+
+class MambaState(NamedTuple):
+    """What a Mamba block carries from one position to the next."""
+
+    conv: Tensor  # (B, d_inner, d_conv - 1): the last inputs of the convolution
+    ssm: Tensor  # (B, d_inner, d_state): x
+
+
+class Mamba(nn.Module):
+    """in_proj -> causal convolution -> SiLU -> selective scan -> gate -> out_proj.
+
+    Args:
+        d_model: Width of input and output.
+        d_state: States N a channel.
+        d_conv: Length of the causal convolution.
+        expand: d_inner = expand * d_model.
+        dt_rank: Rank of the step's projection; ceil(d_model / 16) by default, as published.
+        dt_min: Initial steps softplus(dt_proj.bias) are log-uniform in [dt_min, dt_max].
+        dt_max: See `dt_min`.
+        backend: Scan backend, see `ss4rec_lib.ssm.scan`.
+
+    Raises:
+        ValueError: A size below 1, or dt_min and dt_max out of order.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        dt_rank: int | None = None,
+        *,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.dt_rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
+        sizes = {"d_model": d_model, "d_state": d_state, "d_conv": d_conv, "expand": expand}
+        for name, value in {**sizes, "dt_rank": self.dt_rank}.items():
+            if value < 1:
+                raise ValueError(f"{name}={value}: expected at least 1")
+        if not 0 < dt_min <= dt_max:
+            raise ValueError(f"dt_min={dt_min}, dt_max={dt_max}: expected 0 < dt_min <= dt_max")
+        self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
+        self.d_inner = expand * d_model
+        self.backend = backend
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
+        self.conv1d = nn.Conv1d(
+            self.d_inner, self.d_inner, d_conv, groups=self.d_inner, padding=d_conv - 1
+        )
+        self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
+        A = torch.arange(1, d_state + 1, dtype=torch.float32).repeat(self.d_inner, 1)
+        self.A_log = nn.Parameter(torch.log(A))  # (d_inner, d_state)
+        self.D = nn.Parameter(torch.ones(self.d_inner))
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+        self._initialise_steps(dt_min, dt_max)
+
+    @torch.no_grad()
+    def _initialise_steps(self, dt_min: float, dt_max: float, dt_floor: float = 1e-4) -> None:
+        """Mirrors the dt initialisation of `mamba_simple.Mamba.__init__` (dt_init='random')."""
+        bound = self.dt_rank**-0.5
+        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
+        low, high = math.log(dt_min), math.log(dt_max)
+        dt = torch.exp(torch.rand(self.d_inner) * (high - low) + low).clamp(min=dt_floor)
+        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus^-1(dt)
+
+    def initial_state(self, batch_size: int) -> MambaState:
+        """The state before the first position: zeros."""
+        like = self.D
+        return MambaState(
+            like.new_zeros(batch_size, self.d_inner, self.d_conv - 1),
+            like.new_zeros(batch_size, self.d_inner, self.d_state),
+        )
+
+    def _convolve(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Causal depthwise convolution of x (B, L, d_inner), and the inputs to carry on."""
+        x = x.transpose(1, 2)  # (B, d_inner, L)
+        if before is None:
+            before = x.new_zeros(*x.shape[:2], self.d_conv - 1)
+        padded = torch.cat((before, x), dim=-1)  # (B, d_inner, d_conv - 1 + L)
+        out = F.conv1d(padded, self.conv1d.weight, self.conv1d.bias, groups=self.d_inner)
+        return out.transpose(1, 2), padded[..., padded.shape[-1] - (self.d_conv - 1) :]
+
+    def forward(
+        self, hidden: Tensor, state: MambaState | None = None, return_state: bool = False
+    ) -> Tensor | tuple[Tensor, MambaState]:
+        """Run over whole sequences.
+
+        Args:
+            hidden: (B, L, d_model).
+            state: State to continue from; zeros when None.
+            return_state: Also return the state after the last position.
+
+        Returns:
+            (B, L, d_model); with `return_state` also a `MambaState`.
+
+        Raises:
+            ValueError: A shape that does not fit.
+        """
+        if hidden.ndim != 3 or hidden.shape[-1] != self.d_model:
+            raise ValueError(
+                f"hidden has shape {tuple(hidden.shape)}, expected (B, L, d_model={self.d_model})"
+            )
+        if state is not None and state.ssm.shape[0] != hidden.shape[0]:
+            raise ValueError(
+                f"state is of batch size {state.ssm.shape[0]}, the input of {hidden.shape[0]}"
+            )
+        x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (B, L, d_inner) each
+        x, conv = self._convolve(x, None if state is None else state.conv)
+        x = F.silu(x)
+        dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        Delta = F.softplus(self.dt_proj(dt))  # (B, L, d_inner)
+        A = -torch.exp(self.A_log)  # (d_inner, d_state)
+        y, ssm = selective_scan(
+            x, Delta, A, B, C, self.D,
+            None if state is None else state.ssm,
+            return_state=True, backend=self.backend,
+        )  # fmt: skip
+        out = self.out_proj(y * F.silu(z))  # (B, L, d_model)
+        return (out, MambaState(conv, ssm)) if return_state else out
+
+    def step(self, hidden: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        """One new position in O(1): hidden (B, d_model)."""
+        out, state = self.forward(hidden[:, None], state, return_state=True)
+        return out[:, 0], state

@@ -1,0 +1,164 @@
+"""S5: a diagonal state space layer whose steps are real time intervals.
+
+Paper: Smith, Warrington, Linderman, "Simplified State Space Layers for Sequence Modeling",
+arXiv 2208.04933. Independent reference: the package `s5-pytorch`, `s5.S5(width, state_width)`.
+
+Glossary (paper's symbol, name here, shape):
+    u           u            (B, L, H)  input
+    Lambda      Lambda       (P,)       eigenvalues of the continuous state matrix, complex
+    B~          B_tilde      (P, H)     input matrix in the eigenbasis, complex; stored as `B`
+    C~          C_tilde      (H, P)     output matrix in the eigenbasis, complex; stored as `C`
+    D           D            (H,)       skip weight
+    Delta       Delta        (B, L, P)  step sizes: interval (seconds) times exp(log_step)
+    Lambda bar  Lambda_bar   (B, L, P)  exp(Lambda Delta)
+    x           x            (B, L, P)  state
+Complex parameters are stored as two real numbers in a last axis of size 2.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from ss4rec_lib.ssm.discretization import METHODS
+from ss4rec_lib.ssm.intervals import INTERVALS, check_intervals, transform_intervals
+from ss4rec_lib.ssm.scan import diagonal_scan
+
+
+def _published_initialisation(d_H: int, d_P: int, dt_min: float, dt_max: float) -> nn.Module:
+    """An `s5.S5` layer, for its HiPPO-N eigenvalues and its draws of B, C, D and log_step."""
+    with warnings.catch_warnings():  # s5-pytorch decorates with torch.jit.script, deprecated
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from s5 import S5 as ReferenceS5
+    return ReferenceS5(d_H, state_width=d_P, dt_min=dt_min, dt_max=dt_max).seq
+
+
+class S5(nn.Module):
+    """x_k = Lambda_bar_k x_{k-1} + B_bar_k u_k;  y_k = Re(C_tilde x_k) + D * u_k.
+
+    As in s5-pytorch, all P eigenvalues are kept and the output is not doubled for conjugates.
+
+    Args:
+        d_H: Width H of input and output.
+        d_P: Number P of states.
+        dt_min: Learned steps exp(log_step) start log-uniform in [dt_min, dt_max].
+        dt_max: See `dt_min`.
+        interval: What the layer sees of the seconds between interactions: `raw` (published),
+            `clip` to [dt_min, dt_max], or `log1p`.
+        interval_floor: Smallest interval after that; above 0, tied interactions enter the state.
+        discretization: `zoh` (published) or `bilinear`.
+        unconstrained: Store `Lambda` freely, as published. By default Re(Lambda) = -exp(.) stays
+            negative, since exp(Lambda Delta) overflows when training pushes it above 0 and
+            intervals reach 1e6 s.
+        backend: Scan backend, see `ss4rec_lib.ssm.scan`.
+
+    Raises:
+        ValueError: A size below 1, dt_min or dt_max out of order, or an unknown option.
+    """
+
+    def __init__(
+        self,
+        d_H: int,
+        d_P: int,
+        *,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        interval: str = "raw",
+        interval_floor: float = 0.0,
+        discretization: str = "zoh",
+        unconstrained: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if d_H < 1 or d_P < 1:
+            raise ValueError(f"d_H={d_H}, d_P={d_P}: expected both at least 1")
+        if not 0 < dt_min <= dt_max:
+            raise ValueError(f"dt_min={dt_min}, dt_max={dt_max}: expected 0 < dt_min <= dt_max")
+        if interval not in INTERVALS:
+            raise ValueError(f"interval={interval!r}: choose one of {', '.join(INTERVALS)}")
+        if interval_floor < 0:
+            raise ValueError(f"interval_floor={interval_floor}: expected seconds, at least 0")
+        if discretization not in METHODS:
+            raise ValueError(f"discretization={discretization!r}: choose one of {list(METHODS)}")
+        self.d_H, self.d_P = d_H, d_P
+        self.dt_min, self.dt_max = dt_min, dt_max
+        self.interval, self.interval_floor = interval, interval_floor
+        self.discretization = discretization
+        self.unconstrained = unconstrained
+        self.backend = backend
+
+        start = _published_initialisation(d_H, d_P, dt_min, dt_max)
+        Lambda = start.Lambda.detach()
+        self.Lambda_im = nn.Parameter(Lambda.imag.clone())  # (P,)
+        if unconstrained:
+            self.Lambda_re = nn.Parameter(Lambda.real.clone())  # (P,)
+        else:
+            self.log_neg_Lambda_re = nn.Parameter(torch.log(-Lambda.real))  # (P,)
+        self.B = nn.Parameter(start.B.detach().clone())  # (P, H, 2)
+        self.C = nn.Parameter(torch.view_as_real(start.C.detach()).clone())  # (H, P, 2)
+        self.D = nn.Parameter(start.D.detach().clone())  # (H,)
+        self.log_step = nn.Parameter(start.log_step.detach().clone())  # (P,)
+
+    @property
+    def Lambda(self) -> Tensor:
+        """Eigenvalues (P,), complex, a second is the unit of time of Lambda * exp(log_step)."""
+        real = self.Lambda_re if self.unconstrained else -torch.exp(self.log_neg_Lambda_re)
+        return torch.complex(real, self.Lambda_im)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """The state before the first interaction: zeros, (batch_size, P), complex."""
+        return torch.zeros(
+            batch_size, self.d_P, dtype=self.log_step.dtype.to_complex(), device=self.D.device
+        )
+
+    def discretize(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Seconds (B, L) to Lambda_bar and the scale of B_tilde, both (B, L, P), complex."""
+        delta = transform_intervals(
+            delta, self.interval, self.dt_min, self.dt_max, self.interval_floor
+        )
+        Delta = delta[..., None] * torch.exp(self.log_step)  # (B, L, P)
+        return METHODS[self.discretization](self.Lambda, Delta)
+
+    def forward(
+        self,
+        u: Tensor,
+        delta: Tensor,
+        state: Tensor | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Run over whole sequences.
+
+        Args:
+            u: Input, (B, L, H).
+            delta: Seconds from each interaction to the next one, (B, L), floating, >= 0.
+            state: State to continue from, (B, P), complex; zeros when None.
+            return_state: Also return the last state.
+
+        Returns:
+            y (B, L, H); with `return_state` also the state after the last position (B, P).
+
+        Raises:
+            ValueError: Shapes that do not fit, or intervals that are negative, not finite or not
+                of floating dtype.
+        """
+        if u.ndim != 3 or u.shape[-1] != self.d_H:
+            raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, H={self.d_H})")
+        check_intervals(delta, tuple(u.shape[:2]))
+        Lambda_bar, scale = self.discretize(delta)  # (B, L, P) each
+        # B_tilde u with u real: one real product for real and imaginary parts together.
+        B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
+        B_u = torch.complex(*(u @ B_re_im.T).chunk(2, dim=-1))  # (B, L, P)
+        x, last = diagonal_scan(
+            Lambda_bar, scale * B_u, state, return_state=True, backend=self.backend
+        )
+        # Re(C x) = C_re x_re - C_im x_im, again one real product.
+        C_re_im = torch.cat((self.C[..., 0], -self.C[..., 1]), dim=-1)  # (H, 2P)
+        y = torch.cat((x.real, x.imag), dim=-1) @ C_re_im.T + self.D * u  # (B, L, H)
+        return (y, last) if return_state else y
+
+    def step(self, u: Tensor, delta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One new interaction in O(1): u (B, H), delta (B,) seconds, state (B, P)."""
+        y, state = self.forward(u[:, None], delta[:, None], state, return_state=True)
+        return y[:, 0], state

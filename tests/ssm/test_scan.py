@@ -1,0 +1,217 @@
+"""The reference against a loop over scalars, every other backend against the reference."""
+
+import cmath
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ss4rec_lib.ssm import diagonal_scan, selective_scan
+
+SIZES = st.tuples(
+    st.integers(1, 3), st.integers(1, 70), st.integers(1, 5), st.integers(1, 9), st.integers(0, 999)
+)
+
+
+def selective_inputs(batch, length, channels, states, seed, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    u, B, C = normal(batch, length, channels), normal(batch, length, states), None
+    C = normal(batch, length, states)
+    Delta = torch.rand(batch, length, channels, generator=generator, dtype=dtype) * 2
+    Delta[torch.rand(Delta.shape, generator=generator) < 0.2] = 0  # some steps of no time at all
+    A = -torch.rand(channels, states, generator=generator, dtype=dtype) * 30
+    return [u, Delta, A, B, C, normal(channels), normal(batch, channels, states)]
+
+
+def diagonal_inputs(batch, length, states, seed, dtype=torch.complex64):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, length, states)
+    size = torch.rand(shape, generator=generator, dtype=torch.float64)
+    angle = torch.randn(shape, generator=generator, dtype=torch.float64) * 10
+    a = torch.polar(size, angle)
+    b = torch.randn(shape, generator=generator, dtype=torch.complex128)
+    x0 = torch.randn(batch, states, generator=generator, dtype=torch.complex128)
+    return [t.to(dtype) for t in (a, b, x0)]
+
+
+def values_and_gradients(scan, inputs, backend):
+    """Outputs and the gradients of an uneven function of all of them."""
+    inputs = [t.clone().requires_grad_() for t in inputs]
+    y, last = scan(*inputs, return_state=True, backend=backend)
+    weights = torch.cos(torch.arange(y.numel(), dtype=torch.float64)).view_as(y)
+    loss = (y * weights).abs().sum() + (last * (1 + last)).abs().sum()
+    return [y.detach(), last.detach(), *torch.autograd.grad(loss, inputs)]
+
+
+def assert_close(found, expected, relative):
+    for number, (f, e) in enumerate(zip(found, expected, strict=True)):
+        scale = max(e.abs().max().item(), 1e-3)
+        assert (f - e).abs().max().item() <= relative * scale, f"output {number}"
+
+
+def test_selective_reference_equals_scalar_recurrence():
+    u, Delta, A, B, C, D, x0 = selective_inputs(2, 7, 3, 4, 0, torch.float64)
+    y, last = selective_scan(u, Delta, A, B, C, D, x0, return_state=True, backend="reference")
+    for b in range(2):
+        for d in range(3):
+            x = [x0[b, d, n].item() for n in range(4)]
+            for k in range(7):
+                step, u_k = Delta[b, k, d].item(), u[b, k, d].item()
+                for n in range(4):
+                    decay = math.exp(step * A[d, n].item())
+                    x[n] = decay * x[n] + step * B[b, k, n].item() * u_k
+                expected = sum(C[b, k, n].item() * x[n] for n in range(4)) + D[d].item() * u_k
+                assert y[b, k, d].item() == pytest.approx(expected, rel=1e-12)
+            assert last[b, d].tolist() == pytest.approx(x, rel=1e-12)
+
+
+def test_diagonal_reference_equals_scalar_recurrence():
+    a, b, x0 = diagonal_inputs(2, 6, 3, 0, torch.complex128)
+    x = diagonal_scan(a, b, x0, backend="reference")
+    for s in range(2):
+        for p in range(3):
+            state = complex(x0[s, p])
+            for k in range(6):
+                state = complex(a[s, k, p]) * state + complex(b[s, k, p])
+                assert cmath.isclose(complex(x[s, k, p]), state, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_reference_diagonal_gradients(dtype):
+    inputs = [
+        (t if dtype.is_complex else t.real).to(dtype).clone().requires_grad_()
+        for t in diagonal_inputs(2, 5, 3, 1, torch.complex128)
+    ]
+    assert torch.autograd.gradcheck(lambda *t: diagonal_scan(*t, backend="reference"), inputs)
+
+
+def test_reference_selective_gradients():
+    inputs = selective_inputs(2, 4, 2, 3, 1, torch.float64)
+    inputs[2] = inputs[2].clamp(max=-0.1)  # finite differences must not push A above 0
+    inputs = [t.requires_grad_() for t in inputs]
+    assert torch.autograd.gradcheck(lambda *t: selective_scan(*t, backend="reference"), inputs)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIZES)
+def test_numba_selective_equals_reference(sizes):
+    inputs = selective_inputs(*sizes)
+    found = values_and_gradients(selective_scan, inputs, "numba")
+    exact = [t.double() for t in inputs]
+    expected = values_and_gradients(selective_scan, exact, "reference")
+    assert_close(found, expected, 2e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIZES)
+def test_numba_diagonal_equals_reference(sizes):
+    batch, length, states, _, seed = sizes
+    found = values_and_gradients(
+        diagonal_scan, diagonal_inputs(batch, length, states, seed), "numba"
+    )
+    exact = diagonal_inputs(batch, length, states, seed, torch.complex128)
+    expected = values_and_gradients(diagonal_scan, exact, "reference")
+    assert_close(found, expected, 2e-5)
+
+
+def test_numba_exponential_is_accurate_to_float32():
+    from ss4rec_lib.ssm.kernels.numba_loops import exp_nonpositive
+
+    z = -np.concatenate((np.linspace(0, 86, 20_001), [0.0, 1e-8, 1e-4])).astype(np.float32)
+    found = np.array([exp_nonpositive(value) for value in z])
+    assert np.max(np.abs(found / np.exp(z.astype(np.float64)) - 1)) < 5e-7
+    assert 0 <= exp_nonpositive(np.float32(-1e9)) < 2e-38
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_numba_does_not_depend_on_the_number_of_threads(threads):
+    inputs = selective_inputs(5, 40, 4, 8, 2)
+    expected = values_and_gradients(selective_scan, inputs, "numba")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = values_and_gradients(selective_scan, inputs, "numba")
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba"])
+def test_continuing_from_a_state_equals_one_run(backend):
+    u, Delta, A, B, C, D, x0 = selective_inputs(2, 50, 3, 4, 3)
+    whole, last = selective_scan(u, Delta, A, B, C, D, x0, return_state=True, backend=backend)
+    first, middle = selective_scan(
+        u[:, :33], Delta[:, :33], A, B[:, :33], C[:, :33], D, x0, return_state=True, backend=backend
+    )
+    rest, end = selective_scan(
+        u[:, 33:], Delta[:, 33:], A, B[:, 33:], C[:, 33:], D, middle,
+        return_state=True, backend=backend,
+    )  # fmt: skip
+    assert_close([torch.cat((first, rest), 1), end], [whole, last], 1e-5)
+
+
+def test_non_contiguous_inputs():
+    u, Delta, A, B, C, D, _ = selective_inputs(2, 9, 3, 4, 4)
+    strided = [t.transpose(0, 1).contiguous().transpose(0, 1) for t in (u, Delta)]
+    found = selective_scan(*strided, A, B, C, D, backend="numba")
+    assert torch.equal(found, selective_scan(u, Delta, A, B, C, D, backend="numba"))
+
+
+def test_second_derivative_of_numba_is_refused_not_wrong():
+    inputs = [t.requires_grad_() for t in selective_inputs(1, 3, 2, 2, 5)]
+    y = selective_scan(*inputs, backend="numba")
+    (first,) = torch.autograd.grad(y.pow(2).sum(), inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice|once_differentiable"):
+        first.sum().backward()
+
+
+def test_auto_takes_the_reference_for_float64():
+    inputs = selective_inputs(1, 5, 2, 3, 6, torch.float64)
+    assert torch.equal(selective_scan(*inputs), selective_scan(*inputs, backend="reference"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"Delta": torch.zeros(2, 5, 2)}, r"Delta has shape \(2, 5, 2\)"),
+        ({"A": torch.zeros(4, 4)}, r"A has shape \(4, 4\)"),
+        ({"A": torch.full((3, 4), 0.5)}, "positive entry"),
+        ({"B": torch.zeros(2, 5, 3)}, r"B has shape \(2, 5, 3\)"),
+        ({"C": torch.zeros(2, 4, 4)}, r"C has shape \(2, 4, 4\)"),
+        ({"D": torch.zeros(2)}, r"D has shape \(2,\)"),
+        ({"B": torch.zeros(2, 5, 4, dtype=torch.float64)}, "B has dtype torch.float64"),
+        ({"initial_state": torch.zeros(1, 3, 4)}, r"initial_state has shape \(1, 3, 4\)"),
+        ({"u": torch.zeros(2, 0, 3)}, "L >= 1"),
+        ({"backend": "cuda"}, "'cuda' is unknown"),
+    ],
+)
+def test_selective_scan_names_what_does_not_fit(change, message):
+    names = ("u", "Delta", "A", "B", "C", "D", "initial_state")
+    arguments = dict(zip(names, selective_inputs(2, 5, 3, 4, 0), strict=True)) | change
+    with pytest.raises(ValueError, match=message):
+        selective_scan(**arguments)
+
+
+def test_diagonal_scan_names_what_does_not_fit():
+    a, b, x0 = diagonal_inputs(2, 5, 3, 0)
+    with pytest.raises(ValueError, match=r"b has shape \(2, 4, 3\)"):
+        diagonal_scan(a, b[:, :4], x0)
+    with pytest.raises(ValueError, match="b has dtype torch.float32"):
+        diagonal_scan(a, b.real, x0)
+    with pytest.raises(ValueError, match=r"initial_state has shape \(1, 3\)"):
+        diagonal_scan(a, b, x0[:1])
+    with pytest.raises(ValueError, match=r"expected \(B, L, P\)"):
+        diagonal_scan(a[0], b, x0)
+
+
+def test_numba_asked_for_by_name_says_why_it_cannot():
+    inputs = selective_inputs(1, 5, 2, 3, 6, torch.float64)
+    with pytest.raises(RuntimeError, match=r"'numba' is not available: it takes torch\.float32"):
+        selective_scan(*inputs, backend="numba")
