@@ -1,0 +1,205 @@
+"""Ranking metrics over the whole catalogue.
+
+For each target, all items of the catalogue are ranked by score. With g items scored above the
+target and t tied with it (the target included), its rank is one of g+1 ... g+t, each equally
+likely if ties are broken at random; every metric here is the **expectation over that choice**,
+computed exactly. No metric depends on item ids or on a sort's habits.
+
+Definitions (one relevant item a target, r its rank), those of RecBole's documentation:
+    HR@K (= Recall@K)   1 if r <= K, else 0
+    NDCG@K              1 / log2(r + 1) if r <= K, else 0
+    MRR@K               1 / r if r <= K, else 0
+Standard errors are over targets: standard deviation / sqrt(number of targets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from ss4rec_lib.data import Batch, Split, eval_batches
+from ss4rec_lib.progress import progress_bar
+
+KS = (1, 5, 10, 20)
+
+# metric -> gain of rank r (float64 array of ranks 1, 2, ...)
+GAINS = {
+    "hr": lambda r: np.ones_like(r),
+    "ndcg": lambda r: 1 / np.log2(r + 1),
+    "mrr": lambda r: 1 / r,
+}
+
+
+def expected_gain(metric: str, k: int, above: np.ndarray, tied: np.ndarray) -> np.ndarray:
+    """Metric@k of each target, averaged over the ranks that its ties allow.
+
+    Args:
+        metric: `hr`, `ndcg` or `mrr`.
+        k: Cut-off, at least 1.
+        above: Items scored strictly above each target, (n,), integer.
+        tied: Items with the target's score, the target included, (n,), at least 1.
+
+    Returns:
+        (n,) float64.
+    """
+    # cumulative[j] = sum of the gains of ranks 1..j, so a tie over ranks g+1..g+t is a difference.
+    gains = GAINS[metric](np.arange(1, k + 1, dtype=np.float64))
+    cumulative = np.concatenate(([0.0], np.cumsum(gains)))  # (k + 1,)
+    first, last = np.minimum(above, k), np.minimum(above + tied, k)
+    return (cumulative[last] - cumulative[first]) / tied
+
+
+class RankingResult(Mapping[str, float]):
+    """Metrics by name (`hr@10`, `hr@10_se`, ...), with what they were computed from.
+
+    Attributes:
+        users: User index of each target, (n,).
+        above: Items scored strictly above each target, (n,).
+        tied: Items tied with it, itself included, (n,).
+        ks: Cut-offs.
+    """
+
+    def __init__(
+        self, users: np.ndarray, above: np.ndarray, tied: np.ndarray, ks: Sequence[int] = KS
+    ) -> None:
+        if len(users) == 0:
+            raise ValueError("no targets to evaluate: expected at least one user with a target")
+        self.users, self.above, self.tied, self.ks = users, above, tied, tuple(ks)
+        self._metrics: dict[str, float] = {}
+        for k in self.ks:
+            for metric in GAINS:
+                values = self.per_target(f"{metric}@{k}")
+                n = len(values)
+                self._metrics[f"{metric}@{k}"] = float(values.mean())
+                se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+                self._metrics[f"{metric}@{k}_se"] = se
+
+    def per_target(self, name: str) -> np.ndarray:
+        """One metric, such as `ndcg@10`, of every target, (n,)."""
+        metric, _, k = name.partition("@")
+        if metric not in GAINS or not k.isdigit() or int(k) < 1:
+            raise ValueError(f"metric {name!r} is unknown: expected one of {list(GAINS)} and '@K'")
+        return expected_gain(metric, int(k), self.above, self.tied)
+
+    def __getitem__(self, name: str) -> float:
+        return self._metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._metrics)
+
+    def __len__(self) -> int:
+        return len(self._metrics)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{m}@{k} {self[f'{m}@{k}']:.4f} ± {self[f'{m}@{k}_se']:.4f}"
+            for k in self.ks
+            if k == 10 or len(self.ks) == 1
+            for m in GAINS
+        )
+        return f"RankingResult({len(self.users):,} targets; {shown})"
+
+
+def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Count, for each row, the items above the target and those tied with it.
+
+    Args:
+        scores: (B, n_items + 1); column 0, padding, is ignored. -inf takes an item out of the
+            catalogue.
+        targets: Item ids, (B,).
+
+    Returns:
+        above, tied: (B,) int64; tied counts the target itself.
+
+    Raises:
+        ValueError: NaN among the scores: a rank would be meaningless, never silently one.
+    """
+    if torch.isnan(scores[:, 1:]).any():
+        rows = torch.isnan(scores[:, 1:]).any(dim=1).sum().item()
+        raise ValueError(f"scores hold NaN in {rows} of {len(scores)} rows: the model has diverged")
+    of_target = scores.gather(1, targets[:, None])  # (B, 1)
+    above = (scores[:, 1:] > of_target).sum(dim=1)  # (B,)
+    tied = (scores[:, 1:] == of_target).sum(dim=1)  # (B,)
+    return above.cpu().numpy(), tied.cpu().numpy()
+
+
+def _mask_seen(scores: torch.Tensor, batch: Batch, split: Split, history_ends: np.ndarray) -> None:
+    """Set the scores of items of a user's history to -inf, but never the target's."""
+    sequences = split.sequences
+    histories = [
+        sequences.items[sequences.offsets[user] : sequences.offsets[user] + end]
+        for user, end in zip(batch.users.tolist(), history_ends, strict=True)
+    ]
+    rows = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
+    columns = np.concatenate(histories).astype(np.int64)
+    targets = batch.targets.gather(1, batch.lengths[:, None] - 1)
+    kept = scores.gather(1, targets)
+    index = torch.from_numpy(rows), torch.from_numpy(columns)
+    scores[tuple(i.to(scores.device) for i in index)] = -torch.inf
+    scores.scatter_(1, targets, kept)
+
+
+@torch.no_grad()
+def evaluate_ranking(
+    model: torch.nn.Module,
+    split: Split,
+    part: str = "test",
+    *,
+    ks: Sequence[int] = KS,
+    mask_seen: bool = False,
+    max_len: int | None = 200,
+    max_tokens: int = 12_800,
+    progress: bool = False,
+) -> RankingResult:
+    """Rank each target against the whole catalogue, its timestamp known to the model.
+
+    Args:
+        model: `forward(items, delta)` and `logits(hidden)`; put in evaluation mode meanwhile.
+        split: Train, validation and test views over the same sequences.
+        part: `valid` or `test`.
+        ks: Cut-offs K.
+        mask_seen: Take items of the user's history out of the ranking (RecBole does not).
+        max_len: Most recent interactions the model sees; None for the whole history.
+        max_tokens: Padded positions a batch.
+        progress: Show a progress bar.
+
+    Returns:
+        A mapping from `hr@10`, `ndcg@10`, `mrr@10`, ... and `hr@10_se`, ... to numbers.
+
+    Raises:
+        ValueError: No targets, K below 1 or beyond the catalogue, or scores with NaN.
+    """
+    n_items = split.sequences.n_items
+    for k in ks:
+        if k < 1 or k > n_items:
+            raise ValueError(f"K={k}: expected 1 <= K <= {n_items}, the size of the catalogue")
+    positions = np.zeros(split.sequences.n_users, dtype=np.int64)
+    users, where = split.held_out[part] if part in split.held_out else ((), ())
+    if len(users) == 0:
+        raise ValueError(f"part {part!r} of the split holds no targets; has {list(split.held_out)}")
+    positions[users] = where
+
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    try:
+        batches = eval_batches(split, part, max_tokens=max_tokens, max_len=max_len)
+        for batch in progress_bar(batches, desc=f"evaluate {part}", show=progress, leave=False):
+            batch = batch.to(device)
+            last = batch.lengths - 1  # (B,)
+            rows = torch.arange(len(last), device=device)
+            hidden = model(batch.items, batch.delta)[rows, last]  # (B, d_model)
+            scores = model.logits(hidden)  # (B, n_items + 1)
+            targets = batch.targets[rows, last]  # (B,)
+            batch_users = batch.users.cpu().numpy()
+            if mask_seen:
+                _mask_seen(scores, batch, split, positions[batch_users])
+            found.append((batch_users, *ranks_of_targets(scores, targets)))
+    finally:
+        model.train(was_training)
+    all_users, above, tied = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(all_users, kind="stable")  # batches are sorted by length; users read better
+    return RankingResult(all_users[order], above[order], tied[order], ks)
