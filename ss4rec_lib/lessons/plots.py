@@ -1,0 +1,136 @@
+"""Plot style and axes that the lessons share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.ticker
+import seaborn as sns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MINUTE = 60.0
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+MONTH = 30.4375 * DAY  # mean length in the Julian calendar
+YEAR = 365.25 * DAY
+
+SECONDS_TICKS: dict[str, float] = {
+    "1 ms": 1e-3,
+    "10 ms": 1e-2,
+    "0.1 s": 0.1,
+    "1 s": 1.0,
+    "10 s": 10.0,
+    "1 min": MINUTE,
+    "10 min": 10 * MINUTE,
+    "1 h": HOUR,
+    "6 h": 6 * HOUR,
+    "1 d": DAY,
+    "1 wk": 7 * DAY,
+    "1 mo": MONTH,
+    "1 y": YEAR,
+    "10 y": 10 * YEAR,
+    "100 y": 100 * YEAR,
+}
+"""Labels of a time axis and where they stand, in seconds."""
+
+_FEW = ("1 ms", "1 s", "1 min", "1 h", "1 d", "1 mo", "1 y", "100 y")
+"""What remains of the labels when all of them would collide."""
+
+_MOST_LABELS = 10
+
+
+def use_style() -> None:
+    """Sets the look of every lesson: readable sizes, a palette for colour-blind readers."""
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette="colorblind",
+        rc={
+            "figure.dpi": 110,
+            "figure.figsize": (7.5, 4.0),
+            "figure.constrained_layout.use": True,
+            "axes.titlesize": 12,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.labelsize": 11,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+            "legend.fontsize": 10,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": "#dddddd",
+            "lines.linewidth": 1.8,
+        },
+    )
+
+
+class SecondsLocator(matplotlib.ticker.Locator):
+    """Places ticks at 1 s, 1 min, 1 h, 1 d, ... inside the visible range; fewer on a wide one."""
+
+    def __call__(self) -> Sequence[float]:
+        """Returns tick positions in seconds for the current view."""
+        low, high = sorted(self.axis.get_view_interval())
+        return self.tick_values(low, high)
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """Returns tick positions between two times.
+
+        Args:
+            vmin: Shortest visible time, seconds.
+            vmax: Longest visible time, seconds.
+
+        Returns:
+            Positions in seconds, ascending.
+        """
+        ticks = {name: at for name, at in SECONDS_TICKS.items() if vmin <= at <= vmax}
+        if len(ticks) > _MOST_LABELS:
+            ticks = {name: at for name, at in ticks.items() if name in _FEW}
+        # A symlog axis shows the tied interactions, zero seconds apart.
+        return ([0.0] if vmin <= 0 <= vmax else []) + list(ticks.values())
+
+
+def format_seconds(seconds: float, _position: int | None = None) -> str:
+    """Names a time the way a person would.
+
+    Args:
+        seconds: A time in seconds.
+        _position: Tick number, given by matplotlib and not used.
+
+    Returns:
+        The name of the tick at that time, for example "1 h"; otherwise a rounded number with the
+        largest unit that fits, for example "2.5 d".
+    """
+    for name, at in SECONDS_TICKS.items():
+        if abs(seconds - at) <= 1e-9 * at:
+            return name
+    if seconds == 0:
+        return "0 s"
+    units = (("y", YEAR), ("mo", MONTH), ("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", 1.0))
+    for unit, size in units:
+        if abs(seconds) >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e3:.3g} ms"
+
+
+def seconds_axis(ax: Axes, axis: str = "x") -> None:
+    """Turns an axis of seconds into a logarithmic one with ticks a person can read.
+
+    Args:
+        ax: Axes to change. A linear scale becomes logarithmic; `log` and `symlog` are kept.
+        axis: "x" or "y".
+
+    Raises:
+        ValueError: If `axis` is neither.
+    """
+    if axis not in ("x", "y"):
+        raise ValueError(f"axis is {axis!r}, expected 'x' or 'y'")
+    if getattr(ax, f"get_{axis}scale")() == "linear":
+        getattr(ax, f"set_{axis}scale")("log")
+    which = getattr(ax, f"{axis}axis")
+    which.set_major_locator(SecondsLocator())
+    which.set_major_formatter(matplotlib.ticker.FuncFormatter(format_seconds))
+    which.set_minor_locator(matplotlib.ticker.NullLocator())

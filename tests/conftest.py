@@ -1,0 +1,171 @@
+"""What all tests share: where they run, and that they cannot reach the network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+WORKER = "PYTEST_XDIST_WORKER"
+_ORDER = pytest.StashKey[tuple]()
+
+if WORKER in os.environ:
+    # Two workers on two cores: without this each starts as many threads as there are cores, and so
+    # do the kernels of the notebooks, which inherit it.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "xdist_group(name): tests that share a worker")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps a module's tests on one worker, and a lesson's runs on one; the longest start first."""
+    for item in items:
+        in_notebooks = "notebooks" in item.path.parts[-3:-1]
+        lesson = getattr(item, "callspec", None) and item.callspec.params.get("lesson")
+        group = f"lesson {lesson.stem}" if lesson else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+        item.stash[_ORDER] = (not in_notebooks, not lesson, -_number(lesson))
+    # Later lessons train, earlier ones look: the longest run must not be the last to start.
+    items.sort(key=lambda item: item.stash[_ORDER])
+
+
+def _number(lesson: Path | None) -> int:
+    return int(lesson.stem.split("_")[0]) if lesson else 0
+
+
+@pytest.fixture(autouse=True)
+def _skip_without_gpu(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("gpu") is not None:
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers on this machine may be reached; anything else needs the marker `network`."""
+    if request.node.get_closest_marker("network") is not None:
+        return
+    look_up, connect = socket.getaddrinfo, socket.socket.connect
+
+    def is_local(host: object) -> bool:
+        return host in (None, "", "localhost", "::1") or str(host).startswith("127.")
+
+    def refuse(host: object) -> None:
+        raise RuntimeError(f"a test tried to reach {host}; replace the call or mark it `network`")
+
+    def local_look_up(host, *args, **kwargs):
+        return look_up(host, *args, **kwargs) if is_local(host) else refuse(host)
+
+    def local_connect(self, address):
+        if isinstance(address, tuple) and not is_local(address[0]):
+            refuse(address[0])
+        return connect(self, address)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local_look_up)
+    monkeypatch.setattr(socket.socket, "connect", local_connect)
+
+
+HEADINGS = (
+    "Aim",
+    "What you need to know",
+    "Run time and hardware",
+    "Contents",
+    "Discussion",
+    "Exercises",
+    "Quiz",
+    "References",
+)
+
+
+@pytest.fixture
+def tiny_lesson():
+    """Builds a lesson that keeps every rule and runs in a second; tests then break it."""
+    import nbformat
+
+    from ss4rec_lib.lessons.record import MIME
+
+    def build():
+        def code(source, *tags, outputs=()):
+            return nbformat.v4.new_code_cell(
+                source, metadata={"tags": list(tags)} if tags else {}, outputs=list(outputs)
+            )
+
+        def printed(text):
+            return nbformat.v4.new_output("stream", name="stdout", text=text)
+
+        skeleton = "\n\n".join(f"## {heading}" for heading in HEADINGS)
+        recorded = {"total": 6, "dataset": "planted", "train_seconds": 0.25}
+        cells = [
+            nbformat.v4.new_markdown_cell(f"# A tiny lesson\n\n{skeleton}"),
+            code(
+                'dataset = "planted"  # data set\nepochs = 2  # passes\nflag = False  # a switch',
+                "parameters",
+            ),
+            code(
+                "from ss4rec_lib.lessons.parameters import check_parameters\n"
+                "from ss4rec_lib.lessons.record import record\n\n"
+                "given = check_parameters()",
+            ),
+            code("numbers = [1, 2, 3]", "exercise-setup"),
+            code(
+                'print(f"{dataset}: {epochs} epochs, flag {flag}")',
+                outputs=[printed("planted: 2 epochs, flag False\n")],
+            ),
+            code(
+                "sum(numbers)",
+                outputs=[
+                    nbformat.v4.new_output(
+                        "execute_result", data={"text/plain": "6"}, execution_count=5
+                    )
+                ],
+            ),
+            code(
+                'def total(values):\n    """Adds them up."""\n'
+                "    # BEGIN SOLUTION: add the values up\n    result = 0\n"
+                "    for value in values:\n        result += value\n    # END SOLUTION\n"
+                "    return result",
+                "solution",
+            ),
+            nbformat.v4.new_markdown_cell("The check below passes when the sum is right."),
+            code("assert total(numbers) == 6", "check"),
+            nbformat.v4.new_markdown_cell(
+                "The answer is six.", metadata={"tags": ["solution-text"]}
+            ),
+            code(
+                "record(total=total([epochs] * 3), dataset=dataset, train_seconds=0.25)",
+                "record",
+                "nbval-ignore-output",
+                outputs=[
+                    nbformat.v4.new_output(
+                        "display_data", data={MIME: recorded, "text/plain": "a table"}
+                    )
+                ],
+            ),
+        ]
+        for count, cell in enumerate((c for c in cells if c.cell_type == "code"), start=1):
+            cell.execution_count = count
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+    return build
+
+
+@pytest.fixture
+def lessons_folder(tiny_lesson, tmp_path):
+    """A folder with two tiny lessons and a notebook that is none."""
+    import nbformat
+
+    folder = tmp_path / "note{books}"  # papermill fills parameters into braces of a path
+    folder.mkdir()
+    nbformat.write(tiny_lesson(), folder / "01_first.ipynb")
+    second = tiny_lesson()
+    second.cells[1].source += "\nseed = 0  # of the second lesson only"
+    second.cells[4].source += "\nseed_used = seed"
+    nbformat.write(second, folder / "04_second.ipynb")
+    nbformat.write(tiny_lesson(), folder / "scratch.ipynb")
+    return folder

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import nbformat
+import pytest
+
+from ss4rec_lib.lessons import exercises
+from ss4rec_lib.lessons.errors import ExerciseError
+
+SOLUTION = '''\
+def total(values):
+    """Adds them up."""
+    # BEGIN SOLUTION: add "them" up
+    result = sum(values)
+    return result
+    # END SOLUTION
+
+# a remark that stays'''
+
+
+def test_blank_keeps_everything_around_the_hole():
+    assert exercises.blank(SOLUTION) == (
+        "def total(values):\n"
+        '    """Adds them up."""\n'
+        '    # YOUR CODE HERE: add "them" up\n'
+        '    raise NotImplementedError("add \\"them\\" up")\n'
+        "\n"
+        "# a remark that stays"
+    )
+
+
+def test_the_hole_is_python_that_raises_its_prompt():
+    names: dict = {}
+    exec(exercises.blank(SOLUTION), names)
+    with pytest.raises(NotImplementedError, match='add "them" up'):
+        names["total"]([1])
+
+
+def test_two_holes_and_no_prompt():
+    source = (
+        "# BEGIN SOLUTION\na = 1\n# END SOLUTION\nb = 2\n# BEGIN SOLUTION x\nc = 3\n# END SOLUTION"
+    )
+    assert exercises.blank(source) == (
+        '# YOUR CODE HERE: write this part\nraise NotImplementedError("write this part")\n'
+        'b = 2\n# YOUR CODE HERE: x\nraise NotImplementedError("x")'
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "a = 1",
+        "# BEGIN SOLUTION\na = 1",
+        "a = 1\n# END SOLUTION",
+        "# BEGIN SOLUTION\n# BEGIN SOLUTION\n# END SOLUTION",
+    ],
+)
+def test_marks_must_pair_up(source):
+    with pytest.raises(ExerciseError, match="SOLUTION"):
+        exercises.blank(source)
+
+
+def test_an_exercise_has_holes_and_neither_outputs_nor_answers(tiny_lesson):
+    lesson = tiny_lesson()
+    lesson.cells[0].source += "\n\n[readme](../README.md) [next](02_x.ipynb)"
+    before = nbformat.writes(lesson)
+    exercise = exercises.to_exercise(lesson, "01_tiny.ipynb")
+    nbformat.validate(exercise)
+    assert nbformat.writes(lesson) == before, "the lesson itself was changed"
+    text = nbformat.writes(exercise)
+    assert "generated from `../01_tiny.ipynb`" in exercise.cells[0].source
+    assert "[readme](../../README.md) [next](02_x.ipynb)" in text
+    assert "result += value" not in text and "The answer is six" not in text
+    assert 'raise NotImplementedError(\\"add the values up\\")' in text
+    code = [cell for cell in exercise.cells if cell.cell_type == "code"]
+    assert len(code) == 8
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert len({cell.id for cell in exercise.cells}) == len(exercise.cells)
+
+
+def test_a_check_must_follow_its_solution(tiny_lesson):
+    lesson = tiny_lesson()
+    assert [check.source for _, check in exercises.pairs(lesson)] == ["assert total(numbers) == 6"]
+    code = [cell for cell in lesson.cells if cell.cell_type == "code"]
+    code[6].metadata.tags = []
+    with pytest.raises(ExerciseError, match="must be tagged 'check'"):
+        exercises.pairs(lesson)
+    code[6].metadata.tags = ["check"]
+    code[5].metadata.tags = []
+    with pytest.raises(ExerciseError, match="must directly follow"):
+        exercises.pairs(lesson)
+
+
+def test_out_of_date_writes_verifies_and_removes(lessons_folder):
+    target = lessons_folder / "exercises"
+    names = ["01_first.ipynb", "04_second.ipynb"]
+    assert exercises.out_of_date(lessons_folder) == names
+    assert not target.exists(), "verifying must not write"
+    assert exercises.out_of_date(lessons_folder, write=True) == names
+    assert exercises.out_of_date(lessons_folder) == []
+    first = target / names[0]
+    first.write_text(first.read_text().replace("YOUR CODE HERE", "edited by hand"))
+    (target / "02_gone.ipynb").write_text("{}")
+    assert exercises.out_of_date(lessons_folder, write=True) == [names[0], "02_gone.ipynb"]
+    assert sorted(path.name for path in target.iterdir()) == names
+    assert "edited by hand" not in first.read_text()
+
+
+def test_generating_twice_gives_the_same_bytes(lessons_folder):
+    path = lessons_folder / "01_first.ipynb"
+    assert exercises.exercise_text(path) == exercises.exercise_text(path)
+
+
+def test_a_lesson_without_solutions_has_no_exercise(lessons_folder, tiny_lesson):
+    plain = tiny_lesson()
+    for cell in plain.cells:
+        cell.metadata.pop("tags", None)
+    nbformat.write(plain, lessons_folder / "02_plain.ipynb")
+    exercises.out_of_date(lessons_folder, write=True)
+    assert not (lessons_folder / "exercises/02_plain.ipynb").exists()
+
+
+def test_command_line(lessons_folder, monkeypatch, capsys):
+    monkeypatch.setattr(exercises, "notebooks_folder", lambda: lessons_folder)
+    assert exercises.main(["--check"]) == 1
+    assert "01_first.ipynb: out of date" in capsys.readouterr().out
+    assert exercises.main([]) == 0
+    assert exercises.main(["--check"]) == 0
+    assert "up to date" in capsys.readouterr().out
+    path = lessons_folder / "01_first.ipynb"
+    path.write_text(path.read_text().replace("# END SOLUTION", "# END"))
+    assert exercises.main(["--check"]) == 2
+    assert "01_first.ipynb" in capsys.readouterr().err
+
+
+@pytest.mark.xdist_group("notebooks")
+class TestRunChecks:
+    def test_pass_when_filled_and_fail_when_not(self, tiny_lesson, tmp_path):
+        (filled,) = exercises.run_checks(tiny_lesson(), filled=True, folder=tmp_path)
+        assert filled == exercises.Check(1, "assert total(numbers) == 6", None)
+        (unfilled,) = exercises.run_checks(tiny_lesson(), filled=False, folder=tmp_path)
+        assert unfilled.error == "NotImplementedError: add the values up"
+
+    def test_a_check_that_needs_no_answer_is_seen(self, tiny_lesson, tmp_path):
+        lesson = tiny_lesson()
+        lesson.cells[8].source = "assert True"
+        (unfilled,) = exercises.run_checks(lesson, filled=False, folder=tmp_path)
+        assert unfilled.error is None
+
+    def test_each_hole_is_met_alone(self, tiny_lesson, tmp_path):
+        """The second check must not fail merely because the first solution is missing."""
+        lesson = tiny_lesson()
+        second = nbformat.v4.new_code_cell(
+            "# BEGIN SOLUTION\nhalf = total(numbers) / 2\n# END SOLUTION",
+            metadata={"tags": ["solution"]},
+        )
+        check = nbformat.v4.new_code_cell("assert total([]) == 0", metadata={"tags": ["check"]})
+        lesson.cells[9:9] = [second, check]
+        outcomes = exercises.run_checks(lesson, filled=False, folder=tmp_path)
+        assert outcomes[0].error is not None
+        assert outcomes[1].error is None, "the first solution was not filled in again"
+
+    def test_a_failing_solution_or_setup_is_an_error(self, tiny_lesson, tmp_path):
+        lesson = tiny_lesson()
+        lesson.cells[3].source = "numbers = undefined"
+        with pytest.raises(ExerciseError, match="setup cell of an exercise fails: NameError"):
+            exercises.run_checks(lesson, filled=True, folder=tmp_path)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from ss4rec_lib.lessons.errors import RecordError
+from ss4rec_lib.lessons.record import MIME, read_record, record
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[dict]:
+    """What was displayed."""
+    displayed: list[dict] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: displayed.append(data))
+    return displayed
+
+
+def executed(*records: dict):
+    outputs = [
+        nbformat.v4.new_output("display_data", data={MIME: values, "text/plain": "x"})
+        for values in records
+    ]
+    cell = nbformat.v4.new_code_cell("record()", outputs=outputs, execution_count=1)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("a"), cell])
+
+
+def test_one_output_with_data_text_and_table(shown):
+    record(dataset="ml-100k", **{"hr@10": 0.08125})
+    (output,) = shown
+    assert output[MIME] == {"dataset": "ml-100k", "hr@10": 0.08125}
+    assert "hr@10" in output["text/plain"] and "0.08125" in output["text/plain"]
+    assert "<table>" in output["text/html"] and "ml-100k" in output["text/html"]
+
+
+def test_names_are_escaped_in_the_table(shown):
+    record(**{"<b>": "1 < 2"})
+    assert "&lt;b&gt;" in shown[0]["text/html"] and "1 &lt; 2" in shown[0]["text/html"]
+
+
+def test_numpy_and_torch_scalars_become_python_numbers(shown):
+    import torch
+
+    record(
+        a=np.float32(0.5),
+        b=np.int64(7),
+        c=np.bool_(True),
+        d=np.float64(0.1),
+        e=torch.tensor(3),
+        f=[np.int8(1)],
+        g={"deep": np.float32(2.0)},
+        h=np.array(4.0),
+    )
+    values = shown[0][MIME]
+    expected = dict(a=0.5, b=7, c=True, d=0.1, e=3, f=[1], g={"deep": 2.0}, h=4.0)
+    assert values == expected
+    assert [type(value) for value in values.values()] == [type(v) for v in expected.values()]
+    assert json.loads(json.dumps(values, allow_nan=False)) == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan"), [0.1, -np.inf]])
+def test_what_is_not_finite_is_refused(shown, value):
+    with pytest.raises(RecordError, match="ndcg.* expected a finite number"):
+        record(ndcg=value)
+    assert shown == []
+
+
+@pytest.mark.parametrize("value", [Path("a"), {1, 2}, np.zeros(3), object(), 1j])
+def test_what_json_cannot_hold_is_refused(shown, value):
+    with pytest.raises(RecordError, match="thing is of type"):
+        record(thing=value)
+    assert shown == []
+
+
+def test_keys_must_be_text(shown):
+    with pytest.raises(RecordError, match="key 1 of type int"):
+        record(by_length={1: 0.5})
+
+
+def test_nothing_to_record_is_refused():
+    with pytest.raises(RecordError, match="nothing to record"):
+        record()
+
+
+def test_reads_from_a_node_and_from_a_file(tmp_path):
+    values = {"a": 1, "b": {"c": [1.5, None]}}
+    nbformat.write(executed(values), tmp_path / "n.ipynb")
+    assert read_record(executed(values)) == values
+    assert read_record(tmp_path / "n.ipynb") == values
+
+
+def test_no_record_or_two_are_refused():
+    with pytest.raises(RecordError, match="found 0 records"):
+        read_record(executed())
+    with pytest.raises(RecordError, match="found 2 records"):
+        read_record(executed({"a": 1}, {"a": 2}))

@@ -1,0 +1,112 @@
+"""Lessons as jobs: other parameters reach them, wrong ones are refused, by us and inside them."""
+
+from __future__ import annotations
+
+import json
+
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from ss4rec_lib.lessons.errors import ParameterTypeError, UnknownParameterError
+from ss4rec_lib.lessons.parameters import read_parameters
+from ss4rec_lib.lessons.record import read_record
+from ss4rec_lib.lessons.run import run_lessons
+
+OTHER = {"dataset": "planted", "epochs": 1, "seed": 1}
+
+
+@pytest.fixture
+def declared(lesson):
+    return read_parameters(lesson)
+
+
+@pytest.fixture
+def misspelt(declared) -> str:
+    """The lesson's first parameter with a letter too many."""
+    return f"{next(iter(declared))}x"
+
+
+@pytest.fixture
+def number(declared) -> str:
+    """A parameter of the lesson that is a number."""
+    return next(name for name, parameter in declared.items() if parameter.type in (int, float))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_runs_with_other_parameters(lesson, declared, tmp_path):
+    values = {name: value for name, value in OTHER.items() if name in declared}
+    (done,) = run_lessons([lesson.stem], out=tmp_path, parameters=values, timeout=600)
+    assert done.error is None, done.error
+    executed = json.loads((tmp_path / lesson.name).read_text())
+    injected = [
+        "".join(cell["source"])
+        for cell in executed["cells"]
+        if "injected-parameters" in cell["metadata"].get("tags", [])
+    ]
+    assert len(injected) == 1 and "seed = 1" in injected[0]
+    # Same metrics under the same names, other numbers: the parameters were not merely accepted.
+    committed = read_record(lesson)
+    assert set(done.record) == set(committed)
+    assert done.record != committed
+
+
+def test_unknown_parameter_is_refused_before_a_kernel_starts(lesson, misspelt, tmp_path):
+    with pytest.raises(UnknownParameterError, match=f"Did you mean '{misspelt[:-1]}'"):
+        run_lessons([lesson.stem], out=tmp_path / "out", parameters={misspelt: 1})
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_type_is_refused_before_a_kernel_starts(lesson, number, tmp_path):
+    with pytest.raises(ParameterTypeError, match=f"'{number}'"):
+        run_lessons([lesson.stem], out=tmp_path / "out", parameters={number: "one"})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_lesson_itself_refuses_what_papermill_lets_pass(lesson, misspelt, number, tmp_path):
+    for values, error in (
+        ({misspelt: 1}, "UnknownParameterError"),
+        ({number: "1"}, "ParameterTypeError"),
+    ):
+        with pytest.raises(PapermillExecutionError) as caught:
+            papermill.execute_notebook(
+                str(lesson),
+                str(tmp_path / lesson.name),
+                values,
+                cwd=str(lesson.parent),
+                progress_bar=False,
+            )
+        assert caught.value.ename == error
+
+
+class TestOnATinyLesson:
+    @staticmethod
+    def execute(folder, values):
+        source, target = folder / "01_first.ipynb", folder / "executed.ipynb"
+        # Braces of the folder's name would be filled in by papermill.
+        names = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, target)]
+        return papermill.execute_notebook(*names, values, progress_bar=False)
+
+    def test_bare_papermill_with_good_values(self, lessons_folder):
+        done = self.execute(lessons_folder, {"epochs": 4, "flag": True})
+        assert read_record(done)["total"] == 12
+
+    def test_bare_papermill_without_values(self, lessons_folder):
+        assert read_record(self.execute(lessons_folder, {}))["total"] == 6
+
+    @pytest.mark.parametrize(
+        ("values", "error", "hint"),
+        [
+            ({"epoch": 4}, "UnknownParameterError", "Did you mean 'epochs'?"),
+            ({"flag": "true"}, "ParameterTypeError", '-y "flag: true"'),
+            ({"epochs": 2.5}, "ParameterTypeError", "int"),
+        ],
+    )
+    def test_bare_papermill_with_bad_values(self, lessons_folder, values, error, hint):
+        with pytest.raises(PapermillExecutionError) as caught:
+            self.execute(lessons_folder, values)
+        assert caught.value.ename == error
+        assert hint in caught.value.evalue
+        assert caught.value.exec_count == 3, "the guard must stop the lesson before its first step"
