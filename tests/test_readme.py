@@ -1,0 +1,80 @@
+"""The README: its numbers come from the lessons, its commands and its Python run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ss4rec_lib.lessons.readme import out_of_date
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.split("\n")]
+    return [line for line in lines if line]
+
+
+def test_numbers_and_picture_are_those_of_the_committed_lessons():
+    assert out_of_date() == []
+
+
+def test_links_lead_somewhere():
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README.replace("\n", " "))
+    assert len(targets) >= 5
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_every_make_target_of_the_readme_exists():
+    wanted = {line.split()[1] for line in commands() if line.startswith("make ")}
+    assert wanted == {"run", "test", "lab"}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in wanted)
+    # `make test` is what runs this test; the lessons of `make run` are run by .ci/run.
+    assert "make run" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("make ")])
+def test_commands_run(command, tmp_path):
+    """In the checkout, with outputs in a folder of their own."""
+    words = shlex.split(command)
+    if words[0] == "ss4rec" and words[1] == "lessons":
+        words += ["--out", str(tmp_path / "lessons")]
+    if words[0] == "papermill":
+        words[2] = str(tmp_path / "executed.ipynb")
+    program = Path(sys.executable).with_name(words[0])
+    environment = os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [program, *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_python_example_runs(tmp_path):
+    """As printed, but on the generated data and for one epoch."""
+    (source,) = blocks("python")
+    changed = source.replace('"ml-100k"', '"planted"').replace(
+        "fit(model, split)", "fit(model, split, TrainingConfig(epochs=1))"
+    )
+    changed = changed.replace("training import fit", "training import TrainingConfig, fit")
+    assert changed.count("planted") == 1 and changed.count("TrainingConfig") == 2
+    done = subprocess.run(
+        [sys.executable, "-c", changed], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"RankingResult\(600 targets; hr@10 0\.\d+", done.stdout)
