@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+CONTEXT = ("protocol", "machine", "versions")
+"""Parts of a record that say what a figure belongs to; in the JSON, not in the terminal's table."""
+
 
 @dataclass(frozen=True)
 class LessonRun:
@@ -72,12 +75,16 @@ def write_summary(path: Path, runs: Sequence[LessonRun]) -> None:
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Metrics as text, nested names joined by dots, long lists shortened."""
+    """Metrics as text: nested names joined by dots, a standard error behind its figure."""
     rows: list[tuple[str, str]] = []
     for name, value in record.items():
+        if name in CONTEXT or name.removesuffix("_se") in record and name.endswith("_se"):
+            continue
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{name}.")
             continue
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        if f"{name}_se" in record:
+            text += f" ± {record[f'{name}_se']:.2g}"
         rows.append((prefix + name, text if len(text) <= 60 else text[:57] + "..."))
     return rows

@@ -174,3 +174,18 @@ class TestExecution:
         nbformat.write(lesson, path)
         (done,) = run.run_lessons(["01"], out=tmp_path / "out", folder=lessons_folder)
         assert "found 0 records" in done.error
+
+
+def test_the_table_shows_errors_beside_figures_and_leaves_context_to_the_json():
+    record = {
+        "test": {"hr@10": 0.14213, "hr@10_se": 0.01138},
+        "gain": 0.5,
+        "gain_se": 0.25,
+        "lonely_se": 3.0,
+        "versions": {"torch": "2.13.0"},
+    }
+    text = run.format_summary([run.LessonRun("04_x", "runs/04_x.ipynb", 2.0, {}, record, None)])
+    for line in ("test.hr@10", "gain", "lonely_se"):
+        assert line in text
+    assert "0.1421 ± 0.011" in text and "0.5 ± 0.25" in text
+    assert "hr@10_se" not in text and "gain_se" not in text and "torch" not in text
