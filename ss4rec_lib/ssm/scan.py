@@ -3,35 +3,41 @@
 `diagonal_scan` is the recurrence of S5, `selective_scan` that of Mamba. `backend` is
 
 * `"reference"`: a loop over time that reads like the paper; any device and dtype;
-* `"numba"`: compiled loops, float32/complex64 on the CPU;
-* `"auto"`: numba where it applies, the reference elsewhere. It never fails, and says once, through
-  `logging`, what it chose.
+* `"numba"`: compiled loops, float32 (complex64) on the CPU;
+* `"parallel"`: log-depth scan in plain PyTorch, any device and dtype, memory bounded by chunks;
+* `"mamba_ssm"`: the fused CUDA kernel of the package mamba-ssm; selective scan from an empty state;
+* `"auto"`: numba on the CPU, mamba_ssm on a CUDA device, parallel where neither applies. It never
+  fails, and says once, through `logging`, what it chose.
+
+A backend asked for by name that does not apply is an error that says why and what to do.
 
 Glossary: (B, L, D, N) = batch, length, channels, states a channel; P = states of S5.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from functools import cache, lru_cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ss4rec_lib.ssm.kernels import reference
+from ss4rec_lib.ssm.kernels import mamba_ssm_cuda, parallel, reference
 
-BACKENDS = ("auto", "reference", "numba")
+BACKENDS = ("auto", "reference", "numba", "parallel", "mamba_ssm")
 
 _log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1)
-def _numba_kernels():
-    """The numba backend's module, or the reason why it cannot be had."""
+def _numba_kernels() -> tuple[ModuleType | None, str]:
+    """The numba backend's module, or None and the reason why it cannot be had."""
     try:
         from ss4rec_lib.ssm.kernels import numba_cpu
     except ImportError as error:  # numba is a dependency, but a broken install must not be fatal
-        return None, str(error)
+        return None, f"{error}; install numba"
     return numba_cpu, ""
 
 
@@ -40,21 +46,42 @@ def _say_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> 
     _log.info("%s on %s, %s: backend %r", operation, device, dtype, backend)
 
 
-def _kernels(operation: str, backend: str, sample: Tensor, supported: torch.dtype):
+def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) -> str:
+    """Why a backend does not apply to this call; empty when it does."""
+    if backend == "numba":
+        wanted = torch.complex64 if sample.is_complex() else torch.float32
+        if sample.device.type != "cpu" or sample.dtype != wanted:
+            return f"it takes {wanted} on the CPU, not {sample.dtype} on {sample.device}"
+        return _numba_kernels()[1]
+    if backend == "mamba_ssm":
+        if operation != "selective_scan":
+            return "it has no diagonal scan; use backend='parallel'"
+        if importlib.util.find_spec("mamba_ssm") is None:
+            return f"the package mamba-ssm is missing; {mamba_ssm_cuda.HOW_TO_INSTALL}"
+        if sample.device.type != "cuda":
+            return f"it takes tensors on a CUDA device, not on {sample.device}"
+        if sample.dtype == torch.float64:
+            return "it takes float32, float16 or bfloat16, not float64"
+        if carries_state:
+            return "its kernel starts from an empty state; use backend='parallel' to continue one"
+    return ""
+
+
+def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) -> ModuleType:
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
-    numba_cpu, why_not = _numba_kernels()
-    if numba_cpu is not None and (sample.device.type != "cpu" or sample.dtype != supported):
-        why_not = f"it takes {supported} on the CPU, not {sample.dtype} on {sample.device}"
-    if backend == "numba" and why_not:
-        raise RuntimeError(
-            f"{operation}: backend 'numba' is not available: {why_not}. "
-            "Install numba, convert the input, or use backend='auto'."
-        )
-    chosen = backend if backend != "auto" else ("reference" if why_not else "numba")
     if backend == "auto":
-        _say_once(operation, chosen, str(sample.device), sample.dtype)
-    return reference if chosen == "reference" else numba_cpu
+        preferred = "mamba_ssm" if sample.device.type == "cuda" else "numba"
+        applies = not _why_not(preferred, operation, sample, carries_state)
+        backend = preferred if applies else "parallel"
+        _say_once(operation, backend, str(sample.device), sample.dtype)
+    elif why_not := _why_not(backend, operation, sample, carries_state):
+        raise RuntimeError(
+            f"{operation}: backend {backend!r} is not available: {why_not}. "
+            "backend='auto' takes what applies."
+        )
+    modules = {"reference": reference, "parallel": parallel, "mamba_ssm": mamba_ssm_cuda}
+    return modules.get(backend) or _numba_kernels()[0]
 
 
 def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], meaning: str) -> None:
@@ -92,11 +119,10 @@ def diagonal_scan(
     _check_shape("b", b, tuple(a.shape), "(B, L, P)")
     if b.dtype != a.dtype:
         raise ValueError(f"b has dtype {b.dtype}, expected that of a, {a.dtype}")
+    kernels = _kernels("diagonal_scan", backend, a, initial_state is not None)
     if initial_state is None:
         initial_state = a.new_zeros(batch, states)
     _check_shape("initial_state", initial_state, (batch, states), "(B, P)")
-    dtype = torch.complex64 if a.is_complex() else torch.float32
-    kernels = _kernels("diagonal_scan", backend, a, dtype)
     x, last = kernels.diagonal_scan(a, b, initial_state.to(a.dtype))
     return (x, last) if return_state else x
 
@@ -145,13 +171,13 @@ def selective_scan(
     N = A.shape[1]
     if D is None:
         D = u.new_zeros(channels)
-    if initial_state is None:
-        initial_state = u.new_zeros(batch, channels, N)
+    if initial_state is not None:
+        _check_shape("initial_state", initial_state, (batch, channels, N), "(B, D, N)")
+        initial_state = initial_state.to(u.dtype)
     _check_shape("Delta", Delta, tuple(u.shape), "(B, L, D)")
     _check_shape("B", B, (batch, length, N), "(B, L, N)")
     _check_shape("C", C, (batch, length, N), "(B, L, N)")
     _check_shape("D", D, (channels,), "(D,)")
-    _check_shape("initial_state", initial_state, (batch, channels, N), "(B, D, N)")
     for name, tensor in (("Delta", Delta), ("A", A), ("B", B), ("C", C), ("D", D)):
         if tensor.dtype != u.dtype:
             raise ValueError(f"{name} has dtype {tensor.dtype}, expected that of u, {u.dtype}")
@@ -160,6 +186,8 @@ def selective_scan(
             f"A has a positive entry ({A.max().item():g}): the state would grow without bound; "
             "expected A <= 0, as in A = -exp(A_log)"
         )
-    kernels = _kernels("selective_scan", backend, u, torch.float32)
-    y, last = kernels.selective_scan(u, Delta, A, B, C, D, initial_state.to(u.dtype))
+    kernels = _kernels("selective_scan", backend, u, initial_state is not None)
+    if initial_state is None and kernels is not mamba_ssm_cuda:
+        initial_state = u.new_zeros(batch, channels, N)
+    y, last = kernels.selective_scan(u, Delta, A, B, C, D, initial_state)
     return (y, last) if return_state else y

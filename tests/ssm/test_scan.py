@@ -2,6 +2,9 @@
 
 import cmath
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,10 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ss4rec_lib.ssm import diagonal_scan, selective_scan
+from ss4rec_lib.ssm import diagonal_scan, scan, selective_scan
 
 SIZES = st.tuples(
-    st.integers(1, 3), st.integers(1, 70), st.integers(1, 5), st.integers(1, 9), st.integers(0, 999)
+    st.integers(1, 3),
+    st.integers(1, 140),
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.integers(0, 999),
 )
 
 
@@ -101,24 +108,25 @@ def test_reference_selective_gradients():
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES)
-def test_numba_selective_equals_reference(sizes):
+def test_selective_backends_equal_reference(sizes):
     inputs = selective_inputs(*sizes)
-    found = values_and_gradients(selective_scan, inputs, "numba")
     exact = [t.double() for t in inputs]
     expected = values_and_gradients(selective_scan, exact, "reference")
-    assert_close(found, expected, 2e-5)
+    assert_close(values_and_gradients(selective_scan, inputs, "numba"), expected, 2e-5)
+    assert_close(values_and_gradients(selective_scan, inputs, "parallel"), expected, 2e-5)
+    assert_close(values_and_gradients(selective_scan, exact, "parallel"), expected, 1e-11)
 
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES)
-def test_numba_diagonal_equals_reference(sizes):
+def test_diagonal_backends_equal_reference(sizes):
     batch, length, states, _, seed = sizes
-    found = values_and_gradients(
-        diagonal_scan, diagonal_inputs(batch, length, states, seed), "numba"
-    )
+    single = diagonal_inputs(batch, length, states, seed)
     exact = diagonal_inputs(batch, length, states, seed, torch.complex128)
     expected = values_and_gradients(diagonal_scan, exact, "reference")
-    assert_close(found, expected, 2e-5)
+    assert_close(values_and_gradients(diagonal_scan, single, "numba"), expected, 2e-5)
+    assert_close(values_and_gradients(diagonal_scan, single, "parallel"), expected, 2e-5)
+    assert_close(values_and_gradients(diagonal_scan, exact, "parallel"), expected, 1e-11)
 
 
 def test_numba_exponential_is_accurate_to_float32():
@@ -143,7 +151,7 @@ def test_numba_does_not_depend_on_the_number_of_threads(threads):
     assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("backend", ["reference", "numba"])
+@pytest.mark.parametrize("backend", ["reference", "numba", "parallel"])
 def test_continuing_from_a_state_equals_one_run(backend):
     u, Delta, A, B, C, D, x0 = selective_inputs(2, 50, 3, 4, 3)
     whole, last = selective_scan(u, Delta, A, B, C, D, x0, return_state=True, backend=backend)
@@ -172,9 +180,75 @@ def test_second_derivative_of_numba_is_refused_not_wrong():
         first.sum().backward()
 
 
-def test_auto_takes_the_reference_for_float64():
-    inputs = selective_inputs(1, 5, 2, 3, 6, torch.float64)
-    assert torch.equal(selective_scan(*inputs), selective_scan(*inputs, backend="reference"))
+def test_auto_takes_numba_where_it_applies_and_parallel_elsewhere(caplog):
+    scan._say_once.cache_clear()
+    single = selective_inputs(1, 5, 2, 3, 6)
+    double = [t.double() for t in single]
+    with caplog.at_level("INFO", logger="ss4rec_lib.ssm.scan"):
+        for _ in range(2):
+            assert torch.equal(selective_scan(*single), selective_scan(*single, backend="numba"))
+            expected = selective_scan(*double, backend="parallel")
+            assert torch.equal(selective_scan(*double), expected)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2, "once a choice, not once a call"
+    assert "'numba'" in said[0] and "'parallel'" in said[1]
+
+
+def test_auto_survives_a_broken_numba(monkeypatch):
+    monkeypatch.setattr(scan, "_numba_kernels", lambda: (None, "no module named numba"))
+    inputs = selective_inputs(1, 5, 2, 3, 6)
+    assert torch.equal(selective_scan(*inputs), selective_scan(*inputs, backend="parallel"))
+    with pytest.raises(RuntimeError, match="'numba' is not available: no module named numba"):
+        selective_scan(*inputs, backend="numba")
+
+
+def test_mamba_ssm_asked_for_by_name_says_how_to_get_it():
+    inputs = selective_inputs(1, 5, 2, 3, 6)[:6]
+    with pytest.raises(RuntimeError, match="'mamba_ssm' is not available"):
+        selective_scan(*inputs, backend="mamba_ssm")
+    with pytest.raises(RuntimeError, match="no diagonal scan"):
+        diagonal_scan(*diagonal_inputs(1, 5, 3, 0), backend="mamba_ssm")
+
+
+def test_one_long_sequence_is_shared_between_threads_with_the_same_result():
+    inputs = selective_inputs(1, 90, 40, 8, 7)  # few sequences: cut into groups of channels
+    expected = values_and_gradients(selective_scan, [t.double() for t in inputs], "reference")
+    before = torch.get_num_threads()
+    runs = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            runs.append(values_and_gradients(selective_scan, inputs, "numba"))
+    finally:
+        torch.set_num_threads(before)
+    assert_close(runs[0], expected, 2e-5)
+    assert all(torch.equal(a, b) for run in runs for a, b in zip(run, runs[0], strict=True))
+
+
+def test_compiles_where_no_cache_folder_can_be_written(tmp_path):
+    """A folder below a file can't be made, not even by root."""
+    (tmp_path / "file").write_text("")
+    program = (
+        "import torch, ss4rec_lib.ssm as s; u = torch.ones(1, 3, 2); "
+        "s.selective_scan(u, u, -torch.ones(2, 4), torch.ones(1, 3, 4), torch.ones(1, 3, 4), "
+        "backend='numba'); print('ran')"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "file" / "below")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "ran\n", done.stderr
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_auto_equals_the_reference():
+    inputs = selective_inputs(2, 70, 8, 4, 0)[:6]
+    expected = selective_scan(*[t.double() for t in inputs], backend="reference")
+    found = selective_scan(*[t.cuda() for t in inputs]).cpu()
+    assert_close([found], [expected], 2e-5)
+    a, b, _ = diagonal_inputs(2, 70, 4, 0)
+    found = diagonal_scan(a.cuda(), b.cuda()).cpu()
+    assert_close([found], [diagonal_scan(a, b, backend="reference")], 2e-5)
 
 
 @pytest.mark.parametrize(

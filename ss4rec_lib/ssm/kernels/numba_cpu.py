@@ -1,7 +1,7 @@
 """Backend `numba`: the compiled loops of `numba_loops.py` as differentiable PyTorch operations.
 
-A batch is cut into as many runs of sequences as PyTorch has threads (`torch.get_num_threads()`),
-one Python thread each; the loops release the GIL. No second OpenMP runtime competes with
+The tasks of a batch are shared between as many Python threads as PyTorch uses
+(`torch.get_num_threads()`); the loops release the GIL. No second OpenMP runtime competes with
 PyTorch's, and nested or concurrent calls are safe.
 
 float32 (complex64 for the diagonal scan) on the CPU only; `scan.py` sends the rest elsewhere.
@@ -21,6 +21,9 @@ from torch.autograd.function import once_differentiable
 
 from ss4rec_lib.ssm.kernels import numba_loops as loops
 
+_ENOUGH = 8  # sequences that keep a laptop's cores busy without cutting them into groups
+_GROUP = 16  # channels a group: one cache line of a row of u
+
 
 @lru_cache(maxsize=1)
 def _pool(workers: int, process: int) -> ThreadPoolExecutor:
@@ -28,15 +31,20 @@ def _pool(workers: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="ss4rec-scan")
 
 
-def _over_sequences(loop: Callable, batch: int, *arrays: np.ndarray) -> None:
-    """Run `loop(*arrays, lo, hi)` over [0, batch), shared between the threads."""
-    threads = max(1, min(torch.get_num_threads(), batch))
-    bounds = np.linspace(0, batch, threads + 1).astype(int)
+def _groups(batch: int, channels: int) -> int:
+    """Groups of channels a sequence is cut into; depends on shapes only, never on the machine."""
+    return 1 if batch >= _ENOUGH else -(-channels // _GROUP)
+
+
+def _share(loop: Callable, tasks: int, *arguments: object) -> None:
+    """Run `loop(*arguments, lo, hi)` over [0, tasks), shared between the threads."""
+    threads = max(1, min(torch.get_num_threads(), tasks))
+    bounds = np.linspace(0, tasks, threads + 1).astype(int)
     others = [
-        _pool(threads, os.getpid()).submit(loop, *arrays, int(lo), int(hi))
+        _pool(threads, os.getpid()).submit(loop, *arguments, int(lo), int(hi))
         for lo, hi in zip(bounds[1:-1], bounds[2:], strict=True)
     ]
-    loop(*arrays, 0, int(bounds[1]))  # this thread takes the first run itself
+    loop(*arguments, 0, int(bounds[1]))  # this thread takes the first run itself
     for other in others:
         other.result()
 
@@ -55,7 +63,8 @@ class _SelectiveScan(torch.autograd.Function):
         x_last = np.empty((batch, channels, N), dtype=np.float32)
         chunks = -(-length // loops.CHUNK) if any(ctx.needs_input_grad) else 0
         saved = np.empty((batch, channels, chunks, N), dtype=np.float32)
-        _over_sequences(loops.selective_forward, batch, *inputs, y, x_last, saved)
+        groups = _groups(batch, channels)
+        _share(loops.selective_forward, batch * groups, *inputs, y, x_last, saved, groups)
         ctx.save_for_backward(u, Delta, A, B, C, D, torch.from_numpy(saved))
         return torch.from_numpy(y), torch.from_numpy(x_last)
 
@@ -63,16 +72,23 @@ class _SelectiveScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy, dx_last):
         *inputs, saved = ctx.saved_tensors
-        batch = inputs[0].shape[0]
+        batch, length, channels = inputs[0].shape
         arrays = _arrays(*inputs, saved, dy, dx_last)
-        u, Delta, A, B, C, _D, saved_array = arrays[:7]
-        du, dDelta, dB, dC = (np.empty_like(array) for array in (u, Delta, B, C))
+        u, Delta, A = arrays[:3]
+        groups = _groups(batch, channels)
+        du, dDelta = np.empty_like(u), np.empty_like(Delta)
+        dB, dC = (
+            np.empty((batch * groups, length, A.shape[1]), dtype=np.float32) for _ in range(2)
+        )
         dA = np.empty((batch, *A.shape), dtype=np.float32)
         dx0 = np.empty((batch, *A.shape), dtype=np.float32)
-        _over_sequences(loops.selective_backward, batch, *arrays, du, dDelta, dA, dB, dC, dx0)
+        gradients = (du, dDelta, dA, dB, dC, dx0)
+        _share(loops.selective_backward, batch * groups, *arrays, *gradients, groups)
+        du, dDelta, dA, dB, dC, dx0 = (torch.from_numpy(g) for g in gradients)
+        if groups > 1:
+            dB, dC = (t.view(batch, groups, length, -1).sum(1) for t in (dB, dC))
         dD = (dy * inputs[0]).sum((0, 1))
-        tensors = [torch.from_numpy(g) for g in (du, dDelta, dA, dB, dC, dx0)]
-        return tensors[0], tensors[1], tensors[2].sum(0), tensors[3], tensors[4], dD, tensors[5]
+        return du, dDelta, dA.sum(0), dB, dC, dD, dx0
 
 
 class _DiagonalScan(torch.autograd.Function):
@@ -80,7 +96,8 @@ class _DiagonalScan(torch.autograd.Function):
     def forward(ctx, a, b, initial_state):
         arrays = _arrays(a, b, initial_state)
         x = np.empty_like(arrays[1])
-        _over_sequences(loops.diagonal_forward, a.shape[0], *arrays, x)
+        groups = _groups(a.shape[0], a.shape[2])
+        _share(loops.diagonal_forward, a.shape[0] * groups, *arrays, x, groups)
         x = torch.from_numpy(x)
         ctx.save_for_backward(a, initial_state, x)
         # A copy, not a view of x: autograd outputs must not alias each other.
@@ -94,7 +111,9 @@ class _DiagonalScan(torch.autograd.Function):
         dx[:, -1] += dx_last
         arrays = _arrays(a, initial_state, x, dx)
         da, db, dx0 = (np.empty_like(array) for array in (arrays[0], arrays[0], arrays[1]))
-        _over_sequences(loops.diagonal_backward, a.shape[0], *arrays, da, db, dx0)
+        groups = _groups(a.shape[0], a.shape[2])
+        tasks = a.shape[0] * groups
+        _share(loops.diagonal_backward, tasks, *arrays, da, db, dx0, groups)
         return tuple(torch.from_numpy(g) for g in (da, db, dx0))
 
 

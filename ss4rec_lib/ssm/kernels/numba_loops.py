@@ -1,8 +1,9 @@
 """The two scans as compiled loops: the recurrences of `reference.py`, one sequence at a time.
 
-Nothing here knows PyTorch; `numba_cpu.py` feeds these functions. Each works on the sequences
-`[lo, hi)` of a batch without the GIL, so that several threads can share a batch. A sequence is
-computed by one thread, always in the same order: results do not depend on the thread count.
+Nothing here knows PyTorch; `numba_cpu.py` feeds these functions. The work is cut into tasks, each a
+sequence and a group of channels; a call does the tasks `[lo, hi)` without the GIL, so that several
+threads can share a batch, or one long sequence. Where a task begins and ends depends on shapes
+only, and its sums run in a fixed order: results do not depend on the number of threads.
 
 What makes them fast:
 
@@ -58,14 +59,16 @@ def exp_nonpositive(z):
 
 
 @_compiled(fastmath=True)
-def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, lo, hi):
+def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi):
     """Fill y (B, L, D), x_last (B, D, N) and, if it is not empty, saved (B, D, L/CHUNK, N)."""
     length, channels = u.shape[1], u.shape[2]
+    width = -(-channels // groups)
     N = A.shape[1]
     keep = saved.shape[2] > 0
     x = np.empty(N, dtype=np.float32)
-    for b in range(lo, hi):
-        for d in range(channels):
+    for task in range(lo, hi):
+        b, first = task // groups, task % groups * width
+        for d in range(first, min(first + width, channels)):
             for n in range(N):
                 x[n] = x0[b, d, n]
             for k in range(length):
@@ -85,27 +88,30 @@ def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, lo, hi):
 
 @_compiled(fastmath=True)
 def selective_backward(
-    u, Delta, A, B, C, D, saved, dy, dx_last, du, dDelta, dA, dB, dC, dx0, lo, hi
+    u, Delta, A, B, C, D, saved, dy, dx_last, du, dDelta, dA, dB, dC, dx0, groups, lo, hi
 ):
-    """Gradients of everything; dA (B, D, N) is per sequence (the caller sums it).
+    """Gradients of everything.
 
+    dA (B, D, N) is per sequence, dB and dC (B * groups, L, N) are per task; the caller sums them.
     With g_k the gradient at state x_k:  g_k = C_k dy_k + Lambda_bar_{k+1} g_{k+1}, and then
     dB_k += g_k Delta u,  dC_k += dy x_k,  dA += g_k Delta Lambda_bar x_{k-1},
     dDelta_k = sum_n g_k (A Lambda_bar x_{k-1} + u B),  du_k = D dy + sum_n g_k Delta B.
     """
     length, channels = u.shape[1], u.shape[2]
+    width = -(-channels // groups)
     N = A.shape[1]
     chunks = saved.shape[2]
     # before[j] is the state entering step j of the chunk, decay[j] its Lambda_bar.
     before = np.empty((CHUNK + 1, N), dtype=np.float32)
     decay = np.empty((CHUNK, N), dtype=np.float32)
     g = np.empty(N, dtype=np.float32)
-    for b in range(lo, hi):
+    for task in range(lo, hi):
+        b, first = task // groups, task % groups * width
         for k in range(length):
             for n in range(N):
-                dB[b, k, n] = np.float32(0.0)
-                dC[b, k, n] = np.float32(0.0)
-        for d in range(channels):
+                dB[task, k, n] = np.float32(0.0)
+                dC[task, k, n] = np.float32(0.0)
+        for d in range(first, min(first + width, channels)):
             for n in range(N):
                 g[n] = dx_last[b, d, n]
                 dA[b, d, n] = np.float32(0.0)
@@ -130,8 +136,8 @@ def selective_backward(
                         g_n = g[n] + dy_k * C[b, k, n]
                         through = g_n * decay[j, n]  # what flows on to x_{k-1}
                         through_x = through * before[j, n]
-                        dC[b, k, n] += dy_k * before[j + 1, n]
-                        dB[b, k, n] += g_n * step_u
+                        dC[task, k, n] += dy_k * before[j + 1, n]
+                        dB[task, k, n] += g_n * step_u
                         dA[b, d, n] += step * through_x
                         sum_gAx += A[d, n] * through_x
                         sum_gB += g_n * B[b, k, n]
@@ -143,28 +149,34 @@ def selective_backward(
 
 
 @_compiled(fastmath=False)
-def diagonal_forward(a, b, x0, x, lo, hi):
+def diagonal_forward(a, b, x0, x, groups, lo, hi):
     """Fill x (B, L, P): x_k = a_k x_{k-1} + b_k."""
-    for s in range(lo, hi):
-        for p in range(a.shape[2]):
+    width = -(-a.shape[2] // groups)
+    for task in range(lo, hi):
+        s, first = task // groups, task % groups * width
+        end = min(first + width, a.shape[2])
+        for p in range(first, end):
             x[s, 0, p] = a[s, 0, p] * x0[s, p] + b[s, 0, p]
         for k in range(1, a.shape[1]):
-            for p in range(a.shape[2]):
+            for p in range(first, end):
                 x[s, k, p] = a[s, k, p] * x[s, k - 1, p] + b[s, k, p]
 
 
 @_compiled(fastmath=False)
-def diagonal_backward(a, x0, x, dx, da, db, dx0, lo, hi):
+def diagonal_backward(a, x0, x, dx, da, db, dx0, groups, lo, hi):
     """PyTorch's convention for complex gradients: db_k = dx_k + conj(a_{k+1}) db_{k+1}."""
     last = a.shape[1] - 1
-    for s in range(lo, hi):
+    width = -(-a.shape[2] // groups)
+    for task in range(lo, hi):
+        s, first = task // groups, task % groups * width
+        end = min(first + width, a.shape[2])
         for k in range(last, -1, -1):
-            for p in range(a.shape[2]):
+            for p in range(first, end):
                 g = dx[s, k, p]
                 if k < last:
                     g += np.conj(a[s, k + 1, p]) * db[s, k + 1, p]
                 db[s, k, p] = g
                 before = x[s, k - 1, p] if k > 0 else x0[s, p]
                 da[s, k, p] = g * np.conj(before)
-        for p in range(a.shape[2]):
+        for p in range(first, end):
             dx0[s, p] = np.conj(a[s, 0, p]) * db[s, 0, p]

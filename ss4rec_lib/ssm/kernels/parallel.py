@@ -1,0 +1,139 @@
+"""Backend `parallel`: a log-depth scan in plain PyTorch, with its own backward, in chunks.
+
+x_k = a_k x_{k-1} + b_k is a composition of affine maps x -> a x + b, and composing two of them,
+(a, b) after (a', b'), is (a a', a b' + b): an associative operation. So all prefixes of a chunk of
+T positions are had in log2(T) rounds, each one elementwise operation over the whole chunk (Hillis
+and Steele 1986): in round r every position absorbs the one 2^r before it. Chunks follow one
+another, so memory is bounded by the chunk and not by the length.
+
+Backward is the same scan run from the end: g_k = dx_k + conj(a_{k+1}) g_{k+1}. States are computed
+again, chunk by chunk, from the one that was saved at each chunk's start; (B, L, D, N) never exists.
+
+Any device, any dtype (float64 and complex128 included). Glossary as in `reference.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK = 64  # positions; 6 rounds
+
+
+def _prefixes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Compositions of the affine maps 0..k for every k, along dimension 1."""
+    shift = 1
+    while shift < a.shape[1]:
+        # Position k >= shift absorbs position k - shift; the first `shift` are complete already.
+        late_a, late_b = a[:, shift:], b[:, shift:]
+        b = torch.cat((b[:, :shift], late_a * b[:, :-shift] + late_b), dim=1)
+        a = torch.cat((a[:, :shift], late_a * a[:, :-shift]), dim=1)
+        shift *= 2
+    return a, b
+
+
+def _scan_chunk(a: Tensor, b: Tensor, before: Tensor) -> Tensor:
+    """States x_k of one chunk, given the state before it."""
+    a, b = _prefixes(a, b)
+    return a * before[:, None] + b
+
+
+def _scan_chunk_backward(a: Tensor, dx: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """g_k of one chunk, and what flows on to the state before it.
+
+    Args:
+        a: Multipliers of the chunk.
+        dx: Gradient that reaches each state from outside.
+        after: What flows from the chunk behind into this one's last state.
+    """
+    # g_k = dx_k + conj(a_{k+1}) g_{k+1}; the flow from behind enters at the last position.
+    dx = torch.cat((dx[:, :-1], dx[:, -1:] + after[:, None]), dim=1)
+    following = torch.cat((a[:, 1:], torch.zeros_like(a[:, :1])), dim=1).conj()
+    _, g = _prefixes(following.flip(1), dx.flip(1))
+    g = g.flip(1)
+    return g, a[:, 0].conj() * g[:, 0]
+
+
+def _bounds(length: int) -> list[tuple[int, int]]:
+    return [(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
+
+
+class _DiagonalScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b, initial_state):
+        x = torch.empty_like(b)
+        before = initial_state
+        for start, end in _bounds(a.shape[1]):
+            x[:, start:end] = _scan_chunk(a[:, start:end], b[:, start:end], before)
+            before = x[:, end - 1]
+        ctx.save_for_backward(a, initial_state, x)
+        return x, before.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dx, dx_last):
+        a, initial_state, x = ctx.saved_tensors
+        db, flow = torch.empty_like(x), dx_last
+        for start, end in reversed(_bounds(a.shape[1])):
+            db[:, start:end], flow = _scan_chunk_backward(a[:, start:end], dx[:, start:end], flow)
+        previous = torch.cat((initial_state[:, None], x[:, :-1]), dim=1)
+        return db * previous.conj(), db, flow
+
+
+class _SelectiveScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, Delta, A, B, C, D, initial_state):
+        y = D * u  # (B, L, D)
+        x, starts = initial_state, []  # (B, D, N)
+        for start, end in _bounds(u.shape[1]):
+            starts.append(x)
+            states = _scan_chunk(*_discretized(u, Delta, A, B, start, end), x)  # (B, T, D, N)
+            y[:, start:end] += torch.einsum("btdn,btn->btd", states, C[:, start:end])
+            x = states[:, -1].clone()
+        ctx.save_for_backward(u, Delta, A, B, C, D, torch.stack(starts))
+        return y, x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dx_last):
+        u, Delta, A, B, C, D, starts = ctx.saved_tensors
+        du, dDelta = D * dy, torch.empty_like(Delta)
+        dA, dB, dC = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
+        flow = dx_last  # (B, D, N)
+        bounds = _bounds(u.shape[1])
+        for number, (start, end) in reversed(list(enumerate(bounds))):
+            part = slice(start, end)
+            Lambda_bar, B_bar_u = _discretized(u, Delta, A, B, start, end)  # (B, T, D, N)
+            states = _scan_chunk(Lambda_bar, B_bar_u, starts[number])
+            previous = torch.cat((starts[number][:, None], states[:, :-1]), dim=1)
+            dC[:, part] = torch.einsum("btdn,btd->btn", states, dy[:, part])
+            dx = dy[:, part, :, None] * C[:, part, None]  # (B, T, D, N)
+            g, flow = _scan_chunk_backward(Lambda_bar, dx, flow)
+            through = g * Lambda_bar * previous  # gradient at Delta A, (B, T, D, N)
+            gB = torch.einsum("btdn,btn->btd", g, B[:, part])  # gradient at Delta u
+            dB[:, part] = torch.einsum("btdn,btd->btn", g, Delta[:, part] * u[:, part])
+            dA += torch.einsum("btdn,btd->dn", through, Delta[:, part])
+            dDelta[:, part] = torch.einsum("btdn,dn->btd", through, A) + u[:, part] * gB
+            du[:, part] += Delta[:, part] * gB
+        return du, dDelta, dA, dB, dC, (dy * u).sum((0, 1)), flow
+
+
+def _discretized(
+    u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, start: int, end: int
+) -> tuple[Tensor, Tensor]:
+    """Lambda_bar and B_bar u of one chunk, (B, T, D, N) each."""
+    step, part = Delta[:, start:end], slice(start, end)
+    return torch.exp(step[..., None] * A), (step * u[:, part])[..., None] * B[:, part, None]
+
+
+def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
+    """Same arguments and results as `reference.diagonal_scan`."""
+    return _DiagonalScan.apply(a, b, initial_state)
+
+
+def selective_scan(
+    u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Same arguments and results as `reference.selective_scan`."""
+    return _SelectiveScan.apply(u, Delta, A, B, C, D, initial_state)
