@@ -104,13 +104,19 @@ class Mamba(nn.Module):
         )
 
     def _convolve(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Causal depthwise convolution of x (B, L, d_inner), and the inputs to carry on."""
-        x = x.transpose(1, 2)  # (B, d_inner, L)
+        """Causal depthwise convolution of x (B, L, d_inner), and the inputs to carry on.
+
+        As d_conv shifted products: `F.conv1d` wants channels before time, and its backward on the
+        CPU is several times slower for some lengths than for others.
+        """
+        length = x.shape[1]
         if before is None:
-            before = x.new_zeros(*x.shape[:2], self.d_conv - 1)
-        padded = torch.cat((before, x), dim=-1)  # (B, d_inner, d_conv - 1 + L)
-        out = F.conv1d(padded, self.conv1d.weight, self.conv1d.bias, groups=self.d_inner)
-        return out.transpose(1, 2), padded[..., padded.shape[-1] - (self.d_conv - 1) :]
+            before = x.new_zeros(x.shape[0], self.d_inner, self.d_conv - 1)
+        padded = torch.cat((before.transpose(1, 2), x), dim=1)  # (B, d_conv - 1 + L, d_inner)
+        out = self.conv1d.bias + self.conv1d.weight[:, 0, 0] * padded[:, :length]
+        for j in range(1, self.d_conv):  # the last weight meets the newest input
+            out = torch.addcmul(out, self.conv1d.weight[:, 0, j], padded[:, j : j + length])
+        return out, padded[:, length:].transpose(1, 2)  # (B, L, d_inner), (B, d_inner, d_conv - 1)
 
     def forward(
         self, hidden: Tensor, state: MambaState | None = None, return_state: bool = False

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ss4rec_lib.ssm.discretization import METHODS
 from ss4rec_lib.ssm.intervals import INTERVALS, check_intervals, transform_intervals
-from ss4rec_lib.ssm.scan import diagonal_scan
+from ss4rec_lib.ssm.scan import check_shape, diagonal_scan, numba_available
 
 
 def _published_initialisation(d_H: int, d_P: int, dt_min: float, dt_max: float) -> nn.Module:
@@ -146,17 +146,45 @@ class S5(nn.Module):
         if u.ndim != 3 or u.shape[-1] != self.d_H:
             raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, H={self.d_H})")
         check_intervals(delta, tuple(u.shape[:2]))
-        Lambda_bar, scale = self.discretize(delta)  # (B, L, P) each
         # B_tilde u with u real: one real product for real and imaginary parts together.
         B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
-        B_u = torch.complex(*(u @ B_re_im.T).chunk(2, dim=-1))  # (B, L, P)
-        x, last = diagonal_scan(
-            Lambda_bar, scale * B_u, state, return_state=True, backend=self.backend
-        )
+        Bu = u @ B_re_im.T  # (B, L, 2P)
+        if self._can_fuse(u):
+            x = self._fused_states(delta, Bu, state)  # (B, L, 2P)
+        else:
+            Lambda_bar, scale = self.discretize(delta)  # (B, L, P) each
+            Bu = torch.complex(*Bu.chunk(2, dim=-1))  # (B, L, P)
+            x = diagonal_scan(Lambda_bar, scale * Bu, state, backend=self.backend)
+            x = torch.cat((x.real, x.imag), dim=-1)  # (B, L, 2P)
         # Re(C x) = C_re x_re - C_im x_im, again one real product.
         C_re_im = torch.cat((self.C[..., 0], -self.C[..., 1]), dim=-1)  # (H, 2P)
-        y = torch.cat((x.real, x.imag), dim=-1) @ C_re_im.T + self.D * u  # (B, L, H)
-        return (y, last) if return_state else y
+        y = x @ C_re_im.T + self.D * u  # (B, L, H)
+        if not return_state:
+            return y
+        return y, torch.complex(*x[:, -1].chunk(2, dim=-1))
+
+    def _can_fuse(self, u: Tensor) -> bool:
+        """Whether the compiled pass over irregular steps applies; it is the same function."""
+        return (
+            self.backend in ("auto", "numba")
+            and self.discretization == "zoh"
+            and u.device.type == "cpu"
+            and u.dtype == torch.float32
+            and (not self.unconstrained or bool((self.Lambda_re <= 0).all()))
+            and numba_available()
+        )
+
+    def _fused_states(self, delta: Tensor, Bu: Tensor, state: Tensor | None) -> Tensor:
+        from ss4rec_lib.ssm.kernels.numba_irregular import irregular_scan
+
+        if state is None:
+            state = self.initial_state(len(delta))
+        check_shape("initial_state", state, (len(delta), self.d_P), "(B, P)")
+        delta = transform_intervals(
+            delta, self.interval, self.dt_min, self.dt_max, self.interval_floor
+        ).to(Bu.dtype)
+        x0 = torch.cat((state.real, state.imag), dim=-1)  # (B, 2P)
+        return irregular_scan(self.Lambda, torch.exp(self.log_step), delta, Bu, x0)
 
     def step(self, u: Tensor, delta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One new interaction in O(1): u (B, H), delta (B,) seconds, state (B, P)."""

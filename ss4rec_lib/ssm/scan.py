@@ -67,6 +67,11 @@ def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) 
     return ""
 
 
+def numba_available() -> bool:
+    """Whether the numba backend can be loaded here."""
+    return _numba_kernels()[0] is not None
+
+
 def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) -> ModuleType:
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
@@ -84,7 +89,8 @@ def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) 
     return modules.get(backend) or _numba_kernels()[0]
 
 
-def _check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], meaning: str) -> None:
+def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], meaning: str) -> None:
+    """Refuse a tensor of another shape, naming it, its shape and what was expected."""
     if tuple(tensor.shape) != expected:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {meaning} = {expected}")
 
@@ -116,13 +122,13 @@ def diagonal_scan(
     if a.ndim != 3 or a.shape[1] == 0:
         raise ValueError(f"a has shape {tuple(a.shape)}, expected (B, L, P) with L >= 1")
     batch, _, states = a.shape
-    _check_shape("b", b, tuple(a.shape), "(B, L, P)")
+    check_shape("b", b, tuple(a.shape), "(B, L, P)")
     if b.dtype != a.dtype:
         raise ValueError(f"b has dtype {b.dtype}, expected that of a, {a.dtype}")
     kernels = _kernels("diagonal_scan", backend, a, initial_state is not None)
     if initial_state is None:
         initial_state = a.new_zeros(batch, states)
-    _check_shape("initial_state", initial_state, (batch, states), "(B, P)")
+    check_shape("initial_state", initial_state, (batch, states), "(B, P)")
     x, last = kernels.diagonal_scan(a, b, initial_state.to(a.dtype))
     return (x, last) if return_state else x
 
@@ -172,12 +178,12 @@ def selective_scan(
     if D is None:
         D = u.new_zeros(channels)
     if initial_state is not None:
-        _check_shape("initial_state", initial_state, (batch, channels, N), "(B, D, N)")
+        check_shape("initial_state", initial_state, (batch, channels, N), "(B, D, N)")
         initial_state = initial_state.to(u.dtype)
-    _check_shape("Delta", Delta, tuple(u.shape), "(B, L, D)")
-    _check_shape("B", B, (batch, length, N), "(B, L, N)")
-    _check_shape("C", C, (batch, length, N), "(B, L, N)")
-    _check_shape("D", D, (channels,), "(D,)")
+    check_shape("Delta", Delta, tuple(u.shape), "(B, L, D)")
+    check_shape("B", B, (batch, length, N), "(B, L, N)")
+    check_shape("C", C, (batch, length, N), "(B, L, N)")
+    check_shape("D", D, (channels,), "(D,)")
     for name, tensor in (("Delta", Delta), ("A", A), ("B", B), ("C", C), ("D", D)):
         if tensor.dtype != u.dtype:
             raise ValueError(f"{name} has dtype {tensor.dtype}, expected that of u, {u.dtype}")

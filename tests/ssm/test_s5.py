@@ -1,9 +1,13 @@
 """S5 against s5-pytorch, and what the layer promises about time, padding and state."""
 
+import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ss4rec_lib.ssm import S5
 
@@ -179,3 +183,65 @@ def test_width_and_state_of_another_size_are_refused():
         layer(torch.zeros(2, 4, 7), torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"initial_state has shape \(3, 6\)"):
         layer(torch.zeros(2, 4, 8), torch.zeros(2, 4), layer.initial_state(3))
+
+
+def outputs_and_gradients(layer: S5, u, delta, state, dtype):
+    """y, last state, and the gradients of everything that has one, in `dtype`."""
+    layer = copy.deepcopy(layer).to(dtype)
+    leaves = [t.to(dtype).requires_grad_() for t in (u, delta)]
+    start = torch.view_as_real(state).to(dtype).requires_grad_()
+    y, last = layer(*leaves, torch.view_as_complex(start), return_state=True)
+    weights = torch.cos(torch.arange(y.numel(), dtype=dtype)).view_as(y)
+    loss = (y * weights).sum() + torch.view_as_real(last).pow(2).sum()
+    leaves += [start, *layer.parameters()]
+    return [y.detach(), torch.view_as_real(last.detach()), *torch.autograd.grad(loss, leaves)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 10), st.integers(1, 40), st.integers(1, 40), st.integers(0, 10_000),
+    st.sampled_from([0.0, 1e-3, 1.0, 60.0, 3_600.0]),
+)  # fmt: skip
+def test_the_compiled_pass_equals_the_reference(batch, length, states, seed, scale):
+    """Values and gradients in float32 against the written-out layer in float64."""
+    torch.manual_seed(seed)
+    layer = S5(3, states, backend="numba")
+    u, delta = torch.randn(batch, length, 3), torch.rand(batch, length) * scale
+    delta[torch.rand(batch, length) < 0.3] = 0
+    state = torch.randn(batch, states, dtype=torch.complex64)
+    found = outputs_and_gradients(layer, u, delta, state, torch.float32)
+    layer.backend = "reference"
+    expected = outputs_and_gradients(layer, u, delta, state, torch.float64)
+    for number, (f, e) in enumerate(zip(found, expected, strict=True)):
+        size = max(e.abs().max().item(), 1e-2)
+        assert (f - e).abs().max().item() <= 1e-4 * size, f"output {number}"
+
+
+def test_the_compiled_pass_does_not_depend_on_the_number_of_threads():
+    torch.manual_seed(0)
+    layer, before = S5(4, 40, backend="numba"), torch.get_num_threads()
+    for batch in (2, 11):  # cut into groups of states, and not
+        u, delta = torch.randn(batch, 30, 4), irregular(batch, 30)
+        state, runs = torch.randn(batch, 40, dtype=torch.complex64), []
+        try:
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                runs.append(outputs_and_gradients(layer, u, delta, state, torch.float32)[:5])
+        finally:
+            torch.set_num_threads(before)
+        for run in runs:
+            assert torch.equal(run[1], runs[0][1])  # the states
+            # the rest also comes from matrix products, whose order is PyTorch's affair
+            for found, expected in zip(run, runs[0], strict=True):
+                assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sine_and_cosine_of_any_angle():
+    from ss4rec_lib.ssm.kernels.numba_irregular import _sin_cos
+
+    angles = np.concatenate((np.linspace(-20, 20, 4_001), 10 ** np.linspace(1.0, 10.5, 500)))
+    found = np.array([_sin_cos(angle) for angle in angles])
+    assert np.abs(found[:, 0] - np.sin(angles)).max() < 2e-5
+    assert np.abs(found[:, 1] - np.cos(angles)).max() < 2e-5
+    small = np.abs(angles) <= 20
+    assert np.abs(found[small, 0] - np.sin(angles[small])).max() < 3e-7

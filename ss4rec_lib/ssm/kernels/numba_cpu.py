@@ -31,12 +31,12 @@ def _pool(workers: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="ss4rec-scan")
 
 
-def _groups(batch: int, channels: int) -> int:
+def channel_groups(batch: int, channels: int) -> int:
     """Groups of channels a sequence is cut into; depends on shapes only, never on the machine."""
     return 1 if batch >= _ENOUGH else -(-channels // _GROUP)
 
 
-def _share(loop: Callable, tasks: int, *arguments: object) -> None:
+def share(loop: Callable, tasks: int, *arguments: object) -> None:
     """Run `loop(*arguments, lo, hi)` over [0, tasks), shared between the threads."""
     threads = max(1, min(torch.get_num_threads(), tasks))
     bounds = np.linspace(0, tasks, threads + 1).astype(int)
@@ -49,22 +49,23 @@ def _share(loop: Callable, tasks: int, *arguments: object) -> None:
         other.result()
 
 
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
+    """Tensors as C-contiguous NumPy arrays, without a copy where there is none to make."""
     return [t.detach().resolve_conj().contiguous().numpy() for t in tensors]
 
 
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, Delta, A, B, C, D, initial_state):
-        inputs = _arrays(u, Delta, A, B, C, D, initial_state)
+        inputs = as_arrays(u, Delta, A, B, C, D, initial_state)
         batch, length, channels = u.shape
         N = A.shape[1]
         y = np.empty((batch, length, channels), dtype=np.float32)
         x_last = np.empty((batch, channels, N), dtype=np.float32)
         chunks = -(-length // loops.CHUNK) if any(ctx.needs_input_grad) else 0
         saved = np.empty((batch, channels, chunks, N), dtype=np.float32)
-        groups = _groups(batch, channels)
-        _share(loops.selective_forward, batch * groups, *inputs, y, x_last, saved, groups)
+        groups = channel_groups(batch, channels)
+        share(loops.selective_forward, batch * groups, *inputs, y, x_last, saved, groups)
         ctx.save_for_backward(u, Delta, A, B, C, D, torch.from_numpy(saved))
         return torch.from_numpy(y), torch.from_numpy(x_last)
 
@@ -73,9 +74,9 @@ class _SelectiveScan(torch.autograd.Function):
     def backward(ctx, dy, dx_last):
         *inputs, saved = ctx.saved_tensors
         batch, length, channels = inputs[0].shape
-        arrays = _arrays(*inputs, saved, dy, dx_last)
+        arrays = as_arrays(*inputs, saved, dy, dx_last)
         u, Delta, A = arrays[:3]
-        groups = _groups(batch, channels)
+        groups = channel_groups(batch, channels)
         du, dDelta = np.empty_like(u), np.empty_like(Delta)
         dB, dC = (
             np.empty((batch * groups, length, A.shape[1]), dtype=np.float32) for _ in range(2)
@@ -83,7 +84,7 @@ class _SelectiveScan(torch.autograd.Function):
         dA = np.empty((batch, *A.shape), dtype=np.float32)
         dx0 = np.empty((batch, *A.shape), dtype=np.float32)
         gradients = (du, dDelta, dA, dB, dC, dx0)
-        _share(loops.selective_backward, batch * groups, *arrays, *gradients, groups)
+        share(loops.selective_backward, batch * groups, *arrays, *gradients, groups)
         du, dDelta, dA, dB, dC, dx0 = (torch.from_numpy(g) for g in gradients)
         if groups > 1:
             dB, dC = (t.view(batch, groups, length, -1).sum(1) for t in (dB, dC))
@@ -94,10 +95,10 @@ class _SelectiveScan(torch.autograd.Function):
 class _DiagonalScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b, initial_state):
-        arrays = _arrays(a, b, initial_state)
+        arrays = as_arrays(a, b, initial_state)
         x = np.empty_like(arrays[1])
-        groups = _groups(a.shape[0], a.shape[2])
-        _share(loops.diagonal_forward, a.shape[0] * groups, *arrays, x, groups)
+        groups = channel_groups(a.shape[0], a.shape[2])
+        share(loops.diagonal_forward, a.shape[0] * groups, *arrays, x, groups)
         x = torch.from_numpy(x)
         ctx.save_for_backward(a, initial_state, x)
         # A copy, not a view of x: autograd outputs must not alias each other.
@@ -109,11 +110,11 @@ class _DiagonalScan(torch.autograd.Function):
         a, initial_state, x = ctx.saved_tensors
         dx = dx.clone()
         dx[:, -1] += dx_last
-        arrays = _arrays(a, initial_state, x, dx)
+        arrays = as_arrays(a, initial_state, x, dx)
         da, db, dx0 = (np.empty_like(array) for array in (arrays[0], arrays[0], arrays[1]))
-        groups = _groups(a.shape[0], a.shape[2])
+        groups = channel_groups(a.shape[0], a.shape[2])
         tasks = a.shape[0] * groups
-        _share(loops.diagonal_backward, tasks, *arrays, da, db, dx0, groups)
+        share(loops.diagonal_backward, tasks, *arrays, da, db, dx0, groups)
         return tuple(torch.from_numpy(g) for g in (da, db, dx0))
 
 

@@ -34,7 +34,7 @@ _C2, _C3, _C4, _C5, _C6 = (np.float32(c) for c in (1 / 2, 1 / 6, 1 / 24, 1 / 120
 _ONE, _HALF = np.float32(1.0), np.float32(0.5)
 
 
-def _compiled(fastmath: bool):
+def compiled(fastmath):
     """`njit` without the GIL, cached on disk where a cache folder can be written."""
 
     def decorate(function):
@@ -58,35 +58,38 @@ def exp_nonpositive(z):
     return p * bits.view(np.float32)
 
 
-@_compiled(fastmath=True)
+@compiled(fastmath=True)
 def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi):
     """Fill y (B, L, D), x_last (B, D, N) and, if it is not empty, saved (B, D, L/CHUNK, N)."""
     length, channels = u.shape[1], u.shape[2]
     width = -(-channels // groups)
     N = A.shape[1]
     keep = saved.shape[2] > 0
-    x = np.empty(N, dtype=np.float32)
+    x = np.empty((width, N), dtype=np.float32)
     for task in range(lo, hi):
         b, first = task // groups, task % groups * width
-        for d in range(first, min(first + width, channels)):
-            for n in range(N):
-                x[n] = x0[b, d, n]
-            for k in range(length):
-                if keep and k % CHUNK == 0:
+        end = min(first + width, channels)
+        x[: end - first] = x0[b, first:end]
+        # Chunk by chunk, all channels of a chunk before the next one: what a chunk reads and writes
+        # stays in the cache, however long the sequence is.
+        for start in range(0, length, CHUNK):
+            stop = min(start + CHUNK, length)
+            for d in range(first, end):
+                state = x[d - first]
+                if keep:
+                    saved[b, d, start // CHUNK] = state
+                for k in range(start, stop):
+                    step = Delta[b, k, d]
+                    step_u = step * u[b, k, d]
+                    total = np.float32(0.0)
                     for n in range(N):
-                        saved[b, d, k // CHUNK, n] = x[n]
-                step = Delta[b, k, d]
-                step_u = step * u[b, k, d]
-                total = np.float32(0.0)
-                for n in range(N):
-                    x[n] = exp_nonpositive(step * A[d, n]) * x[n] + step_u * B[b, k, n]
-                    total += C[b, k, n] * x[n]
-                y[b, k, d] = total + D[d] * u[b, k, d]
-            for n in range(N):
-                x_last[b, d, n] = x[n]
+                        state[n] = exp_nonpositive(step * A[d, n]) * state[n] + step_u * B[b, k, n]
+                        total += C[b, k, n] * state[n]
+                    y[b, k, d] = total + D[d] * u[b, k, d]
+        x_last[b, first:end] = x[: end - first]
 
 
-@_compiled(fastmath=True)
+@compiled(fastmath=True)
 def selective_backward(
     u, Delta, A, B, C, D, saved, dy, dx_last, du, dDelta, dA, dB, dC, dx0, groups, lo, hi
 ):
@@ -104,22 +107,20 @@ def selective_backward(
     # before[j] is the state entering step j of the chunk, decay[j] its Lambda_bar.
     before = np.empty((CHUNK + 1, N), dtype=np.float32)
     decay = np.empty((CHUNK, N), dtype=np.float32)
-    g = np.empty(N, dtype=np.float32)
+    flow = np.empty((width, N), dtype=np.float32)  # gradient that reaches x_k from behind
     for task in range(lo, hi):
         b, first = task // groups, task % groups * width
-        for k in range(length):
-            for n in range(N):
-                dB[task, k, n] = np.float32(0.0)
-                dC[task, k, n] = np.float32(0.0)
-        for d in range(first, min(first + width, channels)):
-            for n in range(N):
-                g[n] = dx_last[b, d, n]
-                dA[b, d, n] = np.float32(0.0)
-            for c in range(chunks - 1, -1, -1):
-                start = c * CHUNK
-                size = min(CHUNK, length - start)
-                for n in range(N):
-                    before[0, n] = saved[b, d, c, n]
+        end = min(first + width, channels)
+        flow[: end - first] = dx_last[b, first:end]
+        dA[b, first:end] = np.float32(0.0)
+        dB[task] = np.float32(0.0)
+        dC[task] = np.float32(0.0)
+        for c in range(chunks - 1, -1, -1):
+            start = c * CHUNK
+            size = min(CHUNK, length - start)
+            for d in range(first, end):
+                g = flow[d - first]
+                before[0] = saved[b, d, c]
                 for j in range(size):
                     step = Delta[b, start + j, d]
                     step_u = step * u[b, start + j, d]
@@ -144,11 +145,10 @@ def selective_backward(
                         g[n] = through
                     dDelta[b, k, d] = sum_gAx + u_k * sum_gB
                     du[b, k, d] = D[d] * dy_k + step * sum_gB
-            for n in range(N):
-                dx0[b, d, n] = g[n]
+        dx0[b, first:end] = flow[: end - first]
 
 
-@_compiled(fastmath=False)
+@compiled(fastmath=False)
 def diagonal_forward(a, b, x0, x, groups, lo, hi):
     """Fill x (B, L, P): x_k = a_k x_{k-1} + b_k."""
     width = -(-a.shape[2] // groups)
@@ -162,7 +162,7 @@ def diagonal_forward(a, b, x0, x, groups, lo, hi):
                 x[s, k, p] = a[s, k, p] * x[s, k - 1, p] + b[s, k, p]
 
 
-@_compiled(fastmath=False)
+@compiled(fastmath=False)
 def diagonal_backward(a, x0, x, dx, da, db, dx0, groups, lo, hi):
     """PyTorch's convention for complex gradients: db_k = dx_k + conj(a_{k+1}) db_{k+1}."""
     last = a.shape[1] - 1
