@@ -107,6 +107,7 @@ def selective_backward(
     # before[j] is the state entering step j of the chunk, decay[j] its Lambda_bar.
     before = np.empty((CHUNK + 1, N), dtype=np.float32)
     decay = np.empty((CHUNK, N), dtype=np.float32)
+    g = np.empty(N, dtype=np.float32)
     flow = np.empty((width, N), dtype=np.float32)  # gradient that reaches x_k from behind
     for task in range(lo, hi):
         b, first = task // groups, task % groups * width
@@ -119,13 +120,13 @@ def selective_backward(
             start = c * CHUNK
             size = min(CHUNK, length - start)
             for d in range(first, end):
-                g = flow[d - first]
                 before[0] = saved[b, d, c]
-                for j in range(size):
+                for j in range(size):  # the states again
                     step = Delta[b, start + j, d]
                     step_u = step * u[b, start + j, d]
                     for n in range(N):
                         decay[j, n] = exp_nonpositive(step * A[d, n])
+                    for n in range(N):
                         before[j + 1, n] = decay[j, n] * before[j, n] + step_u * B[b, start + j, n]
                 for j in range(size - 1, -1, -1):
                     k = start + j
@@ -133,16 +134,21 @@ def selective_backward(
                     step_u = step * u_k
                     sum_gB = np.float32(0.0)
                     sum_gAx = np.float32(0.0)
+                    # Short loops over few arrays: a long one over all of them must first find out,
+                    # at run time, that none of them overlap.
                     for n in range(N):
-                        g_n = g[n] + dy_k * C[b, k, n]
-                        through = g_n * decay[j, n]  # what flows on to x_{k-1}
-                        through_x = through * before[j, n]
                         dC[task, k, n] += dy_k * before[j + 1, n]
-                        dB[task, k, n] += g_n * step_u
-                        dA[b, d, n] += step * through_x
-                        sum_gAx += A[d, n] * through_x
-                        sum_gB += g_n * B[b, k, n]
-                        g[n] = through
+                    for n in range(N):
+                        g[n] = flow[d - first, n] + dy_k * C[b, k, n]
+                    for n in range(N):
+                        dB[task, k, n] += g[n] * step_u
+                        sum_gB += g[n] * B[b, k, n]
+                    for n in range(N):
+                        flow[d - first, n] = g[n] * decay[j, n]  # what flows on to x_{k-1}
+                    for n in range(N):
+                        through = flow[d - first, n] * before[j, n]
+                        dA[b, d, n] += step * through
+                        sum_gAx += A[d, n] * through
                     dDelta[b, k, d] = sum_gAx + u_k * sum_gB
                     du[b, k, d] = D[d] * dy_k + step * sum_gB
         dx0[b, first:end] = flow[: end - first]
