@@ -197,7 +197,7 @@ def outputs_and_gradients(layer: S5, u, delta, state, dtype):
     return [y.detach(), torch.view_as_real(last.detach()), *torch.autograd.grad(loss, leaves)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 10), st.integers(1, 40), st.integers(1, 40), st.integers(0, 10_000),
     st.sampled_from([0.0, 1e-3, 1.0, 60.0, 3_600.0]),
@@ -212,9 +212,11 @@ def test_the_compiled_pass_equals_the_reference(batch, length, states, seed, sca
     found = outputs_and_gradients(layer, u, delta, state, torch.float32)
     layer.backend = "reference"
     expected = outputs_and_gradients(layer, u, delta, state, torch.float64)
+    # The angle Im(Lambda) Delta has float32's relative error; after Delta ~ 10 all is forgotten.
+    relative = 2e-5 + 2e-6 * layer.Lambda.abs().max().item()
     for number, (f, e) in enumerate(zip(found, expected, strict=True)):
         size = max(e.abs().max().item(), 1e-2)
-        assert (f - e).abs().max().item() <= 1e-4 * size, f"output {number}"
+        assert (f - e).abs().max().item() <= relative * size, f"output {number}"
 
 
 def test_the_compiled_pass_does_not_depend_on_the_number_of_threads():
