@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -10,6 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 def peak_rss_bytes() -> int | None:
     """Largest resident memory of this process so far, in bytes; None where it is not known."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        # On Linux `ru_maxrss` of a new program begins with that of the process that started it.
+        with open("/proc/self/status", encoding="utf-8") as lines:
+            line = next(line for line in lines if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024  # the kernel writes KiB, as "kB"
     try:
         import resource
     except ImportError:  # Windows

@@ -4,18 +4,21 @@ Everything that leaves this package speaks of time in **seconds**. Ratings are p
 with the columns `user_id`, `item_id`, `rating`, `timestamp` in the file's own row order.
 """
 
-from ss4rec_lib.data.batching import Batch, eval_batches, train_batches
+from ss4rec_lib.data.batch import Batch
+from ss4rec_lib.data.batching import carried_batches, eval_batches, train_batches
 from ss4rec_lib.data.errors import DataError, DataWarning
 from ss4rec_lib.data.filtering import k_core
 from ss4rec_lib.data.movielens import DATASETS, cache_dir, fetch, load_items, load_movielens
 from ss4rec_lib.data.planted import planted_ratings
 from ss4rec_lib.data.sequences import ORDERINGS, Sequences, build_sequences
 from ss4rec_lib.data.splits import Split, global_time_split, leave_one_out
+from ss4rec_lib.data.target_time import TARGET_TIMES, typical_interval
 from ss4rec_lib.data.validation import validate_ratings
 
 __all__ = [
     "DATASETS",
     "ORDERINGS",
+    "TARGET_TIMES",
     "Batch",
     "DataError",
     "DataWarning",
@@ -23,6 +26,7 @@ __all__ = [
     "Split",
     "build_sequences",
     "cache_dir",
+    "carried_batches",
     "eval_batches",
     "fetch",
     "global_time_split",
@@ -32,5 +36,6 @@ __all__ = [
     "load_movielens",
     "planted_ratings",
     "train_batches",
+    "typical_interval",
     "validate_ratings",
 ]

@@ -13,109 +13,13 @@ for a hundred times the work.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
-import torch
 
 from ss4rec_lib.data.arguments import check_integer
+from ss4rec_lib.data.batch import Batches
 from ss4rec_lib.data.errors import DataError
-from ss4rec_lib.data.sequences import Sequences
 from ss4rec_lib.data.splits import Split, check_part
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """One padded batch; rows are right-padded with 0, and padding has delta 0.
-
-    Attributes:
-        items: (B, L) int64 item indices, 0 for padding.
-        delta: (B, L) float32 seconds to the next interaction, the last one's to the target.
-        targets: (B, L) int64 item indices to be predicted, 0 where there is nothing to predict.
-        lengths: (B,) int64, interactions in each row.
-        users: (B,) int64 user indices. A user may have several rows in training, one a part in
-            evaluation.
-        n_targets: how many of `targets` are not 0 (kept, so that asking a GPU is not needed).
-    """
-
-    items: torch.Tensor
-    delta: torch.Tensor
-    targets: torch.Tensor
-    lengths: torch.Tensor
-    users: torch.Tensor
-    n_targets: int
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
-        moved = (
-            tensor.to(device, non_blocking=non_blocking)
-            for tensor in (self.items, self.delta, self.targets, self.lengths, self.users)
-        )
-        return Batch(*moved, n_targets=self.n_targets)
-
-
-class Batches:
-    """Batches over windows of histories; can be iterated any number of times, always the same.
-
-    Attributes:
-        n_targets: predictions in all batches together.
-        padding_share: the share of all tokens that is padding, 0 to 1.
-    """
-
-    def __init__(
-        self,
-        sequences: Sequences,
-        users: np.ndarray,
-        starts: np.ndarray,
-        lengths: np.ndarray,
-        groups: list[np.ndarray],
-        last_only: bool,
-    ) -> None:
-        """Keep the plan; batches are put together when asked for.
-
-        Args:
-            sequences: the histories.
-            users: (W,) user index of each window.
-            starts: (W,) where each window begins in `sequences.items`.
-            lengths: (W,) inputs of each window; the entry after the last input is its target.
-            groups: the windows of each batch, longest first.
-            last_only: whether only the last position of a window has a target.
-        """
-        self._sequences = sequences
-        self._users, self._starts, self._lengths = users, starts, lengths
-        self._groups = groups
-        self._last_only = last_only
-        tokens = sum(len(group) * int(lengths[group[0]]) for group in groups)
-        self.n_targets = len(lengths) if last_only else int(lengths.sum())
-        self.padding_share = 1.0 - int(lengths.sum()) / tokens
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return len(self._groups)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches in order."""
-        return (self._assemble(group) for group in self._groups)
-
-    def _assemble(self, group: np.ndarray) -> Batch:
-        lengths, starts = self._lengths[group], self._starts[group]
-        steps = np.arange(lengths[0] + 1)  # the longest window comes first
-        inside = steps[:-1] < lengths[:, None]  # (B, L)
-        # Beyond a window's target the index is held there: it stays in range, and is masked.
-        index = starts[:, None] + np.minimum(steps, lengths[:, None])  # (B, L + 1)
-        items = self._sequences.items[index].astype(np.int64)
-        # Subtracted in int64 and only then float32: float32 times would be 64 s apart.
-        delta = np.diff(self._sequences.times[index], axis=1).astype(np.float32)
-        wanted = steps[:-1] == lengths[:, None] - 1 if self._last_only else inside
-        return Batch(
-            items=torch.from_numpy(np.where(inside, items[:, :-1], 0)),
-            delta=torch.from_numpy(delta),  # 0 in the padding, where the index stands still
-            targets=torch.from_numpy(np.where(wanted, items[:, 1:], 0)),
-            lengths=torch.from_numpy(lengths),
-            users=torch.from_numpy(self._users[group]),
-            n_targets=int(wanted.sum()),
-        )
+from ss4rec_lib.data.target_time import check_target_time, typical_interval
 
 
 class TrainBatches(Batches):
@@ -133,6 +37,7 @@ def train_batches(
     seed: int = 0,
     epoch: int = 0,
     shuffle: bool = True,
+    target_time: str = "known",
 ) -> TrainBatches:
     """One epoch: every training target is predicted exactly once.
 
@@ -150,6 +55,7 @@ def train_batches(
         epoch: the number of the epoch, from 0.
         shuffle: False draws nothing: windows end where the training part ends, batches come by
             falling length.
+        target_time: what `delta` says, see `ss4rec_lib.data.target_time`.
 
     Returns:
         The batches, with `len()`, `n_targets` and `padding_share`.
@@ -159,15 +65,9 @@ def train_batches(
         DataError: no user has two training interactions.
     """
     max_tokens, max_len = _check_sizes(max_tokens, max_len)
-    rng = np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
-    inputs = np.maximum(split.train_end - 1, 0)
-    users = np.flatnonzero(inputs)
-    if len(users) == 0:
-        raise DataError(
-            "train_batches: there is nothing to train on, no user has two training interactions "
-            f"({split!r})."
-        )
-    inputs = inputs[users]
+    check_target_time(target_time)
+    rng = _epoch_generator(seed, epoch)
+    inputs, users = _trained_inputs(split)
     if max_len is None:
         max_len = int(inputs.max())
     if shuffle:
@@ -187,23 +87,87 @@ def train_batches(
         groups = [groups[i] for i in rng.permutation(len(groups))]
     users = users[owner]
     starts = split.sequences.offsets[users] + begin
-    return TrainBatches(split.sequences, users, starts, lengths, groups, last_only=False)
+    return TrainBatches(split.sequences, users, starts, lengths, groups, False, target_time)
+
+
+def carried_batches(
+    split: Split,
+    max_tokens: int = 3200,
+    max_len: int = 200,
+    seed: int = 0,
+    epoch: int = 0,
+    target_time: str = "known",
+) -> TrainBatches:
+    """One epoch over whole histories, piece by piece, with the state carried from piece to piece.
+
+    The same targets as `train_batches`, each predicted exactly once. Users of similar length form
+    a group; its batches follow each other, and a batch that is `carried` continues the rows of the
+    one before: row i is the same user, from the next interaction on. A state space model that
+    passes its state along so computes exactly what it would on the whole history; the gradient is
+    cut where a piece begins (truncated back-propagation). Where the first cut falls, and the order
+    of the groups, is drawn from (seed, epoch).
+
+    Args:
+        split: what to train on.
+        max_tokens: most tokens (B * L) in a batch.
+        max_len: longest piece; the first of a group is between half of that and all of it.
+        seed: any integer from 0.
+        epoch: the number of the epoch, from 0.
+        target_time: what `delta` says, see `ss4rec_lib.data.target_time`.
+
+    Returns:
+        The batches, with `len()`, `n_targets` and `padding_share`.
+
+    Raises:
+        ValueError: an argument out of range.
+        DataError: no user has two training interactions.
+    """
+    max_tokens, max_len = _check_sizes(max_tokens, max_len)
+    check_target_time(target_time)
+    rng = _epoch_generator(seed, epoch)
+    inputs, users = _trained_inputs(split)
+    order = np.lexsort((rng.random(len(inputs)), -inputs))
+    together = _group(np.minimum(inputs, max_len), order, max_tokens)
+    owners, begins, lengths, groups, carried = [], [], [], [], []
+    n_windows = 0
+    for members in (together[i] for i in rng.permutation(len(together))):
+        begin, longest = 0, int(inputs[members[0]])
+        end = longest if longest <= max_len else int(rng.integers(-(-max_len // 2), max_len + 1))
+        while begin < longest:
+            members = members[inputs[members] > begin]  # longest first: those left come first
+            owners.append(members)
+            begins.append(np.full(len(members), begin))
+            lengths.append(np.minimum(inputs[members], end) - begin)
+            groups.append(np.arange(n_windows, n_windows + len(members)))
+            carried.append(begin > 0)
+            n_windows += len(members)
+            begin, end = end, end + max_len
+    users = users[np.concatenate(owners)]
+    starts = split.sequences.offsets[users] + np.concatenate(begins)
+    return TrainBatches(
+        split.sequences, users, starts, np.concatenate(lengths), groups, False,
+        target_time, None, carried,
+    )  # fmt: skip
 
 
 def eval_batches(
-    split: Split, part: str, max_tokens: int = 12_800, max_len: int | None = 200
+    split: Split,
+    part: str,
+    max_tokens: int = 12_800,
+    max_len: int | None = 200,
+    target_time: str = "known",
 ) -> EvalBatches:
     """Every held-out target of a part exactly once, longest histories first.
 
-    A row is the last `max_len` interactions before the target. Its last position has the target,
-    and as delta the time to it: the target's timestamp is known to the model, as in the published
-    protocol.
+    A row is the last `max_len` interactions before the target. Its last position has the target
+    and, with `target_time="known"`, as delta the time to it, as in the published protocol.
 
     Args:
         split: what to evaluate on.
         part: "valid" or "test".
         max_tokens: most tokens (B * L) in a batch; a single longer window is a batch of its own.
         max_len: most interactions in a row; None for whole histories.
+        target_time: what `delta` says, see `ss4rec_lib.data.target_time`.
 
     Returns:
         The batches, deterministic, with `len()`, `n_targets` and `padding_share`.
@@ -212,12 +176,31 @@ def eval_batches(
         ValueError: an argument out of range or an unknown part.
     """
     check_part(part)
+    check_target_time(target_time)
     max_tokens, max_len = _check_sizes(max_tokens, max_len)
     users, positions = split.held_out[part]
     lengths = positions if max_len is None else np.minimum(positions, max_len)
     starts = split.sequences.offsets[users] + positions - lengths
     groups = _group(lengths, np.argsort(-lengths, kind="stable"), max_tokens)
-    return EvalBatches(split.sequences, users, starts, lengths, groups, last_only=True)
+    interval = typical_interval(split) if target_time == "hidden" else None
+    return EvalBatches(split.sequences, users, starts, lengths, groups, True, target_time, interval)
+
+
+def _trained_inputs(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs a user (every training interaction but the last), and the users who have any."""
+    inputs = np.maximum(split.train_end - 1, 0)
+    users = np.flatnonzero(inputs)
+    if len(users) == 0:
+        raise DataError(
+            "train_batches: there is nothing to train on, no user has two training interactions "
+            f"({split!r})."
+        )
+    return inputs[users], users
+
+
+def _epoch_generator(seed: int, epoch: int) -> np.random.Generator:
+    """All that an epoch draws comes from here, so it depends on seed and epoch alone."""
+    return np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
 
 
 def _group(lengths: np.ndarray, order: np.ndarray, max_tokens: int) -> list[np.ndarray]:

@@ -23,9 +23,9 @@ import filelock
 import pooch
 
 from ss4rec_lib.data.errors import DataError
+from ss4rec_lib.files import PARTIAL
 
 PROJECT = "ss4rec-lab"
-PARTIAL = ".partial-"
 LOCK = ".lock"
 LICENCE_MARK = ".licence-shown"
 QUIET_SECONDS = 2
@@ -80,24 +80,6 @@ def file_hash(path: Path, algorithm: str) -> str:
     """Hex digest of a file."""
     with open(path, "rb") as stream:
         return digest(stream, algorithm)
-
-
-def publish_file(temporary: Path, final: Path) -> None:
-    """Move a finished file into place so that it is there whole or not at all, also after a crash.
-
-    Args:
-        temporary: the finished file, on the same file system as `final`.
-        final: where it goes; a file of that name is replaced.
-    """
-    with open(temporary, "rb+") as stream:
-        os.fsync(stream.fileno())
-    os.replace(temporary, final)
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and need not be flushed
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 @contextlib.contextmanager

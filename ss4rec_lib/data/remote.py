@@ -22,6 +22,7 @@ from ss4rec_lib.data.errors import (
     SourcesExhaustedError,
     UnverifiedSourcesError,
 )
+from ss4rec_lib.files import publish_file
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 """Folder of the official archives."""
@@ -79,7 +80,7 @@ def fetch_archive(dataset: Dataset, folder: Path) -> Path:
             with cache.partial_folder(folder) as partial:
                 fetcher(partial / name)
                 check_hash(partial / name, expected, "It was thrown away.")
-                cache.publish_file(partial / name, folder / name)
+                publish_file(partial / name, folder / name)
         except (DownloadError, HashMismatchError, OSError) as error:
             failures.append((title, error))
         else:

@@ -14,6 +14,7 @@ cuts all users at the same moments and is its honest companion.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 
@@ -105,6 +106,16 @@ class Split:
             "catalogue": self.sequences.n_items,
             **self.report,
         }
+
+    def fingerprint(self) -> str:
+        """A digest of all that training and evaluation see, to recognise the same split again."""
+        state = hashlib.sha256()
+        arrays = [self.sequences.items, self.sequences.times, self.sequences.offsets]
+        arrays += [self.sequences.item_ids, self.sequences.user_ids, self.train_end]
+        arrays += [array for part in ("valid", "test") for array in self.held_out[part]]
+        for array in arrays:
+            state.update(np.ascontiguousarray(array).tobytes())
+        return state.hexdigest()[:32]
 
     def __repr__(self) -> str:
         """The protocol and its counts in one line."""

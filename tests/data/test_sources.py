@@ -25,6 +25,7 @@ import pytest
 from ss4rec_lib.data import cache, errors, remote, sources
 from ss4rec_lib.data.archives import DataFile, member_names
 from ss4rec_lib.data.catalogue import CATALOGUE, DATASETS, Dataset, Wheel, lookup
+from ss4rec_lib.files import publish_file
 
 RATINGS = "".join(f"{u}::{i}::3::{10**9 + u * i}\n" for u in range(1, 60) for i in range(1, 200))
 MOVIES = "1::Toy Story (1995)::Comedy\n"
@@ -209,7 +210,7 @@ def test_publishing_flushes_the_file_before_and_the_folder_after_the_rename(
     monkeypatch.setattr(os, "fsync", spy_fsync)
     monkeypatch.setattr(os, "replace", spy_replace)
     (tmp_path / "new").write_text("new")
-    cache.publish_file(tmp_path / "new", tmp_path / "final")
+    publish_file(tmp_path / "new", tmp_path / "final")
     assert calls == ["file", "rename", "folder"]
     assert (tmp_path / "final").read_text() == "new"
 
