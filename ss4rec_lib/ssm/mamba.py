@@ -103,6 +103,13 @@ class Mamba(nn.Module):
             like.new_zeros(batch_size, self.d_inner, self.d_state),
         )
 
+    @staticmethod
+    def _check_batch(state: MambaState, hidden: Tensor) -> None:
+        if state.ssm.shape[0] != hidden.shape[0]:
+            raise ValueError(
+                f"state is of batch size {state.ssm.shape[0]}, the input of {hidden.shape[0]}"
+            )
+
     def _convolve(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
         """Causal depthwise convolution of x (B, L, d_inner), and the inputs to carry on.
 
@@ -138,16 +145,16 @@ class Mamba(nn.Module):
             raise ValueError(
                 f"hidden has shape {tuple(hidden.shape)}, expected (B, L, d_model={self.d_model})"
             )
-        if state is not None and state.ssm.shape[0] != hidden.shape[0]:
-            raise ValueError(
-                f"state is of batch size {state.ssm.shape[0]}, the input of {hidden.shape[0]}"
-            )
+        if state is not None:
+            self._check_batch(state, hidden)
         x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (B, L, d_inner) each
         x, conv = self._convolve(x, None if state is None else state.conv)
         x = F.silu(x)
         dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         Delta = F.softplus(self.dt_proj(dt))  # (B, L, d_inner)
         A = -torch.exp(self.A_log)  # (d_inner, d_state)
+        # Under autocast products are bfloat16; the recurrence keeps the parameters' precision.
+        x, Delta, B, C = (t.to(A.dtype) for t in (x, Delta, B, C))
         y, ssm = selective_scan(
             x, Delta, A, B, C, self.D,
             None if state is None else state.ssm,
@@ -157,6 +164,29 @@ class Mamba(nn.Module):
         return (out, MambaState(conv, ssm)) if return_state else out
 
     def step(self, hidden: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        """One new position in O(1): hidden (B, d_model)."""
-        out, state = self.forward(hidden[:, None], state, return_state=True)
-        return out[:, 0], state
+        """One new position in O(1): `forward` with the recurrence written out, no scan to start.
+
+        Args:
+            hidden: (B, d_model).
+            state: State before it.
+
+        Returns:
+            (B, d_model) and the state after it.
+
+        Raises:
+            ValueError: A shape that does not fit.
+        """
+        if hidden.ndim != 2 or hidden.shape[-1] != self.d_model:
+            raise ValueError(
+                f"hidden has shape {tuple(hidden.shape)}, expected (B, d_model={self.d_model})"
+            )
+        self._check_batch(state, hidden)
+        x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (B, d_inner) each
+        window = torch.cat((state.conv, x[..., None]), dim=-1)  # (B, d_inner, d_conv)
+        x = F.silu((window * self.conv1d.weight[:, 0]).sum(-1) + self.conv1d.bias)
+        dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        Delta = F.softplus(self.dt_proj(dt))[..., None]  # (B, d_inner, 1)
+        A = -torch.exp(self.A_log)  # (d_inner, d_state)
+        ssm = torch.exp(Delta * A) * state.ssm + Delta * x[..., None] * B[:, None]
+        y = (ssm @ C[..., None])[..., 0] + self.D * x  # (B, d_inner)
+        return self.out_proj(y * F.silu(z)), MambaState(window[..., 1:], ssm)

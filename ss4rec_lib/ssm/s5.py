@@ -113,12 +113,15 @@ class S5(nn.Module):
             batch_size, self.d_P, dtype=self.log_step.dtype.to_complex(), device=self.D.device
         )
 
-    def discretize(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Seconds (B, L) to Lambda_bar and the scale of B_tilde, both (B, L, P), complex."""
-        delta = transform_intervals(
+    def _seen(self, delta: Tensor) -> Tensor:
+        """What the layer is told of the seconds between interactions, (B, L)."""
+        return transform_intervals(
             delta, self.interval, self.dt_min, self.dt_max, self.interval_floor
         )
-        Delta = delta[..., None] * torch.exp(self.log_step)  # (B, L, P)
+
+    def discretize(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Seconds (B, L) to Lambda_bar and the scale of B_tilde, both (B, L, P), complex."""
+        Delta = self._seen(delta)[..., None] * torch.exp(self.log_step)  # (B, L, P)
         return METHODS[self.discretization](self.Lambda, Delta)
 
     def forward(
@@ -148,7 +151,8 @@ class S5(nn.Module):
         check_intervals(delta, tuple(u.shape[:2]))
         # B_tilde u with u real: one real product for real and imaginary parts together.
         B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
-        Bu = u @ B_re_im.T  # (B, L, 2P)
+        # Under autocast the product is bfloat16; the recurrence keeps the parameters' precision.
+        Bu = (u @ B_re_im.T).to(self.B.dtype)  # (B, L, 2P)
         if self._can_fuse(u):
             x = self._fused_states(delta, Bu, state)  # (B, L, 2P)
         else:
@@ -180,9 +184,7 @@ class S5(nn.Module):
         if state is None:
             state = self.initial_state(len(delta))
         check_shape("initial_state", state, (len(delta), self.d_P), "(B, P)")
-        delta = transform_intervals(
-            delta, self.interval, self.dt_min, self.dt_max, self.interval_floor
-        ).to(Bu.dtype)
+        delta = self._seen(delta).to(Bu.dtype)
         x0 = torch.cat((state.real, state.imag), dim=-1)  # (B, 2P)
         return irregular_scan(self.Lambda, torch.exp(self.log_step), delta, Bu, x0)
 

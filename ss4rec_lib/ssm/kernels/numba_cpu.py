@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from ss4rec_lib.ssm.kernels import numba_loops as loops
 
 _ENOUGH = 8  # sequences that keep a laptop's cores busy without cutting them into groups
+_WORTH_A_THREAD = 1 << 14  # states: some 20 microseconds; waking a thread costs as much
 _GROUP = 16  # channels a group: one cache line of a row of u
 
 
@@ -36,15 +37,23 @@ def channel_groups(batch: int, channels: int) -> int:
     return 1 if batch >= _ENOUGH else -(-channels // _GROUP)
 
 
-def share(loop: Callable, tasks: int, *arguments: object) -> None:
-    """Run `loop(*arguments, lo, hi)` over [0, tasks), shared between the threads."""
+def share(loop: Callable, tasks: int, *arguments: object, work: int | None = None) -> None:
+    """Run `loop(*arguments, lo, hi)` over [0, tasks), shared between the threads.
+
+    `work`, the states to be computed, limits them to what is worth waking a thread for.
+    """
     threads = max(1, min(torch.get_num_threads(), tasks))
-    bounds = np.linspace(0, tasks, threads + 1).astype(int)
+    if work is not None:
+        threads = min(threads, work // _WORTH_A_THREAD + 1)
+    if threads == 1:
+        loop(*arguments, 0, tasks)
+        return
+    bounds = [tasks * i // threads for i in range(threads + 1)]
     others = [
-        _pool(threads, os.getpid()).submit(loop, *arguments, int(lo), int(hi))
+        _pool(threads, os.getpid()).submit(loop, *arguments, lo, hi)
         for lo, hi in zip(bounds[1:-1], bounds[2:], strict=True)
     ]
-    loop(*arguments, 0, int(bounds[1]))  # this thread takes the first run itself
+    loop(*arguments, 0, bounds[1])  # this thread takes the first run itself
     for other in others:
         other.result()
 
@@ -65,7 +74,8 @@ class _SelectiveScan(torch.autograd.Function):
         chunks = -(-length // loops.CHUNK) if any(ctx.needs_input_grad) else 0
         saved = np.empty((batch, channels, chunks, N), dtype=np.float32)
         groups = channel_groups(batch, channels)
-        share(loops.selective_forward, batch * groups, *inputs, y, x_last, saved, groups)
+        work = batch * length * channels * N
+        share(loops.selective_forward, batch * groups, *inputs, y, x_last, saved, groups, work=work)
         ctx.save_for_backward(u, Delta, A, B, C, D, torch.from_numpy(saved))
         return torch.from_numpy(y), torch.from_numpy(x_last)
 

@@ -172,7 +172,7 @@ class _IrregularScan(torch.autograd.Function):
         x = np.empty_like(arrays[4])
         batch = delta.shape[0]
         groups = channel_groups(batch, P)
-        share(irregular_forward, batch * groups, *arrays, x, groups)
+        share(irregular_forward, batch * groups, *arrays, x, groups, work=delta.numel() * P)
         x = torch.from_numpy(x)
         ctx.save_for_backward(lam, inv, step, delta, Bu, x0, x)
         return x

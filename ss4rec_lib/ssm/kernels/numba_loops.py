@@ -35,13 +35,17 @@ _ONE, _HALF = np.float32(1.0), np.float32(0.5)
 
 
 def compiled(fastmath):
-    """`njit` without the GIL, cached on disk where a cache folder can be written."""
+    """`njit` without the GIL, cached on disk where a cache folder can be written.
+
+    Division by zero gives infinity or NaN as everywhere in PyTorch, not Python's exception.
+    """
+    options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
 
     def decorate(function):
         try:
-            return njit(nogil=True, fastmath=fastmath, cache=True)(function)
+            return njit(**options, cache=True)(function)
         except RuntimeError:  # numba found no folder it may write to: compile anew in each process
-            return njit(nogil=True, fastmath=fastmath)(function)
+            return njit(**options)(function)
 
     return decorate
 
