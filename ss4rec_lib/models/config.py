@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from ss4rec_lib.ssm.intervals import INTERVALS
+from ss4rec_lib.ssm.scan import BACKENDS
 
-LOSS_TYPES = ("CE", "BPR")
+LOSS_TYPES = ("CE", "BPR", "SAMPLED_CE")
+MODEL_TYPES = ("ss4rec", "s5_only", "mamba_only")
 
 
 @dataclass(frozen=True)
@@ -17,9 +20,16 @@ class SS4RecConfig:
     Attributes:
         hidden_size: Width of item embeddings and hidden states (also readable as `d_model`).
         n_layers: Number of blocks, each an S5 layer followed by a Mamba layer.
+        model_type: The ablation switch: `ss4rec` has both layers in a block, `s5_only` the
+            time-aware one, `mamba_only` the relation-aware one, each still with dropout, residual
+            and norm. A layer left out has no parameters and costs nothing; its options below are
+            then not looked at. (The published code stores this switch and never reads it.) The
+            third published ablation, intervals ignored, is a matter of data: with
+            `target_time="none"` every interval is 1.
         dropout_prob: Dropout on the output of each layer, before the residual sum.
-        loss_type: `CE`, softmax cross entropy over the catalogue, or `BPR`, pairwise with one
-            uniformly drawn negative.
+        loss_type: `CE`, softmax cross entropy over the catalogue; `BPR`, pairwise against
+            uniformly drawn negatives; or `SAMPLED_CE`, cross entropy with its softmax estimated
+            from sampled items. The first two are published.
         d_P: States of S5.
         d_H: Width of S5; must equal `hidden_size`.
         dt_min: S5's learned steps start log-uniform in [dt_min, dt_max]; also the ends of
@@ -38,6 +48,7 @@ class SS4RecConfig:
 
     hidden_size: int = 64
     n_layers: int = 2
+    model_type: str = "ss4rec"
     dropout_prob: float = 0.2
     loss_type: str = "CE"
     d_P: int = 32
@@ -63,6 +74,21 @@ class SS4RecConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r}: expected an integer of at least 1")
+        for name in ("dropout_prob", "dt_min", "dt_max", "interval_floor", "initializer_range"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
+                raise ValueError(f"{name}={value!r}: expected a finite int or float")
+        if not isinstance(self.unconstrained, bool):
+            raise ValueError(f"unconstrained={self.unconstrained!r}: expected True or False")
+        choices = {
+            "model_type": MODEL_TYPES, "loss_type": LOSS_TYPES,
+            "interval": INTERVALS, "backend": BACKENDS,
+        }  # fmt: skip
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in allowed:
+                raise ValueError(f"{name}={value!r}: choose one of {', '.join(allowed)}")
         if self.d_H != self.hidden_size:
             raise ValueError(
                 f"d_H={self.d_H} but hidden_size={self.hidden_size}: the residual sums need them "
@@ -70,10 +96,6 @@ class SS4RecConfig:
             )
         if not 0 <= self.dropout_prob < 1:
             raise ValueError(f"dropout_prob={self.dropout_prob}: expected 0 <= dropout_prob < 1")
-        if self.loss_type not in LOSS_TYPES:
-            raise ValueError(f"loss_type={self.loss_type!r}: choose one of {', '.join(LOSS_TYPES)}")
-        if self.interval not in INTERVALS:
-            raise ValueError(f"interval={self.interval!r}: choose one of {', '.join(INTERVALS)}")
         if not 0 < self.dt_min <= self.dt_max:
             raise ValueError(
                 f"dt_min={self.dt_min}, dt_max={self.dt_max}: expected 0 < dt_min <= dt_max"

@@ -2,12 +2,19 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ss4rec_lib.models import SS4Rec, SS4RecConfig
+from ss4rec_lib.models.config import MODEL_TYPES
 
 SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4)
+# Larger weights than the initial ones, as after training: what Mamba carries shows in its output.
+LIVELY = dataclasses.replace(SMALL, initializer_range=0.3)
+model_types = pytest.mark.parametrize("model_type", MODEL_TYPES)
 
 
 def model_and_batch(config=SMALL, n_items=30, batch=3, length=12, seed=0):
@@ -82,14 +89,104 @@ def test_right_padding_never_changes_a_valid_position():
     assert torch.allclose(model(padded_items, padded_delta)[:, :12], model(items, delta), atol=1e-6)
 
 
-def test_step_gives_the_same_hidden_vector_as_the_whole_history():
-    model, items, delta = model_and_batch(length=40)
+@model_types
+def test_step_gives_the_same_hidden_vector_as_the_whole_history(model_type):
+    config = dataclasses.replace(LIVELY, model_type=model_type)
+    model, items, delta = model_and_batch(config, length=300)
     with torch.no_grad():
         hidden = model(items, delta)
         state = model.initial_state(3)
-        for k in range(40):
+        for k in range(300):
             state = model.step(state, items[:, k], delta[:, k])
-            assert torch.allclose(state.hidden, hidden[:, k], atol=1e-5)
+            assert torch.allclose(state.hidden, hidden[:, k], atol=1e-5, rtol=0)
+
+
+@model_types
+@settings(max_examples=30, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, 69), unique=True, max_size=6).map(sorted),
+    seed=st.integers(0, 1_000),
+    backend=st.sampled_from(["auto", "parallel"]),
+)
+def test_a_history_in_pieces_with_its_state_carried_is_the_whole_pass(
+    model_type, cuts, seed, backend
+):
+    config = dataclasses.replace(LIVELY, model_type=model_type, backend=backend)
+    model, items, delta = model_and_batch(config, length=70, seed=seed)
+    pieces, state = [], None
+    with torch.no_grad():
+        whole = model(items, delta)
+        for start, end in zip([0, *cuts], [*cuts, 70], strict=True):
+            hidden, state = model(items[:, start:end], delta[:, start:end], state, True)
+            pieces.append(hidden)
+    assert torch.equal(state.hidden, pieces[-1][:, -1])
+    assert torch.allclose(torch.cat(pieces, 1), whole, atol=1e-5, rtol=0)
+
+
+@model_types
+def test_without_the_carried_state_it_is_another_computation(model_type):
+    model, items, delta = model_and_batch(dataclasses.replace(LIVELY, model_type=model_type))
+    delta = delta.clamp(max=100)  # seconds: after days S5 has forgotten anyway
+    whole, forgotten = model(items, delta)[:, 6:], model(items[:, 6:], delta[:, 6:])
+    assert (whole - forgotten).abs().max() > 1e-2
+
+
+def test_the_gradient_goes_through_a_carried_state():
+    model, items, delta = model_and_batch(LIVELY)
+    gradients = []
+    for cut in (None, 5):
+        model.zero_grad()
+        hidden, state = model(items[:, :cut], delta[:, :cut], return_state=True)
+        if cut is not None:
+            hidden = torch.cat((hidden, model(items[:, cut:], delta[:, cut:], state)), 1)
+        hidden[:, -1].pow(3).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for whole, pieces in zip(*gradients, strict=True):
+        assert (whole - pieces).abs().max() <= 1e-4 * whole.abs().max() + 1e-7
+
+
+def test_states_that_do_not_fit_are_refused():
+    model, items, delta = model_and_batch()
+    kinds = {name: SS4Rec(30, dataclasses.replace(SMALL, model_type=name)) for name in MODEL_TYPES}
+    for name, other in kinds.items():
+        with pytest.raises(ValueError, match="batch size|initial_state has shape"):
+            other(items, delta, other.initial_state(2))
+        if name != "ss4rec":
+            with pytest.raises(ValueError, match="state is of a model with other layers"):
+                model(items, delta, other.initial_state(3))
+            with pytest.raises(ValueError, match="state is of a model with other layers"):
+                other.step(model.initial_state(3), items[:, 0], delta[:, 0])
+    shallow = SS4Rec(30, dataclasses.replace(SMALL, n_layers=1))
+    with pytest.raises(ValueError, match="state is of a model with other layers"):
+        model(items, delta, shallow.initial_state(3))
+
+
+@pytest.mark.parametrize("left_out", ["s5", "mamba"])
+def test_the_ablations_are_the_formula_without_one_layer(left_out):
+    kept = "mamba" if left_out == "s5" else "s5"
+    model, items, delta = model_and_batch(dataclasses.replace(SMALL, model_type=f"{kept}_only"))
+    x = model.item_embedding(items)
+    for block in model.blocks:
+        y = block.s5(x, delta) if kept == "s5" else block.mamba(x)
+        x = block.norm(y + x)
+    assert torch.equal(model(items, delta), x)
+    # Nothing is left of the other layer: what remains is the rest of the whole model, by name.
+    whole = SS4Rec(30, SMALL).state_dict()
+    expected = {name: t.shape for name, t in whole.items() if f".{left_out}." not in name}
+    assert {name: t.shape for name, t in model.state_dict().items()} == expected
+    assert len(expected) < len(whole)
+    for block_state in model.initial_state(3).layers:
+        assert block_state[0 if left_out == "s5" else 1] is None
+
+
+def test_mamba_only_is_blind_to_time_and_s5_only_is_not():
+    for model_type, blind in (("mamba_only", True), ("s5_only", False), ("ss4rec", False)):
+        model, items, delta = model_and_batch(dataclasses.replace(SMALL, model_type=model_type))
+        delta.requires_grad_()
+        hidden = model(items, delta)
+        assert torch.equal(model(items, torch.ones_like(delta)), hidden) == blind
+        hidden.pow(3).sum().backward()
+        assert (delta.grad is None) == blind
 
 
 def test_backends_agree_on_gradients():
@@ -133,6 +230,22 @@ def test_presets():
         ({"dt_min": 0.2}, "dt_min=0.2, dt_max=0.1"),
         ({"interval_floor": -1}, "interval_floor=-1"),
         ({"initializer_range": 0.0}, "initializer_range=0.0"),
+        ({"n_layers": True}, "n_layers=True: expected an integer"),
+        ({"d_P": "32"}, "d_P='32': expected an integer"),
+        ({"dropout_prob": float("nan")}, "dropout_prob=nan: expected a finite"),
+        ({"dropout_prob": -0.1}, "dropout_prob=-0.1"),
+        ({"dropout_prob": False}, "dropout_prob=False: expected a finite"),
+        ({"dt_max": float("inf")}, "dt_max=inf: expected a finite"),
+        ({"dt_min": "0.001"}, "dt_min='0.001': expected a finite"),
+        ({"dt_min": None}, "dt_min=None: expected a finite"),
+        ({"interval_floor": float("nan")}, "interval_floor=nan"),
+        ({"initializer_range": float("inf")}, "initializer_range=inf"),
+        ({"unconstrained": 1}, "unconstrained=1: expected True or False"),
+        ({"unconstrained": "False"}, "unconstrained='False'"),
+        ({"loss_type": None}, "loss_type=None: choose one of CE, BPR, SAMPLED_CE"),
+        ({"model_type": "s5"}, "model_type='s5': choose one of ss4rec, s5_only, mamba_only"),
+        ({"model_type": ["s5_only"]}, "model_type="),
+        ({"backend": "cuda"}, "backend='cuda': choose one of auto, "),
     ],
 )
 def test_configurations_that_cannot_be_built_are_refused(changes, message):
@@ -159,5 +272,7 @@ def test_intervals_and_catalogue_are_checked():
     model, items, delta = model_and_batch()
     with pytest.raises(ValueError, match="negative entry"):
         model(items, -delta - 1)
-    with pytest.raises(ValueError, match="n_items=0"):
-        SS4Rec(0)
+    for n_items in (0, -3, True, 30.0, "30"):
+        with pytest.raises(ValueError, match=f"n_items={n_items!r}: expected an integer"):
+            SS4Rec(n_items, SMALL)
+    assert SS4Rec(np.int64(30), SMALL).logits(torch.zeros(16)).shape == (31,)

@@ -1,0 +1,110 @@
+"""A trained model as one file: weights, configuration and size of the catalogue.
+
+The file is safetensors (no pickle): tensors under the names of the model's state dict, and in the
+header, as text, a format mark, the configuration as JSON and `n_items`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
+from ss4rec_lib.models.config import SS4RecConfig
+from ss4rec_lib.models.ss4rec import SS4Rec
+
+FORMAT = "ss4rec-lab model 1"
+
+
+def save_model(model: SS4Rec, path: str | Path) -> None:
+    """Write a model, whole or not at all.
+
+    Args:
+        model: On any device.
+        path: Where to; a file that is there is replaced.
+
+    Raises:
+        FileProblem: It cannot be written; what was there before is untouched.
+    """
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(dataclasses.asdict(model.config)),
+        "n_items": str(model.n_items),
+    }
+    write_tensors(Path(path), model.state_dict(), metadata)
+
+
+def load_model(path: str | Path) -> SS4Rec:
+    """Read what `save_model` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The model on the CPU, in evaluation mode, with the weights bit for bit.
+
+    Raises:
+        FileNotFoundError: No such file.
+        FileProblem: Truncated, not a model of this library, of a configuration that this version
+            does not know, or with weights of other names or shapes.
+    """
+    path = Path(path)
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != FORMAT:
+        raise FileProblem(
+            f"{path} is not a saved model of this version: its format is "
+            f"{metadata.get('format')!r}, expected {FORMAT!r}. Weights of the published code are "
+            "read by load_official_state_dict."
+        )
+    config, n_items = _config(path, metadata), _n_items(path, metadata, tensors)
+    model = SS4Rec(n_items, config)
+    _check_tensors(path, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _config(path: Path, metadata: dict[str, str]) -> SS4RecConfig:
+    try:
+        values = dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileProblem(f"{path} holds no readable configuration ({error})") from error
+    known = {field.name for field in dataclasses.fields(SS4RecConfig)}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise FileProblem(
+            f"{path} has configuration keys that this version does not know: "
+            f"{', '.join(unknown)}. It was written by another version; read it with that one."
+        )
+    try:
+        return SS4RecConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise FileProblem(f"{path} has an unusable configuration: {error}") from error
+
+
+def _n_items(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> int:
+    """The size of the catalogue, held against the embedding: nothing is made from a wrong one."""
+    text = metadata.get("n_items", "")
+    rows = len(tensors["item_embedding.weight"]) if "item_embedding.weight" in tensors else None
+    if not text.isdecimal() or rows is not None and int(text) != rows - 1:
+        raise FileProblem(
+            f"{path} says n_items={text!r}: expected a number, one less than the "
+            f"{rows} rows of item_embedding.weight"
+        )
+    if rows is None:
+        raise FileProblem(f"{path} holds no item_embedding.weight: it is not an SS4Rec model")
+    return int(text)
+
+
+def _check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    problems = [f"{name} lacks" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"{name} is unknown" for name in sorted(found.keys() - expected.keys())]
+    problems += [
+        f"{name} has shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if problems:
+        raise FileProblem(f"{path} does not fit its own configuration: {'; '.join(problems)}")

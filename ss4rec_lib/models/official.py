@@ -1,0 +1,276 @@
+"""Weights of the published SS4Rec code, in and out.
+
+The published code (github.com/XiaoWei-i/SS4Rec, a model of RecBole) composes `s5.S5` of the package
+s5-pytorch and `mamba_ssm.Mamba`. Its state dict, for the blocks i = 0, 1, ... of `model`:
+
+    item_embedding.weight              (n_items + 1, H)
+    LayerNorm.{weight, bias}           (H,)             never used by the published forward pass
+    model.i.S5.seq.Lambda              (P,) complex
+    model.i.S5.seq.B                   (P, H, 2)        real and imaginary part
+    model.i.S5.seq.C                   (H, P) complex
+    model.i.S5.seq.{D, log_step}       (H,), (P,)
+    model.i.S6.*                       the keys of `mamba_ssm.modules.mamba_simple.Mamba`
+    model.i.LayerNorm.{weight, bias}   (H,)             shared by both sums of the block
+
+H = hidden_size, P = d_P. On reading, each of Lambda, B and C may be complex or real pairs with a
+last axis of 2, since not every file format knows complex numbers. Files: `official_checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ss4rec_lib.models.config import SS4RecConfig
+from ss4rec_lib.models.ss4rec import SS4Rec
+
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+_UNUSED = ("LayerNorm.weight", "LayerNorm.bias")
+_COMPLEX = (".S5.seq.Lambda", ".S5.seq.B", ".S5.seq.C")
+
+
+def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tensor]) -> SS4Rec:
+    """Put published weights into a model.
+
+    Args:
+        model: Where they go. None builds one with every size read off the weights,
+            `unconstrained=True` and the other options of `SS4RecConfig.official()`. A model that
+            keeps Re(Lambda) negative takes the weights too if all of theirs is.
+        state_dict: As described in this module, of any floating dtype; the dtype and the device of
+            the model stay. The prefixes `module.` and `_orig_mod.` are ignored.
+
+    Returns:
+        The model, its mode unchanged; one that was built is in training mode, as any new module.
+
+    Raises:
+        ValueError: Keys that are missing or unexpected, all named; another shape than the model's;
+            NaN or infinite weights; a model without both layers; Re(Lambda) >= 0 for a model that
+            keeps it negative. Nothing in the model has changed then.
+    """
+    weights = _named_tensors(state_dict)
+    if model is None:
+        _check_names(weights, _count_blocks(weights))
+        n_items, config = _read_sizes(weights)
+    else:
+        _check_model(model)
+        n_items, config = model.n_items, model.config
+        _check_names(weights, config.n_layers)
+    _check_shapes(weights, _published_shapes(n_items, config))
+    model = SS4Rec(n_items, config) if model is None else model
+    new = [
+        (parameter, _converted(name, weights[name], parameter.dtype))
+        for name, parameter in _same_in_both(model).items()
+    ]
+    for i, block in enumerate(model.blocks):
+        new += _new_eigenvalues(block.s5, f"model.{i}.S5.seq.Lambda", weights)
+    with torch.no_grad():  # everything has been checked by now
+        for parameter, value in new:
+            parameter.copy_(value)
+    return model
+
+
+def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
+    """The weights of a model as the published code stores them, for its `load_state_dict`.
+
+    Args:
+        model: With `model_type="ss4rec"`.
+
+    Returns:
+        Copies, in the published order. A float32 model gives float32 and complex64; of an
+        `unconstrained` model `load_official_state_dict` gives the same bits back. The top-level
+        LayerNorm, which the published forward pass never uses, is ones and zeros.
+
+    Raises:
+        ValueError: A model without both layers.
+    """
+    _check_model(model)
+    like = model.item_embedding.weight
+    found = {"LayerNorm.weight": like.new_ones(like.shape[1])}
+    found["LayerNorm.bias"] = like.new_zeros(like.shape[1])
+    for name, parameter in _same_in_both(model).items():
+        value = parameter.detach().clone(memory_format=torch.contiguous_format)
+        found[name] = torch.view_as_complex(value) if name.endswith(".S5.seq.C") else value
+    for i, block in enumerate(model.blocks):
+        found[f"model.{i}.S5.seq.Lambda"] = block.s5.Lambda.detach().clone()
+    return {name: found[name] for name in _published_shapes(model.n_items, model.config)}
+
+
+# --------------------------------------------------------------------------- what is published
+
+
+def _published_shapes(n_items: int, config: SS4RecConfig) -> dict[str, tuple[int, ...]]:
+    """Every key in the published order, with the shape of its (maybe complex) numbers."""
+    H, P, N = config.hidden_size, config.d_P, config.d_state
+    d_inner, dt_rank = config.expand * H, math.ceil(H / 16)  # dt_rank="auto" of mamba_ssm
+    block = {
+        "S5.seq.Lambda": (P,),
+        "S5.seq.B": (P, H),
+        "S5.seq.C": (H, P),
+        "S5.seq.D": (H,),
+        "S5.seq.log_step": (P,),
+        "S6.A_log": (d_inner, N),
+        "S6.D": (d_inner,),
+        "S6.in_proj.weight": (2 * d_inner, H),
+        "S6.conv1d.weight": (d_inner, 1, config.d_conv),
+        "S6.conv1d.bias": (d_inner,),
+        "S6.x_proj.weight": (dt_rank + 2 * N, d_inner),
+        "S6.dt_proj.weight": (d_inner, dt_rank),
+        "S6.dt_proj.bias": (d_inner,),
+        "S6.out_proj.weight": (H, d_inner),
+        "LayerNorm.weight": (H,),
+        "LayerNorm.bias": (H,),
+    }
+    shapes = {"item_embedding.weight": (n_items + 1, H)} | dict.fromkeys(_UNUSED, (H,))
+    for i in range(config.n_layers):
+        shapes |= {f"model.{i}.{name}": shape for name, shape in block.items()}
+    return shapes
+
+
+def _same_in_both(model: SS4Rec) -> dict[str, nn.Parameter]:
+    """Our parameters by published key, all but Lambda; complex ones as real pairs."""
+    found = {"item_embedding.weight": model.item_embedding.weight}
+    for i, block in enumerate(model.blocks):
+        own = {f"S5.seq.{name}": getattr(block.s5, name) for name in ("B", "C", "D", "log_step")}
+        own |= {f"S6.{name}": parameter for name, parameter in block.mamba.named_parameters()}
+        own |= {f"LayerNorm.{name}": parameter for name, parameter in block.norm.named_parameters()}
+        found |= {f"model.{i}.{name}": parameter for name, parameter in own.items()}
+    return found
+
+
+# ------------------------------------------------------------------------------------- checking
+
+
+def _check_model(model: SS4Rec) -> None:
+    if not isinstance(model, SS4Rec):
+        raise ValueError(f"model is a {type(model).__name__}, expected an SS4Rec")
+    if model.config.model_type != "ss4rec":
+        raise ValueError(
+            f"model_type={model.config.model_type!r}: published weights are of 'ss4rec', with both "
+            "layers in every block"
+        )
+
+
+def _named_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by name, without the prefixes that wrappers add, and without the unused."""
+    if not isinstance(state_dict, Mapping):
+        raise ValueError(f"state_dict is a {type(state_dict).__name__}, expected a dict of tensors")
+    weights: dict[str, Tensor] = {}
+    for given, value in state_dict.items():
+        name = str(given)
+        while name.startswith(_WRAPPERS):
+            name = name.partition(".")[2]
+        if name in weights:
+            raise ValueError(f"the key {name} is there twice, the second time as {given}")
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{given} is a {type(value).__name__}, expected a torch.Tensor")
+        weights[name] = value
+    return {name: value for name, value in weights.items() if name not in _UNUSED}
+
+
+def _count_blocks(weights: dict[str, Tensor]) -> int:
+    """How many blocks are spoken of; at least 1, so that a missing first one is named."""
+    numbers = {match[1] for name in weights if (match := re.match(r"model\.(\d+)\.", name))}
+    return max(1, len(numbers))
+
+
+def _check_names(weights: dict[str, Tensor], n_layers: int) -> None:
+    shapes = _published_shapes(1, SS4RecConfig(n_layers=n_layers))  # names know nothing of sizes
+    wanted = [name for name in shapes if name not in _UNUSED]
+    missing = [name for name in wanted if name not in weights]
+    unexpected = [name for name in weights if name not in shapes]
+    if not missing and not unexpected:
+        return
+    hint = ""
+    if any(name.startswith("blocks.") for name in unexpected):
+        hint = ". Names such as blocks.0 are this library's own: use SS4Rec.load_state_dict"
+    raise ValueError(
+        f"these are not the weights of a published SS4Rec with n_layers={n_layers}: missing: "
+        f"{missing}, unexpected: {unexpected}{hint}"
+    )
+
+
+def _read_sizes(weights: dict[str, Tensor]) -> tuple[int, SS4RecConfig]:
+    """n_items and the configuration that the shapes tell; `_check_shapes` then checks them all."""
+
+    def sizes(name: str, axes: int) -> tuple[int, ...]:
+        shape = tuple(weights[name].shape)
+        if len(shape) != axes or 0 in shape:
+            raise ValueError(f"{name} has shape {shape}, expected {axes} axes, none of them empty")
+        return shape
+
+    rows, hidden_size = sizes("item_embedding.weight", 2)
+    d_inner, d_state = sizes("model.0.S6.A_log", 2)
+    if rows < 2:
+        raise ValueError("item_embedding.weight has 1 row: expected padding and at least one item")
+    if d_inner % hidden_size:
+        raise ValueError(
+            f"model.0.S6.A_log has {d_inner} rows, expected a multiple of the width {hidden_size} "
+            "of item_embedding.weight"
+        )
+    config = SS4RecConfig.official(
+        hidden_size=hidden_size,
+        n_layers=_count_blocks(weights),
+        d_P=sizes("model.0.S5.seq.log_step", 1)[0],
+        d_H=hidden_size,
+        d_state=d_state,
+        d_conv=sizes("model.0.S6.conv1d.weight", 3)[2],
+        expand=d_inner // hidden_size,
+        unconstrained=True,
+    )
+    return rows - 1, config
+
+
+def _check_shapes(weights: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+    wrong = []
+    for name, value in weights.items():
+        expected, found = shapes[name], tuple(value.shape)
+        if name.endswith(_COMPLEX):
+            fits = found == (expected if value.is_complex() else (*expected, 2))
+            wanted = f"{expected} complex or {(*expected, 2)} real"
+        else:
+            fits, wanted = found == expected and not value.is_complex(), f"{expected} real"
+        if not fits:
+            kind = "complex" if value.is_complex() else "real"
+            wrong.append(f"{name} has shape {found} {kind}, expected {wanted}")
+    if wrong:
+        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError("; ".join(wrong[:5]) + more)
+
+
+def _converted(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Real numbers (complex ones as pairs) of the model's dtype, finite in it."""
+    if (
+        value.layout != torch.strided
+        or value.is_meta
+        or not (value.is_floating_point() or value.is_complex())
+    ):
+        raise ValueError(
+            f"{name} is of {value.dtype}, {value.layout} on {value.device}: expected floating or "
+            "complex numbers in an ordinary tensor"
+        )
+    value = value.detach()
+    value = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+    value = value.to(dtype)
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name} has NaN or infinite entries (as {dtype}), expected finite ones")
+    return value
+
+
+def _new_eigenvalues(s5: nn.Module, name: str, weights: dict[str, Tensor]) -> list[tuple]:
+    """What goes into the parameters of Lambda, as pairs (parameter, value)."""
+    dtype = s5.Lambda_im.dtype
+    re, im = _converted(name, weights[name], dtype).unbind(-1)  # (P,) each
+    if s5.unconstrained:
+        return [(s5.Lambda_re, re), (s5.Lambda_im, im)]
+    re = _converted(name, weights[name], torch.float64)[..., 0]  # its logarithm is rounded once
+    if (re >= 0).any():
+        raise ValueError(
+            f"{name} has {int((re >= 0).sum())} real parts >= 0 (up to {re.max().item():g}), which "
+            "a model that keeps Re(Lambda) negative cannot hold; build it with "
+            "SS4RecConfig(unconstrained=True), or pass None"
+        )
+    return [(s5.log_neg_Lambda_re, torch.log(-re)), (s5.Lambda_im, im)]

@@ -1,0 +1,112 @@
+"""Saved models: they come back bit for bit, and nothing else is taken for one."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
+from ss4rec_lib.models import SS4Rec, SS4RecConfig, load_model, save_model
+
+SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4, interval="log1p")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = SS4Rec(30, SMALL)
+    save_model(model, tmp_path / "model.safetensors")
+    return model, tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize("change", [
+    {}, {"unconstrained": True}, {"model_type": "s5_only"}, {"model_type": "mamba_only"},
+    {"loss_type": "BPR", "dropout_prob": 0.5},
+])  # fmt: skip
+def test_it_comes_back_bit_for_bit_and_in_evaluation_mode(tmp_path, change):
+    torch.manual_seed(0)
+    model = SS4Rec(30, dataclasses.replace(SMALL, **change))
+    save_model(model, tmp_path / "m.safetensors")
+    found = load_model(tmp_path / "m.safetensors")
+    assert model.training and not found.training
+    assert (found.n_items, found.config) == (30, model.config)
+    weights = found.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(weights[name], tensor) and weights[name].dtype == tensor.dtype, name
+
+
+def test_it_is_one_readable_file_without_pickle(saved):
+    with open(saved[1], "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    metadata = header["__metadata__"]
+    assert metadata["format"] == "ss4rec-lab model 1" and metadata["n_items"] == "30"
+    assert json.loads(metadata["config"])["interval"] == "log1p"
+
+
+def test_it_replaces_what_was_there_and_leaves_no_other_file(saved):
+    model, path = saved
+    with torch.no_grad():
+        model.item_embedding.weight += 1
+    save_model(model, path)
+    assert torch.equal(load_model(path).item_embedding.weight, model.item_embedding.weight)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("keep", [0, 7, 500, -1])
+def test_a_truncated_file_is_named(saved, keep):
+    path = saved[1]
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(FileProblem, match="model.safetensors is truncated or not a safetensors"):
+        load_model(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file .*model.safetensors"):
+        load_model(tmp_path / "model.safetensors")
+
+
+def rewritten(path, metadata=None, tensors=None):
+    """The file again, with other metadata or tensors; None as a value takes an entry out."""
+    old_tensors, old_metadata = read_tensors(path)
+    merged = (old_tensors | (tensors or {}), old_metadata | (metadata or {}))
+    write_tensors(path, *({k: v for k, v in d.items() if v is not None} for d in merged))
+
+
+def config(**changes):
+    return {"config": json.dumps(dataclasses.asdict(SMALL) | changes)}
+
+
+@pytest.mark.parametrize(("metadata", "message"), [
+    ({"format": None}, "its format is None, expected 'ss4rec-lab model 1'"),
+    ({"format": "ss4rec-lab checkpoint 1"}, "its format is 'ss4rec-lab checkpoint 1'"),
+    ({"config": None}, "holds no readable configuration"),
+    ({"config": "{"}, "holds no readable configuration"),
+    (config(colour=1, width=2), "does not know: colour, width"),
+    (config(n_layers=0), "unusable configuration: n_layers=0"),
+    (config(interval="days"), "unusable configuration: interval='days'"),
+    (config(d_state=8), r"does not fit .*x_proj.weight has shape \(9, 32\), expected \(17, 32\)"),
+    (config(n_layers=3), "does not fit .*blocks.2.mamba.A_log lacks"),
+    (config(n_layers=1), "does not fit .*blocks.1.mamba.A_log is unknown"),
+    ({"n_items": "29"}, "says n_items='29': expected a number, one less than the 31 rows"),
+    ({"n_items": "many"}, "says n_items='many'"), ({"n_items": None}, "says n_items=''"),
+])  # fmt: skip
+def test_a_file_that_is_no_such_model_is_named_with_the_reason(saved, metadata, message):
+    rewritten(saved[1], metadata)
+    with pytest.raises(FileProblem, match=message) as problem:
+        load_model(saved[1])
+    assert "model.safetensors" in str(problem.value)
+
+
+@pytest.mark.parametrize(("tensors", "message"), [
+    ({"item_embedding.weight": None}, "holds no item_embedding.weight"),
+    ({"blocks.0.norm.bias": None}, "blocks.0.norm.bias lacks"),
+    ({"extra": torch.zeros(2)}, "extra is unknown"),
+    ({"blocks.0.norm.bias": torch.zeros(2)}, r"has shape \(2,\), expected \(16,\)"),
+    ({"item_embedding.weight": torch.zeros(31, 8)}, r"shape \(31, 8\), expected \(31, 16\)"),
+])  # fmt: skip
+def test_weights_that_do_not_fit_are_named(saved, tensors, message):
+    rewritten(saved[1], tensors=tensors)
+    with pytest.raises(FileProblem, match=message):
+        load_model(saved[1])
