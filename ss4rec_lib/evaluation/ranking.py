@@ -151,9 +151,10 @@ def evaluate_ranking(
     mask_seen: bool = False,
     max_len: int | None = 200,
     max_tokens: int = 12_800,
+    target_time: str = "known",
     progress: bool = False,
 ) -> RankingResult:
-    """Rank each target against the whole catalogue, its timestamp known to the model.
+    """Rank each target against the whole catalogue.
 
     Args:
         model: `forward(items, delta)` and `logits(hidden)`; put in evaluation mode meanwhile.
@@ -163,6 +164,8 @@ def evaluate_ranking(
         mask_seen: Take items of the user's history out of the ranking (RecBole does not).
         max_len: Most recent interactions the model sees; None for the whole history.
         max_tokens: Padded positions a batch.
+        target_time: What the model is told of time: `known`, the target's timestamp included (as
+            published), `hidden`, `previous` or `none`; see `ss4rec_lib.data.target_time`.
         progress: Show a progress bar.
 
     Returns:
@@ -186,7 +189,9 @@ def evaluate_ranking(
     model.eval()
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     try:
-        batches = eval_batches(split, part, max_tokens=max_tokens, max_len=max_len)
+        batches = eval_batches(
+            split, part, max_tokens=max_tokens, max_len=max_len, target_time=target_time
+        )
         for batch in progress_bar(batches, desc=f"evaluate {part}", show=progress, leave=False):
             batch = batch.to(device)
             last = batch.lengths - 1  # (B,)

@@ -2,76 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ss4rec_lib.data import Split, train_batches
+from ss4rec_lib.data import Batch, Split, carried_batches, train_batches
+from ss4rec_lib.data.batch import Batches
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.progress import progress_bar
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training.objectives import OBJECTIVES
+from ss4rec_lib.training.carry import first_rows, tensors_of, with_tensors
+from ss4rec_lib.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    Progress,
+    check_identity,
+    load_optimizer,
+    optimizer_tensors,
+    read_checkpoint,
+)
+from ss4rec_lib.training.config import TrainingConfig, learning_rate_factor
+from ss4rec_lib.training.objectives import objective_of
+from ss4rec_lib.training.processes import make_accelerator, same_everywhere, to_main
+from ss4rec_lib.training.step import Step
 
-SCHEDULES = ("constant", "cosine")
+logger = logging.getLogger(__name__)
+
+METRICS = ("hr@10", "ndcg@10", "mrr@10")
 # Fractions of an epoch move the bar; two decimals keep them readable.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
 
 
 class TrainingDiverged(FloatingPointError):
-    """The loss became NaN or infinite; the best weights so far have been put back."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train. Times are in epochs, lengths in interactions.
-
-    Attributes:
-        epochs: Most epochs to run.
-        learning_rate: Adam's, after the warm-up.
-        schedule: `cosine` decay to zero over `epochs`, or `constant`.
-        warmup_epochs: Linear warm-up from zero, in epochs (may be a fraction).
-        patience: Stop after this many epochs without a better validation NDCG@10.
-        max_tokens: Padded positions a batch.
-        max_len: Longest window; longer histories are cut at fresh random places each epoch.
-        gradient_clip: Largest norm of the gradient; None to leave it alone.
-        seed: Of batch order, dropout and negatives.
-        device: `auto` takes a GPU where there is one.
-    """
-
-    epochs: int = 30
-    learning_rate: float = 3e-3
-    schedule: str = "cosine"
-    warmup_epochs: float = 0.5
-    patience: int = 10
-    max_tokens: int = 3_200
-    max_len: int | None = 200
-    gradient_clip: float | None = 1.0
-    seed: int = 0
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained with.
-
-        Raises:
-            ValueError: Naming the field, its value and what was expected.
-        """
-        for name in ("epochs", "patience", "max_tokens"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: expected an integer of at least 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate={self.learning_rate}: expected a number above 0")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule={self.schedule!r}: choose one of {', '.join(SCHEDULES)}")
-        if self.warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs={self.warmup_epochs}: expected at least 0")
-        if self.gradient_clip is not None and self.gradient_clip <= 0:
-            raise ValueError(f"gradient_clip={self.gradient_clip}: expected above 0, or None")
+    """A loss or gradient became NaN or infinite; the best weights so far have been put back."""
 
 
 @dataclass(frozen=True)
@@ -95,23 +69,261 @@ class FitResult:
         return float(self.history["train_seconds"].sum())
 
 
-def learning_rate_factor(done: float, epochs: int, warmup_epochs: float, schedule: str) -> float:
-    """Factor on the learning rate after `done` epochs (a fraction counts), in [0, 1]."""
-    factor = min(1.0, done / warmup_epochs) if warmup_epochs > 0 else 1.0
-    if schedule == "cosine":
-        factor *= 0.5 * (1 + math.cos(math.pi * min(done / epochs, 1.0)))
-    return factor
-
-
 def resolve_device(device: str) -> torch.device:
     """`auto` to a GPU where there is one, else the CPU; anything else as PyTorch reads it."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device='cuda', but PyTorch sees no CUDA device here; take 'auto' or 'cpu'"
+        )
     return torch.device(device)
 
 
-def _snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+class Run:
+    """Model, optimizer and progress of one call of `fit`, and how they get into a checkpoint."""
+
+    def __init__(self, model: nn.Module, split: Split, config: TrainingConfig) -> None:
+        self.model, self.split, self.config = model, split, config
+        self.device = resolve_device(config.device)
+        self.accelerator = make_accelerator(self.device)
+        seed_everything(config.seed, self.accelerator.process_index)
+        self.device = self.accelerator.device
+        model.to(self.device)
+        self.names = [name for name, _ in model.named_parameters()]
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+        self.optimizer = kind(
+            model.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,  # one pass over all parameters: 35 small tensors, a step every 80 ms
+        )
+        objective = objective_of(model.config.loss_type, split, config.n_negatives, self.device)
+        self.step = self.accelerator.prepare(Step(model, objective, config.precision))
+        self.progress = Progress()
+        self.best = _copies(model.state_dict())
+        self.carried: list[Any] = [None] * config.accumulate
+
+    # ---------------------------------------------------------------------------- checkpoints
+
+    @functools.cached_property  # the fingerprint reads all data; it goes into every checkpoint
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be continued."""
+        options = self.model.config
+        return {
+            "model": type(self.model).__name__,
+            "model_config": dataclasses.asdict(options)
+            if dataclasses.is_dataclass(options)
+            else {},
+            "training": dataclasses.asdict(self.config),
+            "data": {**self.split.describe(), "fingerprint": self.split.fingerprint()},
+            "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
+            "processes": self.accelerator.num_processes,
+        }
+
+    def _local(self) -> dict[str, Tensor]:
+        local = {"rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            local["rng_cuda"] = torch.cuda.get_rng_state(self.device)
+        for part, state in enumerate(self.carried):
+            for i, tensor in enumerate(tensors_of(state)):
+                local[f"carried/{part}/{i}"] = tensor.cpu()
+        return local
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; all processes take part, the first one writes."""
+        everybodys = to_main(self.accelerator, self._local())
+        if self.accelerator.is_main_process:
+            moments = optimizer_tensors(self.optimizer, self.names)
+            weights = self.model.state_dict()
+            Checkpoint(self.identity, self.progress, weights, self.best, moments, everybodys).write(
+                path
+            )
+
+    def load(self, path: Path) -> None:
+        """Go back to where the checkpoint was written; nothing changes if it does not fit."""
+        saved = read_checkpoint(path)
+        check_identity(path, saved.identity, self.identity)
+        self.model.load_state_dict(saved.model)
+        self.best = {name: tensor.to(self.device) for name, tensor in saved.best.items()}
+        load_optimizer(self.optimizer, self.names, saved.optimizer)
+        self.progress = saved.progress
+        local = saved.local[self.accelerator.process_index]
+        torch.set_rng_state(local["rng"])
+        if "rng_cuda" in local:
+            torch.cuda.set_rng_state(local["rng_cuda"], self.device)
+        for part in range(self.config.accumulate):
+            prefix = f"carried/{part}/"
+            tensors = [
+                local[f"{prefix}{i}"] for i in range(sum(k.startswith(prefix) for k in local))
+            ]
+            if tensors:
+                template = self.model.initial_state(1)
+                self.carried[part] = with_tensors(template, iter(tensors))
+
+    # ------------------------------------------------------------------------------- training
+
+    def plan(self, epoch: int) -> Batches:
+        """The batches of an epoch; they depend on seed and epoch alone."""
+        config = self.config
+        make = carried_batches if config.history == "full" else train_batches
+        return make(
+            self.split, config.max_tokens, config.max_len, config.seed, epoch,
+            target_time=config.target_time,
+        )  # fmt: skip
+
+    def learn(self, batch: Batch) -> tuple[float, float]:
+        """One step; returns the loss summed over this process' targets and the gradient's norm.
+
+        The rows are shared between processes and, in each, between the accumulated parts. Each
+        part's loss is divided by the targets of the whole batch, so the gradients add up to that
+        of one process in one part. (Processes average gradients: hence the factor.)
+        """
+        accelerator, parts = self.accelerator, self.config.accumulate
+        processes = accelerator.num_processes
+        carry = self.config.history == "full"
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.device)
+        for part in range(parts):
+            share = batch.share(accelerator.process_index * parts + part, processes * parts)
+            share = share.to(self.device)
+            state = first_rows(self.carried[part], len(share.items)) if batch.carried else None
+            last = part == parts - 1
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.step):
+                loss, self.carried[part] = self.step(
+                    share.items, share.delta, share.targets, batch.n_targets, state, carry
+                )
+                (loss * processes).backward()
+            total = total + loss.detach()
+        limit = self.config.gradient_clip
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), float("inf") if limit is None else limit
+        )
+        loss_sum, norm = torch.stack((total * batch.n_targets, norm)).tolist()
+        return loss_sum, norm
+
+    def validate(self) -> dict[str, float]:
+        """Validation metrics; computed by the first process, known to all."""
+        metrics: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            result = evaluate_ranking(
+                self.model, self.split, "valid",
+                max_len=self.config.eval_max_len, target_time=self.config.target_time,
+            )  # fmt: skip
+            metrics = {name: result[name] for name in METRICS}
+        return same_everywhere(self.accelerator, metrics)
+
+
+def _check(model: nn.Module, split: Split, config: TrainingConfig) -> None:
+    if len(split.held_out["valid"][0]) == 0:
+        raise ValueError("the split has no validation targets: the best epoch cannot be chosen")
+    known = getattr(model, "n_items", split.sequences.n_items)
+    if known != split.sequences.n_items:
+        raise ValueError(
+            f"the model knows {known} items, the split has {split.sequences.n_items}: make the "
+            "model with n_items=split.sequences.n_items"
+        )
+    if model.config.loss_type != "CE" and not hasattr(model, "score_weight"):
+        raise ValueError(
+            f"loss_type={model.config.loss_type!r} needs a model with `score_weight`, "
+            f"(n_items + 1, d); {type(model).__name__} has none: take 'CE', or give it one"
+        )
+    if config.history == "full" and not hasattr(model, "initial_state"):
+        raise ValueError(
+            f"history='full' needs a model that carries a state; {type(model).__name__} has no "
+            "initial_state: take history='windows'"
+        )
+
+
+def _prepare_checkpoint(run: Run, path: Path | None, resume: bool) -> None:
+    """Load what there is to continue, or write the first checkpoint: a full disk shows here."""
+    if path is None:
+        if resume:
+            raise ValueError("resume=True needs the checkpoint to continue; got checkpoint=None")
+        return
+    if path.exists() and not resume:
+        raise CheckpointError(
+            f"{path} is there already, and nothing was changed: resume=True continues it; to "
+            "train anew remove it or name another file"
+        )
+    if path.exists():
+        run.load(path)
+    else:
+        run.save(path)
+
+
+def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
+    """Train from the run's position to the epoch's end; yields after each batch."""
+    config, progress = run.config, run.progress
+    alone = run.accelerator.num_processes == 1
+    earlier, begin = progress.seconds, time.perf_counter()
+    saved = begin
+    run.model.train()
+    for number, batch in enumerate(batches.after(progress.position), start=progress.position):
+        # From the middle of each step, so that neither end of the schedule is exactly 0.
+        done = progress.epoch - 1 + (number + 0.5) / len(batches)
+        rate = config.learning_rate * learning_rate_factor(
+            done, config.epochs, config.warmup_epochs, config.schedule
+        )
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        loss_sum, norm = run.learn(batch)
+        # Adding them catches both; a norm is the same in all processes, so all stop together.
+        if not math.isfinite(norm + (loss_sum if alone else 0.0)):
+            run.model.load_state_dict(run.best)
+            raise TrainingDiverged(
+                f"loss {loss_sum / batch.n_targets:g} and gradient norm {norm:g} in epoch "
+                f"{progress.epoch}, batch {number} of shape {tuple(batch.items.shape)}, longest "
+                f"interval {batch.delta.max():g} s, learning rate {rate:g}; the weights of epoch "
+                f"{progress.best_epoch} were put back. Try a smaller learning_rate."
+            )
+        run.optimizer.step()
+        progress.position = number + 1
+        progress.loss_sum += loss_sum
+        progress.n_targets += batch.n_targets
+        progress.seconds = earlier + time.perf_counter() - begin
+        # Several processes write between epochs only: they would have to agree on the moment.
+        if path is not None and alone and time.perf_counter() - saved > config.checkpoint_seconds:
+            run.save(path)
+            saved = time.perf_counter()
+        yield number
+
+
+def _end_epoch(run: Run, learning_rate: float) -> None:
+    """Validate, add the row, keep the weights if they are the best, decide whether to stop."""
+    progress, begin = run.progress, time.perf_counter()
+    valid = run.validate()
+    loss_sum = sum(to_main(run.accelerator, progress.loss_sum))
+    row = {
+        "epoch": progress.epoch,
+        "train_loss": loss_sum / progress.n_targets,
+        **valid,
+        "train_seconds": progress.seconds,
+        "valid_seconds": time.perf_counter() - begin,
+        "targets_per_second": progress.n_targets / progress.seconds,
+        "learning_rate": learning_rate,
+    }
+    progress.rows.append(row)
+    rows = progress.rows
+    if progress.best_epoch == 0 or valid["ndcg@10"] > rows[progress.best_epoch - 1]["ndcg@10"]:
+        run.best, progress.best_epoch = _copies(run.model.state_dict()), progress.epoch
+    if progress.epoch - progress.best_epoch >= run.config.patience:
+        progress.stopped = "patience"
+    elif progress.epoch == run.config.epochs:
+        progress.stopped = "epochs"
+    logger.info(
+        "epoch %d/%d: loss %.4f, valid HR@10 %.4f, NDCG@10 %.4f, MRR@10 %.4f, %.1f s + %.1f s, "
+        "%.0f targets/s, learning rate %.2e",
+        progress.epoch, run.config.epochs, row["train_loss"], *(row[m] for m in METRICS),
+        row["train_seconds"], row["valid_seconds"], row["targets_per_second"], learning_rate,
+    )  # fmt: skip
+    progress.epoch += 1
+    progress.position, progress.loss_sum, progress.n_targets, progress.seconds = 0, 0.0, 0, 0.0
+    run.carried = [None] * run.config.accumulate
 
 
 def fit(
@@ -119,6 +331,8 @@ def fit(
     split: Split,
     config: TrainingConfig | None = None,
     *,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
     progress: bool = True,
 ) -> FitResult:
@@ -128,10 +342,24 @@ def fit(
     Interrupting (Ctrl-C, or the stop button of a notebook) ends training cleanly: the best weights
     so far are put back and the history is returned.
 
+    With `checkpoint`, everything needed to go on is written there every
+    `config.checkpoint_seconds` and after each epoch; a process that is killed loses the work since
+    then and nothing else. Called again with `resume=True` (same model configuration, data and
+    `config`), training continues and ends, on the same machine, with bit for bit the history and
+    weights of an uninterrupted run.
+
+    Started as N processes (`accelerate launch --multi_gpu --num_processes N`; on the CPU
+    `torchrun --nproc_per_node N`), they share the rows of every batch and add up their gradients:
+    the same model as one process, but for rounding and for dropout's and negatives' random numbers.
+
     Args:
-        model: `forward(items, delta)`, `logits(hidden)`, `config.loss_type`.
+        model: `forward(items, delta)`, `logits(hidden)`, `config.loss_type`; for losses other
+            than CE also `score_weight`, for `history="full"` also `initial_state` and a carried
+            state, as `SS4Rec` has them.
         split: Its `train` part is learned, its `valid` part chooses the epoch.
         config: See `TrainingConfig`.
+        checkpoint: File to write, and to continue from.
+        resume: Continue from `checkpoint`; without that file, start from the beginning.
         on_epoch: Called after every epoch with the history so far.
         progress: Show a progress bar.
 
@@ -139,89 +367,42 @@ def fit(
         The history, the epoch chosen and why training stopped.
 
     Raises:
-        ValueError: Nothing to train on or to validate with.
-        TrainingDiverged: A loss that is not finite.
+        ValueError: Nothing to train on or to validate with; a model of another catalogue.
+        CheckpointError: The file is there but `resume` is not set, is of another run, is
+            truncated, or cannot be written.
+        TrainingDiverged: A loss or gradient that is not finite.
     """
     config = config or TrainingConfig()
-    objective = OBJECTIVES[model.config.loss_type]
-    device = resolve_device(config.device)
-    seed_everything(config.seed)
-    model.to(device)
-    batches_of = {
-        "max_tokens": config.max_tokens, "max_len": config.max_len, "seed": config.seed
-    }  # fmt: skip
-    if len(split.held_out["valid"][0]) == 0:
-        raise ValueError("the split has no validation targets: the best epoch cannot be chosen")
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    rows: list[dict[str, float]] = []
-    best, best_epoch, stopped = _snapshot(model), 0, "epochs"
+    path = None if checkpoint is None else Path(checkpoint)
+    _check(model, split, config)
+    run = Run(model, split, config)
+    run.plan(1)  # no training targets: an error now, before any file is written
+    _prepare_checkpoint(run, path, resume)
     bar = progress_bar(total=config.epochs, show=progress, bar_format=_BAR)
     try:
-        for epoch in range(1, config.epochs + 1):
-            started = time.perf_counter()
-            loss_sum = torch.zeros((), device=device, dtype=torch.float64)
-            n_targets = 0
-            model.train()
-            bar.set_description(f"epoch {epoch}/{config.epochs}")
-            batches = train_batches(split, epoch=epoch, **batches_of)
-            for number, batch in enumerate(batches):
-                # From the middle of each step, so that neither end of the schedule is exactly 0.
-                done = epoch - 1 + (number + 0.5) / len(batches)
-                learning_rate = config.learning_rate * learning_rate_factor(
-                    done, config.epochs, config.warmup_epochs, config.schedule
-                )
-                for group in optimiser.param_groups:
-                    group["lr"] = learning_rate
-                batch = batch.to(device)
-                kept = batch.targets > 0  # (B, L): no loss at padding
-                hidden = model(batch.items, batch.delta)[kept]  # (M, d_model)
-                loss = objective(model, hidden, batch.targets[kept])
-                if not torch.isfinite(loss):
-                    model.load_state_dict(best)
-                    raise TrainingDiverged(
-                        f"loss is {loss.item()} in epoch {epoch}, batch {number} of shape "
-                        f"{tuple(batch.items.shape)}, longest interval {batch.delta.max():g} s, "
-                        f"learning rate {learning_rate:g}; the weights of epoch "
-                        f"{best_epoch} were put back. Try a smaller learning_rate."
-                    )
-                optimiser.zero_grad()
-                loss.backward()
-                if config.gradient_clip is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-                optimiser.step()
-                loss_sum += loss.detach().double() * len(hidden)
-                n_targets += len(hidden)
+        while not run.progress.stopped:
+            at = run.progress
+            batches = run.plan(at.epoch)
+            bar.set_description(f"epoch {at.epoch}/{config.epochs}")
+            bar.update(at.epoch - 1 + at.position / len(batches) - bar.n)
+            for _ in _one_epoch(run, path, batches):
                 bar.update(1 / len(batches))
-            trained = time.perf_counter()
-            valid = evaluate_ranking(model, split, "valid", max_len=config.max_len)
-            rows.append(
-                {
-                    "epoch": epoch,
-                    "train_loss": loss_sum.item() / n_targets,
-                    **{name: valid[name] for name in ("hr@10", "ndcg@10", "mrr@10")},
-                    "train_seconds": trained - started,
-                    "valid_seconds": time.perf_counter() - trained,
-                    "targets_per_second": n_targets / (trained - started),
-                    "learning_rate": learning_rate,
-                }
-            )
-            if best_epoch == 0 or valid["ndcg@10"] > rows[best_epoch - 1]["ndcg@10"]:
-                best, best_epoch = _snapshot(model), epoch
+            _end_epoch(run, run.optimizer.param_groups[0]["lr"])
+            if path is not None:
+                run.save(path)
+            last, best = at.rows[-1], at.rows[at.best_epoch - 1]
             bar.set_postfix_str(
-                f"loss {rows[-1]['train_loss']:.3f}, valid NDCG@10 {valid['ndcg@10']:.4f}, "
-                f"best {rows[best_epoch - 1]['ndcg@10']:.4f} in epoch {best_epoch}"
+                f"loss {last['train_loss']:.3f}, valid NDCG@10 {last['ndcg@10']:.4f}, "
+                f"best {best['ndcg@10']:.4f} in epoch {at.best_epoch}"
             )
             if on_epoch is not None:
-                on_epoch(pd.DataFrame(rows))
-            if epoch - best_epoch >= config.patience:
-                stopped = "patience"
-                break
+                on_epoch(pd.DataFrame(at.rows))
     except KeyboardInterrupt:
-        if not rows:  # nothing to keep: let the interrupt through
+        if not run.progress.rows:  # nothing to keep: let the interrupt through
             raise
-        stopped = "interrupted"
+        run.progress.stopped = "interrupted"
     finally:
         bar.close()
-    model.load_state_dict(best)
+    model.load_state_dict(run.best)
     model.eval()
-    return FitResult(pd.DataFrame(rows), best_epoch, stopped)
+    return FitResult(pd.DataFrame(run.progress.rows), run.progress.best_epoch, run.progress.stopped)

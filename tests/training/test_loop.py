@@ -1,6 +1,7 @@
 """Training: objectives, the loop's promises, and that it learns what can be learned."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import Popularity, SS4Rec, SS4RecConfig
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import TrainingConfig, TrainingDiverged, fit
-from ss4rec_lib.training.loop import learning_rate_factor
+from ss4rec_lib.training.config import learning_rate_factor
 from ss4rec_lib.training.objectives import bpr, cross_entropy
 
 SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4, n_layers=1)
@@ -106,18 +107,34 @@ def test_an_interrupt_keeps_the_best_weights_and_the_history(split):
     assert evaluate_ranking(model, split, "valid")["ndcg@10"] == pytest.approx(best)
 
 
-def test_a_loss_that_is_not_finite_stops_and_puts_the_weights_back(split):
+def test_a_loss_that_is_not_finite_stops_and_puts_the_weights_back(split, monkeypatch):
     seed_everything(0)
     model = SS4Rec(split.sequences.n_items, SMALL)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-
-    def poisoned(hidden):
-        return hidden @ model.item_embedding.weight.T * torch.tensor(float("nan"))
-
-    model.logits = poisoned
+    real = model.forward
+    monkeypatch.setattr(model, "forward", lambda *given, **named: real(*given, **named) * torch.nan)
     with pytest.raises(TrainingDiverged, match=r"epoch 1, batch 0 of shape .* longest interval"):
         fit(model, split, FAST, progress=False)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_gradient_that_is_not_finite_stops_although_the_loss_is(split):
+    """An item nobody chose has a broken embedding: only its column of the softmax sees it."""
+    seed_everything(0)
+    model = SS4Rec(split.sequences.n_items, SMALL)
+    broken = int(split.train_counts()[1:].argmin()) + 1
+    calls = []
+
+    def break_it(module, given):
+        calls.append(1)
+        if len(calls) == 3:
+            with torch.no_grad():
+                module.item_embedding.weight[broken] = torch.nan
+
+    model.register_forward_pre_hook(break_it)
+    with pytest.raises(TrainingDiverged, match="batch 2"):
+        fit(model, split, FAST, progress=False)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
 def test_the_test_part_is_never_touched(split, monkeypatch):
@@ -177,3 +194,141 @@ def test_values_that_cannot_be_trained_with_are_refused(changes, message):
 def test_seeds_that_are_none_are_refused(seed):
     with pytest.raises(ValueError, match="expected an integer"):
         seed_everything(seed)
+
+
+# ------------------------------------------------------------------------- options of the recipe
+
+
+def weights_after(split, config):
+    model, _ = trained(split, config, dataclasses.replace(SMALL, dropout_prob=0.0))
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_parts_of_a_step_add_up_to_the_step(split):
+    one = dataclasses.replace(FAST, epochs=1, max_tokens=2_000)
+    whole = weights_after(split, one)
+    for parts in (2, 5):
+        found = weights_after(split, dataclasses.replace(one, accumulate=parts))
+        assert (found - whole).norm() / whole.norm() < 1e-5
+    other = weights_after(split, dataclasses.replace(one, max_tokens=1_000))
+    assert (other - whole).norm() / whole.norm() > 1e-3
+
+
+def test_full_history_trains_the_same_targets_with_the_state_carried(split, monkeypatch):
+    """Without a cut gradient (one piece a user) it is training on whole histories."""
+    longest = int(split.train_end.max())
+    config = dataclasses.replace(FAST, epochs=1, history="full", max_len=longest)
+    model, result = trained(split, config)
+    assert np.isfinite(result.history["train_loss"]).all()
+
+    given = []
+    real = SS4Rec.forward
+
+    def spy(self, items, delta, state=None, return_state=False):
+        given.append((self.training, items.shape, state is not None))
+        return real(self, items, delta, state, return_state)
+
+    monkeypatch.setattr(SS4Rec, "forward", spy)
+    trained(split, dataclasses.replace(config, max_len=10))
+    in_training = [(shape, carried) for training, shape, carried in given if training]
+    assert max(shape[1] for shape, _ in in_training) <= 10
+    assert sum(carried for _, carried in in_training) > len(in_training) / 2
+    # Validation sees whole histories.
+    assert max(shape[1] for training, shape, _ in given if not training) > 10
+
+
+def test_a_carried_state_gives_the_loss_of_the_whole_history(split):
+    from ss4rec_lib.data import carried_batches
+    from ss4rec_lib.training.carry import first_rows
+    from ss4rec_lib.training.step import Step
+
+    torch.manual_seed(0)
+    model = SS4Rec(split.sequences.n_items, dataclasses.replace(SMALL, dropout_prob=0.0))
+    step = Step(model, cross_entropy, "float32")
+    total, state = 0.0, None
+    for batch in carried_batches(split, 300, 7):
+        state = first_rows(state, len(batch.items)) if batch.carried else None
+        loss, state = step(batch.items, batch.delta, batch.targets, 1, state, True)
+        assert not any(t.requires_grad for t in (state.hidden, state.layers[0][0]))
+        total += loss.item()
+    expected = sum(
+        step(b.items, b.delta, b.targets, 1, None, False)[0].item()
+        for b in train_batches(split, max_tokens=2_000, max_len=None)
+    )
+    assert total == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("change", [
+    {"target_time": "none"}, {"target_time": "previous"}, {"history": "full", "max_len": 9},
+    {"optimizer": "adamw", "weight_decay": 0.1}, {"precision": "bf16"},
+])  # fmt: skip
+def test_every_option_changes_what_is_computed(split, change):
+    one = dataclasses.replace(FAST, epochs=1)
+    plain, changed = (
+        weights_after(split, one),
+        weights_after(split, dataclasses.replace(one, **change)),
+    )
+    assert torch.isfinite(changed).all()
+    assert not torch.equal(plain, changed)
+
+
+def test_hidden_trains_as_known_and_validates_without_the_targets_time(split):
+    one = dataclasses.replace(FAST, epochs=1)
+    (a, known), (b, hidden) = (
+        trained(split, dataclasses.replace(one, target_time=arm)) for arm in ("known", "hidden")
+    )
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    assert known.history["ndcg@10"][0] != hidden.history["ndcg@10"][0]
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("epochs", 0), ("epochs", True), ("learning_rate", -1.0), ("learning_rate", float("nan")),
+    ("weight_decay", -0.1), ("weight_decay", float("nan")), ("warmup_epochs", -1), ("max_len", 0),
+    ("schedule", "step"), ("optimizer", "sgd"), ("history", "all"), ("target_time", "later"),
+    ("precision", "fp16"), ("device", "tpu"), ("gradient_clip", 0.0), ("seed", -1),
+    ("accumulate", 0), ("n_negatives", 0), ("checkpoint_seconds", -1.0),
+])  # fmt: skip
+def test_values_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=f"{field}={value!r}"):
+        TrainingConfig(**{field: value})
+
+
+def test_inconsistent_values_are_refused():
+    with pytest.raises(ValueError, match="history='full' needs max_len"):
+        TrainingConfig(history="full", max_len=None)
+
+
+def test_a_model_of_another_catalogue_is_refused(split):
+    with pytest.raises(ValueError, match="the model knows 7 items, the split has"):
+        fit(SS4Rec(7, SMALL), split, FAST, progress=False)
+
+
+class Plain(torch.nn.Module):
+    """The least that can be trained: `forward`, `logits` and the name of the loss."""
+
+    def __init__(self, n_items, loss_type="CE"):
+        super().__init__()
+        self.embed = torch.nn.Embedding(n_items + 1, 8)
+        self.out = torch.nn.Linear(8, n_items + 1)
+        self.config = types.SimpleNamespace(loss_type=loss_type)
+
+    def forward(self, items, delta):
+        return self.embed(items)
+
+    def logits(self, hidden):
+        return self.out(hidden)
+
+
+def test_any_model_with_hidden_states_and_logits_can_be_trained(split):
+    result = fit(Plain(split.sequences.n_items), split, FAST, progress=False)
+    assert result.history["train_loss"].is_monotonic_decreasing
+    with pytest.raises(ValueError, match="loss_type='BPR' needs a model with `score_weight`"):
+        fit(Plain(split.sequences.n_items, "BPR"), split, FAST, progress=False)
+
+
+def test_each_epoch_leaves_a_log_line(split, caplog):
+    caplog.set_level("INFO", logger="ss4rec_lib")
+    trained(split, dataclasses.replace(FAST, epochs=2))
+    lines = [r.message for r in caplog.records if r.message.startswith("epoch ")]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert "valid HR@10" in lines[0] and "targets/s" in lines[0]

@@ -1,0 +1,179 @@
+"""A checkpoint: one file with everything that training needs to go on as if nothing had happened.
+
+It is a safetensors file (no pickle): weights, best weights so far, the optimizer's moments, the
+states of the random number generators, the state carried between batches; and, as text, the
+configuration, the data's fingerprint, the epoch, the position in it and the history. It is written
+to a temporary name, flushed and renamed: a killed process leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
+
+FORMAT = 1
+_MAY_DIFFER = ("checkpoint_seconds",)  # does not change what is computed
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used here; the message says why and what to do."""
+
+
+@dataclass
+class Progress:
+    """How far training has come, apart from tensors.
+
+    Attributes:
+        epoch: The epoch under way, from 1.
+        position: Batches done in it.
+        loss_sum: Sum of the loss over the targets of these batches, nats.
+        n_targets: Their targets.
+        seconds: Spent on them.
+        rows: The history, one entry a finished epoch.
+        best_epoch: The best epoch so far, 0 for none.
+        stopped: Why training ended; empty while it goes on.
+    """
+
+    epoch: int = 1
+    position: int = 0
+    loss_sum: float = 0.0
+    n_targets: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    stopped: str = ""
+
+
+@dataclass
+class Checkpoint:
+    """What is in the file.
+
+    Attributes:
+        identity: What must be the same to go on: configuration, data, shapes, processes.
+        progress: How far training has come.
+        model: Weights now.
+        best: Weights of the best epoch.
+        optimizer: For each parameter's name its tensors (`step`, `exp_avg`, `exp_avg_sq`).
+        local: For each process: random number states and the carried state, by name.
+    """
+
+    identity: dict[str, Any]
+    progress: Progress
+    model: dict[str, Tensor]
+    best: dict[str, Tensor]
+    optimizer: dict[str, dict[str, Tensor]]
+    local: list[dict[str, Tensor]]
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            CheckpointError: It cannot be written; the checkpoint that was there is untouched.
+        """
+        tensors = {f"model/{name}": t for name, t in self.model.items()}
+        tensors |= {f"best/{name}": t for name, t in self.best.items()}
+        for name, moments in self.optimizer.items():
+            tensors |= {f"optimizer/{name}/{key}": t for key, t in moments.items()}
+        for rank, local in enumerate(self.local):
+            tensors |= {f"local/{rank}/{key}": t for key, t in local.items()}
+        metadata = {
+            "format": f"ss4rec-lab checkpoint {FORMAT}",
+            "identity": json.dumps(self.identity),
+            "progress": json.dumps(dataclasses.asdict(self.progress)),
+        }
+        try:
+            write_tensors(path, tensors, metadata)
+        except FileProblem as error:
+            raise CheckpointError(f"the checkpoint was not saved: {error}") from error
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Truncated, or not a checkpoint.
+    """
+    try:
+        tensors, metadata = read_tensors(path)
+    except FileProblem as error:
+        raise CheckpointError(str(error)) from error
+    if metadata.get("format") != f"ss4rec-lab checkpoint {FORMAT}":
+        raise CheckpointError(
+            f"{path} is not a training checkpoint of this version: its format is "
+            f"{metadata.get('format')!r}, expected 'ss4rec-lab checkpoint {FORMAT}'"
+        )
+    optimizer: dict[str, dict[str, Tensor]] = {}
+    local: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "optimizer":
+            parameter, _, key = rest.rpartition("/")
+            optimizer.setdefault(parameter, {})[key] = tensor
+        elif kind == "local":
+            rank, _, key = rest.partition("/")
+            local.setdefault(int(rank), {})[key] = tensor
+    return Checkpoint(
+        json.loads(metadata["identity"]),
+        Progress(**json.loads(metadata["progress"])),
+        {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")},
+        {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")},
+        optimizer,
+        [local[rank] for rank in sorted(local)],
+    )
+
+
+def check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another model, configuration, data set or number of processes.
+
+    Raises:
+        CheckpointError: Naming every difference, with both values.
+    """
+    found, expected = _flat(found), _flat(json.loads(json.dumps(expected)))
+    differences = [
+        f"{key} is {found.get(key)!r} there and {expected.get(key)!r} here"
+        for key in sorted(found.keys() | expected.keys())
+        if found.get(key) != expected.get(key) and key.rpartition(".")[2] not in _MAY_DIFFER
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{path} is of another run: {'; '.join(differences)}. Nothing was changed. Continue "
+            "with the settings it was made with, or train into another folder."
+        )
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: list[str]
+) -> dict[str, dict[str, Tensor]]:
+    """The optimizer's state by the names of its parameters, given in its order."""
+    state = optimizer.state_dict()["state"]
+    return {
+        names[i]: {key: torch.as_tensor(value) for key, value in moments.items()}
+        for i, moments in state.items()
+    }
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, names: list[str], saved: dict[str, dict[str, Tensor]]
+) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    state = {i: saved[name] for i, name in enumerate(names) if name in saved}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
