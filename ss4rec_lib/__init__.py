@@ -2,7 +2,7 @@
 
 The library behind the notebooks. Imports run one way: `data` and `ssm` know nothing of each
 other or of anything above them; `models` uses `ssm`; `training` and `evaluation` use `data` and
-the interface of a model; `lessons` and `cli` sit on top.
+the interface of a model; `experiments`, `lessons` and `cli` sit on top.
 """
 
 import os

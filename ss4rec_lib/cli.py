@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; by default those of the process.
 
     Returns:
-        Exit code: 0 done, 1 a lesson failed, 2 wrong usage or a data error, 130 interrupted.
+        Exit code: 0 done, 1 a lesson failed, 2 wrong usage or an error with a message, 130
+        interrupted.
     """
     options = _parser().parse_args(arguments)
     from ss4rec_lib.lessons.errors import LessonError
@@ -33,18 +34,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except LessonError as error:
         return _refuse(error)
-    except ValueError as error:
-        # Imported only now: a data error can only come from the data package, which is heavy.
-        from ss4rec_lib.data.errors import DataError
-
-        if not isinstance(error, DataError):
+    except (ValueError, OSError, ArithmeticError) as error:
+        if not _is_for_the_user(error):
             raise
         return _refuse(error)
 
 
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether the message says all there is to say; anything else is a bug, with its traceback."""
+    # Imported only now: these errors come from packages that are heavy, and loaded by then.
+    from ss4rec_lib.data.errors import DataError
+    from ss4rec_lib.experiments.errors import ExperimentError
+    from ss4rec_lib.files import FileProblem
+    from ss4rec_lib.training import CheckpointError, TrainingDiverged
+
+    ours = (DataError, ExperimentError, FileProblem, CheckpointError, TrainingDiverged)
+    return isinstance(error, ours)
+
+
 def _refuse(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    if _speaks():
+        print(f"error: {error}", file=sys.stderr)
     return 2
+
+
+def _speaks() -> bool:
+    """Whether this is the only process, or the first of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +96,64 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=float, metavar="SECONDS", help="longest time of one cell"
     )
     lessons.set_defaults(verb=_lessons)
+
+    _train_parser(verbs.add_parser("train", help="train and evaluate a model, into a folder"))
+
+    evaluate = verbs.add_parser("evaluate", help="evaluate a finished run, perhaps in another arm")
+    evaluate.add_argument("run", metavar="FOLDER")
+    evaluate.add_argument("--part", choices=("test", "valid"), default="test")
+    evaluate.add_argument("--mask-seen", action="store_true", help="take seen items out")
+    evaluate.add_argument(
+        "--target-time", metavar="ARM", help="known, hidden, previous or none; as in training"
+    )
+    evaluate.add_argument("--max-len", metavar="N", help="or none: whole histories; as in training")
+    evaluate.set_defaults(verb=_evaluate)
+
+    recommend = verbs.add_parser("recommend", help="what a user may want next, at a moment")
+    recommend.add_argument("run", metavar="FOLDER")
+    recommend.add_argument("--user", type=int, required=True, metavar="ID")
+    recommend.add_argument(
+        "--at", required=True, metavar="TIME", help="2001-05-01T20:00 (UTC), or seconds since 1970"
+    )
+    recommend.add_argument("-k", type=int, default=10, metavar="K", help="how many items")
+    recommend.add_argument("--include-seen", action="store_true", help="seen items too")
+    recommend.set_defaults(verb=_recommend)
+
+    record = verbs.add_parser("record", help="keep a finished run in results/, renew the table")
+    record.add_argument("run", metavar="FOLDER")
+    record.add_argument("--as", dest="name", metavar="NAME", help="of the file in results/")
+    record.set_defaults(verb=_record)
     return parser
+
+
+def _train_parser(train: argparse.ArgumentParser) -> None:
+    # No defaults here: --resume must know what was given.
+    train.add_argument("--dataset", metavar="NAME", help="for example ml-1m, planted")
+    train.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
+    train.add_argument("--preset", metavar="NAME", help="official (default) or seed_bpr")
+    train.add_argument(
+        "--protocol",
+        dest="ordering",
+        metavar="NAME",
+        help="exact-time (default) or recbole-float32",
+    )
+    train.add_argument(
+        "--min-interactions", type=int, metavar="K", help="of the k-core filter, 5; 0 for none"
+    )
+    train.add_argument("--seed", type=int, metavar="N", help="0")
+    train.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
+    train.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a field of SS4RecConfig or TrainingConfig; may be repeated",
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="go on with the run in FOLDER, under its settings"
+    )
+    train.set_defaults(verb=_train)
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -120,6 +193,59 @@ def _lessons(options: argparse.Namespace) -> int:
         from_text=True,
     )
     return 1 if any(run.error is not None for run in runs) else 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ss4rec_lib.experiments.folder import RunFolder
+    from ss4rec_lib.experiments.record import summary
+    from ss4rec_lib.experiments.run import run_experiment
+    from ss4rec_lib.experiments.settings import settings_from_options
+
+    names = ("dataset", "path", "ordering", "min_interactions", "preset", "seed")
+    saved = RunFolder(options.out).settings
+    settings = settings_from_options(
+        {name: getattr(options, name) for name in names},
+        options.changes,
+        saved if options.resume and (saved.exists() or options.dataset is None) else None,
+    )
+    try:
+        record = run_experiment(settings, options.out, options.resume, progress=_speaks())
+    except KeyboardInterrupt:
+        if _speaks() and saved.exists():
+            print(f"to go on: ss4rec train --resume --out {options.out}", file=sys.stderr)
+        raise
+    if _speaks():
+        print(f"{summary(record)}\nrun: {options.out}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ss4rec_lib.experiments.finished import evaluate_run
+
+    print(
+        evaluate_run(
+            options.run, options.part, options.mask_seen, options.target_time, options.max_len
+        )
+    )
+    return 0
+
+
+def _recommend(options: argparse.Namespace) -> int:
+    from ss4rec_lib.experiments.finished import recommend_from_run
+
+    found = recommend_from_run(
+        options.run, options.user, options.at, options.k, options.include_seen
+    )
+    print(found.to_string(index=False))
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from ss4rec_lib.experiments.keep import keep
+
+    path = keep(options.run, options.name)
+    print(f"{path.parent.name}/{path.name}: recorded, and the table in {path.parent.name}/ renewed")
+    return 0
 
 
 if __name__ == "__main__":

@@ -114,6 +114,54 @@ def test_help_is_quick_to_import():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.parametrize("verb", ["train", "evaluate", "recommend", "record"])
+def test_a_verb_without_its_folder_is_a_usage_error(capsys, verb):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb])
+    assert stop.value.code == 2
+    assert "required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("ss4rec_lib.data.errors", "DataError"),
+        ("ss4rec_lib.experiments.errors", "SettingsError"),
+        ("ss4rec_lib.files", "FileProblem"),
+        ("ss4rec_lib.training", "CheckpointError"),
+        ("ss4rec_lib.training", "TrainingDiverged"),
+    ],
+)
+def test_errors_of_every_family_are_one_message(monkeypatch, capsys, module, name):
+    import importlib
+
+    from ss4rec_lib.experiments import keep as module_of_the_verb
+
+    error = getattr(importlib.import_module(module), name)
+
+    def refuse(*_args):
+        raise error("what is wrong and what to do")
+
+    monkeypatch.setattr(module_of_the_verb, "keep", refuse)
+    assert cli.main(["record", "somewhere"]) == 2
+    assert capsys.readouterr().err == "error: what is wrong and what to do\n"
+    # Of several processes, only the first speaks.
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["record", "somewhere"]) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_errors_of_the_system_are_not_hidden(monkeypatch):
+    from ss4rec_lib.experiments import keep as module_of_the_verb
+
+    def break_down(*_args):
+        raise OSError("a bug")
+
+    monkeypatch.setattr(module_of_the_verb, "keep", break_down)
+    with pytest.raises(OSError, match="a bug"):
+        cli.main(["record", "somewhere"])
+
+
 def test_no_verb_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([])

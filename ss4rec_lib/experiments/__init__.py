@@ -1,0 +1,1 @@
+"""Experiments: a run from settings to a recorded result, and the table of all that are recorded."""

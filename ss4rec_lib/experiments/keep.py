@@ -1,0 +1,48 @@
+"""Keeping a finished run: its record into `results/`, and the table made anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ss4rec_lib.experiments.errors import ExperimentError
+from ss4rec_lib.experiments.folder import RunFolder
+from ss4rec_lib.experiments.results import check_record, load_records, record_name, results_folder
+from ss4rec_lib.experiments.table import TABLE, results_table
+from ss4rec_lib.files import write_text
+
+
+def keep(run: str | Path, name: str | None = None, folder: Path | None = None) -> Path:
+    """Copy a finished run's record into the results, and write their table anew.
+
+    Args:
+        run: The run's folder.
+        name: Of the file, without `.json`; made from the run's settings by default.
+        folder: Where to; `results/` of the checkout by default.
+
+    Returns:
+        The new file.
+
+    Raises:
+        ExperimentError: The run is not finished, the name is none for a file or is taken by
+            another run, or the same run is there under another name. Nothing is written.
+        FileProblem: A file cannot be written.
+    """
+    folder = results_folder() if folder is None else folder
+    record = RunFolder(run).read_result()
+    check_record(str(RunFolder(run).result), record)
+    name = record_name(record) if name is None else name
+    if name != Path(name).name or name.startswith(".") or not name:
+        raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
+    name = name.removesuffix(".json")
+    records = load_records(folder)
+    if records.get(name, record) != record:
+        raise ExperimentError(
+            f"{folder.name}/{name}.json is there already and is another run; nothing was changed. "
+            "Give this one a name with --as"
+        )
+    table = results_table(dict(sorted((records | {name: record}).items())))  # or an error, now
+    path = folder / f"{name}.json"
+    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_text(folder / TABLE, table)
+    return path

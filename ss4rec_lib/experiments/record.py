@@ -1,0 +1,170 @@
+"""The record of a run: one JSON object with everything that a figure must be read with.
+
+    dataset, model, preset, protocol, config, seed, parameters
+    data_verified       whether the ratings are the published ones, by hash
+    valid, test         metrics with standard errors: own target time, seen items not masked
+    arms                list of {target_time, masked, valid, test}; the first is `valid` and `test`
+    epochs, best_epoch, stopped, curve      curve: the rows of the history
+    train_seconds, valid_seconds            of all epochs, also where the run was resumed
+    wall_seconds        of the process that finished the run, everything included
+    resumed             whether other processes did a part of it
+    peak_rss_bytes      largest resident memory of the process until training ended; it cannot be
+                        reset, so imports and reading the data are in it
+    machine, versions, revision
+
+Paths and names of hosts or people are left out. Numbers that are not finite are null.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ss4rec_lib.data import Split
+from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.experiments.settings import Settings
+from ss4rec_lib.machine import describe_machine, describe_versions
+from ss4rec_lib.models import SS4Rec
+from ss4rec_lib.training import FitResult, TrainingConfig
+
+PACKAGES = (
+    "torch", "numpy", "pandas", "numba", "s5-pytorch", "accelerate", "safetensors", "ss4rec-lab"
+)  # fmt: skip
+
+
+def evaluate_arms(model: SS4Rec, split: Split, training: TrainingConfig) -> list[dict[str, Any]]:
+    """Validation and test, with seen items in the ranking and masked out.
+
+    A model trained with the target's time known is also asked with that time hidden: its last
+    interval is then the constant fitted on the training part.
+    """
+    times = [training.target_time] + ["hidden"] * (training.target_time == "known")
+    arms = []
+    for target_time in times:
+        for masked in (False, True):
+            metrics = {
+                part: dict(
+                    evaluate_ranking(
+                        model, split, part, mask_seen=masked,
+                        max_len=training.eval_max_len, target_time=target_time,
+                    )
+                )
+                for part in ("valid", "test")
+            }  # fmt: skip
+            arms.append({"target_time": target_time, "masked": masked, **metrics})
+    return arms
+
+
+def make_record(
+    settings: Settings,
+    split: Split,
+    model: SS4Rec,
+    result: FitResult,
+    arms: list[dict[str, Any]],
+    measured: Mapping[str, Any],
+    processes: int = 1,
+) -> dict[str, Any]:
+    """Put a record together.
+
+    Args:
+        settings: What the run was made with.
+        split: Its data.
+        model: The trained model.
+        result: What training returned.
+        arms: What `evaluate_arms` returned.
+        measured: `data_verified`, `wall_seconds`, `peak_rss_bytes`, `resumed`, `revision`.
+        processes: How many trained it.
+
+    Returns:
+        Plain JSON: text, finite numbers, true, false, null, lists and objects.
+    """
+    training, data = settings.training_config(), split.describe()
+    device = next(model.parameters()).device
+    machine = describe_machine() | {
+        "torch_threads": torch.get_num_threads(),
+        "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "processes": processes,
+    }
+    record = {
+        "dataset": settings.dataset,
+        "model": model_name(model),
+        "preset": settings.preset,
+        "protocol": {
+            "ordering": data["ordering"],
+            "split": data["split"],
+            "min_interactions": data["min_interactions"],
+            "target_time": training.target_time,
+            "masked": False,
+            "max_len": training.eval_max_len,
+            "catalogue": data["catalogue"],
+            "users": data["users"],
+            "interactions": data["rows"],
+            "fingerprint": split.fingerprint(),
+        },
+        "config": {
+            "model": dataclasses.asdict(model.config),
+            "training": dataclasses.asdict(training),
+        },
+        "seed": settings.seed,
+        "parameters": sum(
+            parameter.numel() * (2 if parameter.is_complex() else 1)
+            for parameter in model.parameters()
+        ),
+        "valid": arms[0]["valid"],
+        "test": arms[0]["test"],
+        "arms": arms,
+        "epochs": len(result.history),
+        "best_epoch": result.best_epoch,
+        "stopped": result.stopped,
+        "train_seconds": result.train_seconds,
+        "valid_seconds": float(result.history["valid_seconds"].sum()),
+        **measured,
+        "machine": machine,
+        "versions": describe_versions(PACKAGES),
+        "curve": result.history.to_dict("records"),
+    }
+    return _plain(record)
+
+
+def model_name(model: SS4Rec) -> str:
+    """`SS4Rec`, with the ablation in brackets where a layer is left out."""
+    kind = model.config.model_type
+    return "SS4Rec" if kind == "ss4rec" else f"SS4Rec ({kind})"
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """A finished run in a few lines, for a terminal."""
+    lines = []
+    for arm in record["arms"]:
+        seen = "masked" if arm["masked"] else "not masked"
+        figures = ", ".join(
+            f"{name.upper()} {with_error(arm['test'], name)}"
+            for name in ("hr@10", "ndcg@10", "mrr@10")
+        )
+        lines.append(f"test, target time {arm['target_time']}, seen items {seen}: {figures}")
+    lines.append(
+        f"epoch {record['best_epoch']} of {record['epochs']} chosen on validation (NDCG@10 "
+        f"{with_error(record['valid'], 'ndcg@10')}); {record['train_seconds']:.0f} s of training"
+    )
+    return "\n".join(lines)
+
+
+def with_error(metrics: Mapping[str, float | None], name: str) -> str:
+    """`0.3561 ± 0.0061`: a metric and its standard error over users."""
+    error = metrics.get(f"{name}_se")
+    value = f"{metrics[name]:.4f}"
+    return value if error is None or math.isnan(error) else f"{value} ± {error:.4f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
