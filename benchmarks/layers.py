@@ -1,6 +1,6 @@
 """Time and memory of the two state space layers beside public packages and the counted floor.
 
-    python benchmarks/layers.py            # about 20 minutes on two cores; wants a quiet machine
+    python benchmarks/layers.py            # some 15 minutes on two cores; wants a quiet machine
     python benchmarks/layers.py --quick    # small sizes: does everything run?
 
 Writes layers.json (every number), layers.md (one table of them) and a plot for each operation.
@@ -47,7 +47,7 @@ class Plan:
     limit: float = 12.0  # seconds for one contender; when spent, no further round
     tokens: int = 12_800  # B L along the sweep over lengths
     lengths: tuple[int, ...] = (50, 200, 800, 3200, 12_800)
-    peer_lengths: tuple[int, ...] = (50, 200, 800)  # and of everybody's memory
+    peer_lengths: tuple[int, ...] = (50, 200, 800)  # and of their memory
     batches: tuple[int, ...] = (1, 4, 16, 64)
     sweep_rounds: int = 5
     sweep_limit: float = 2.0  # as `limit`, at one point; one call above it ends the sweep
@@ -217,7 +217,7 @@ def run(plan: Plan, say=lambda text: print(text, file=sys.stderr, flush=True)) -
         points = [(name, plan.batch, plan.length) for name in names]
         points += [
             (name, max(1, plan.tokens // L), L)
-            for L in plan.peer_lengths
+            for L in plan.lengths
             for name in names
             if (name, L) in reached
         ]

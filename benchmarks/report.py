@@ -100,7 +100,7 @@ def _batches(result: dict) -> list[str]:
 
 def _memory(result: dict) -> list[str]:
     tokens = result["plan"]["tokens"]
-    lengths = result["plan"]["peer_lengths"]
+    lengths = result["plan"]["lengths"]
     lines = []
     for operation in TITLES:
         rows = _pick(result["memory"], operation=operation)
@@ -111,7 +111,7 @@ def _memory(result: dict) -> list[str]:
             texts = ["-" if cell is None else f"{cell / 1e6:,.0f}" for cell in cells]
             lines.append([f"{TITLES[operation]}: {name}", *texts])
     header = ["MB", *(f"L {length:,}" for length in lengths)]
-    text = f"Forward and backward, B L = {tokens:,} positions. A dash: too slow to be tried."
+    text = f"Forward and backward, B L = {tokens:,} positions. A dash: not measured, too slow."
     return ["## Peak memory against length", "", text, "", *_table(header, lines)]
 
 
