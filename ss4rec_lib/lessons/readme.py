@@ -1,4 +1,4 @@
-"""The figures of README.md: taken from the records and pictures of the committed lessons.
+"""The figures of README.md: from the committed lessons' records and pictures, and recorded runs.
 
 Between two marks such as `<!-- lessons -->` and `<!-- /lessons -->` the README holds what this
 module writes, so that no number in it is typed by hand. `python -m ss4rec_lib.lessons.readme`
@@ -16,6 +16,8 @@ from pathlib import Path
 
 import nbformat
 
+from ss4rec_lib.experiments.results import load_records
+from ss4rec_lib.experiments.table import runs_table
 from ss4rec_lib.lessons.errors import LessonError
 from ss4rec_lib.lessons.record import read_record
 from ss4rec_lib.lessons.run import find_lessons, notebooks_folder
@@ -95,14 +97,21 @@ def picture(folder: Path) -> bytes:
 def filled(text: str, folder: Path) -> str:
     """The README with its marked parts written anew.
 
+    The part `runs`, of the recorded runs in `results/`, is needed only when there are any.
+
     Args:
         text: README.md.
         folder: Folder of the committed notebooks.
 
     Raises:
         LessonError: A mark is missing.
+        ExperimentError: A recorded run cannot be read.
     """
-    for name, table in (("lessons", lessons_table(folder)), ("results", results_table(folder))):
+    tables = {"lessons": lessons_table(folder), "results": results_table(folder)}
+    records = load_records(folder.parent / "results")
+    if records or "<!-- runs -->" in text:
+        tables["runs"] = runs_table(records)
+    for name, table in tables.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not marks.search(text):
             raise LessonError(f"README.md has no part between <!-- {name} --> and <!-- /{name} -->")

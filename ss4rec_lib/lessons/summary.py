@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from ss4rec_lib.files import write_text
 
 CONTEXT = ("protocol", "machine", "versions")
 """Parts of a record that say what a figure belongs to; in the JSON, not in the terminal's table."""
@@ -65,13 +66,7 @@ def write_summary(path: Path, runs: Sequence[LessonRun]) -> None:
         path: File to write; an older one is replaced only by a complete new one.
         runs: Results of `run_lessons`.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump({"lessons": [asdict(run) for run in runs]}, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_text(path, json.dumps({"lessons": [asdict(run) for run in runs]}, indent=2) + "\n")
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
