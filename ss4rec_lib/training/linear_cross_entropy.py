@@ -6,11 +6,12 @@ log-softmax, and two gradients of the same size, and most of its time goes into 
 through memory. Here a few hundred rows are done at a time, loss and gradient together, while they
 are in the cache:
 
-    logits = h W^T                         (R, V)
-    p      = exp(logits - max) / sum       one compiled pass over each row
+    logits = h W^T                               (R, V)
+    e      = exp(logits - max),  sum = sum_v e   one compiled pass over each row
     loss  += log(sum) + max - logits[target]
-    dh     = (p - onehot(target)) W        (R, d)
-    dW    += (p - onehot(target))^T h      (V, d)
+    E      = e - sum onehot(target)              so softmax - onehot = E / sum
+    dh     = (E W) / sum                         (R, d): d divisions a row instead of V
+    dW    += E^T (h / sum)                       (V, d)
 
 The sums are exact: this is the same function as `F.cross_entropy(hidden @ W.T, targets)`, with the
 gradient computed during forward (the loss is a scalar, so backward only multiplies by its factor).
@@ -47,6 +48,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         losses = np.empty(M, dtype=np.float32)
         d_hidden = torch.empty_like(h_all) if with_gradient else None
         d_weight = torch.zeros_like(weight) if with_gradient else None
+        sums = torch.empty(rows, 1)
         ids = targets.numpy()
         for first in range(0, M, rows):
             h = h_all[first : first + rows]  # (R, d)
@@ -55,14 +57,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
             torch.mm(h, W.T, out=product)
             if dtype != torch.float32:
                 logits.copy_(product)
-            softmax_rows(logits.numpy(), ids[first:end], losses[first:end])
+            softmax_rows(
+                logits.numpy(), logits.amax(dim=1).numpy(), ids[first:end], losses[first:end],
+                sums[: len(h), 0].numpy(),
+            )  # fmt: skip
             if with_gradient:
-                p = logits.to(dtype)  # by now softmax minus the one-hot target
-                torch.mm(p, W, out=d_hidden[first:end])
+                E = logits.to(dtype)  # (R, V): sum times (softmax minus the one-hot target)
+                scale = sums[: len(h)].reciprocal()  # (R, 1)
+                torch.mm(E, W, out=d_hidden[first:end])
+                d_hidden[first:end] *= scale
+                scaled = (h * scale).to(dtype)  # (R, d)
                 if dtype == torch.float32:
-                    torch.addmm(d_weight, p.T, h, out=d_weight)
+                    torch.addmm(d_weight, E.T, scaled, out=d_weight)
                 else:
-                    d_weight += p.T @ h  # summed in float32
+                    d_weight += E.T @ scaled  # summed in float32
         if with_gradient:
             ctx.save_for_backward(d_hidden, d_weight)
         return torch.tensor(losses.sum(dtype=np.float64), dtype=hidden.dtype)
