@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.ssm.scan import selective_scan
+from ss4rec_lib.ssm.scan import check_shape, numba_available, selective_scan
 
 
 class MambaState(NamedTuple):
@@ -147,7 +147,17 @@ class Mamba(nn.Module):
             )
         if state is not None:
             self._check_batch(state, hidden)
-        x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (B, L, d_inner) each
+        xz = self.in_proj(hidden)  # (B, L, 2 d_inner)
+        if self._can_fuse(xz):
+            y, after = self._fused(xz, state or self.initial_state(len(xz)))
+        else:
+            y, after = self._inner(xz, state)
+        out = self.out_proj(y)  # (B, L, d_model)
+        return (out, after) if return_state else out
+
+    def _inner(self, xz: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        """Between the outer projections: (B, L, 2 d_inner) to (B, L, d_inner) and the state."""
+        x, z = xz.chunk(2, dim=-1)  # (B, L, d_inner) each
         x, conv = self._convolve(x, None if state is None else state.conv)
         x = F.silu(x)
         dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
@@ -160,8 +170,30 @@ class Mamba(nn.Module):
             None if state is None else state.ssm,
             return_state=True, backend=self.backend,
         )  # fmt: skip
-        out = self.out_proj(y * F.silu(z))  # (B, L, d_model)
-        return (out, MambaState(conv, ssm)) if return_state else out
+        return y * F.silu(z), MambaState(conv, ssm)  # (B, L, d_inner)
+
+    def _can_fuse(self, xz: Tensor) -> bool:
+        """Whether the compiled passes apply; they are the same function as `_inner`."""
+        return (
+            self.backend in ("auto", "numba")
+            and xz.device.type == "cpu"
+            and xz.dtype == self.A_log.dtype == torch.float32
+            and xz.shape[1] > 0
+            and numba_available()
+        )
+
+    def _fused(self, xz: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        from ss4rec_lib.ssm.kernels.numba_mamba import mamba_inner
+
+        batch, carried = len(xz), self.d_conv - 1
+        check_shape("state.conv", state.conv, (batch, self.d_inner, carried), "(B, D, d_conv - 1)")
+        check_shape("state.ssm", state.ssm, (batch, self.d_inner, self.d_state), "(B, D, N)")
+        y, ssm = mamba_inner(
+            xz, self.conv1d.weight[:, 0], self.conv1d.bias, state.conv, self.x_proj.weight,
+            self.dt_proj.weight, self.dt_proj.bias, -torch.exp(self.A_log), self.D, state.ssm,
+        )  # fmt: skip
+        newest = torch.cat((state.conv, xz[:, -carried:, : self.d_inner].transpose(1, 2)), dim=-1)
+        return y, MambaState(newest[..., newest.shape[-1] - carried :], ssm)
 
     def step(self, hidden: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         """One new position in O(1): `forward` with the recurrence written out, no scan to start.

@@ -1,0 +1,297 @@
+"""Everything between a Mamba block's two outer projections, as one differentiable operation.
+
+The same function as the lines of `Mamba.forward`; what the package mamba-ssm fuses on a GPU under
+the name `mamba_inner_fn`. PyTorch's operators would write some twenty tensors of (B, L, d_inner)
+and read each again for its gradient; here a pass over a row does what its elements need:
+
+    s      = conv(x) + bias          x = silu(s)                       one pass
+    dt, B, C = x x_proj^T            raw = dt dt_proj^T + bias         matrix products, by PyTorch
+    Delta  = softplus(raw)                                             one pass
+    y      = selective scan          out = y silu(z)                   the scan, one pass
+
+Backward computes s, Delta and the sigmoids again rather than keeping them.
+
+Tasks and determinism as in `numba_loops.py`. float32, CPU. Glossary: xz (B, L, 2D) is in_proj's
+output, x in its first D columns and the gate z in the others; w (K, D) are conv1d's K weights, the
+last for the newest input; before (B, K - 1, D) the inputs ahead of the first; R = dt_rank; `d*` is
+the gradient with respect to `*`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ss4rec_lib.ssm.kernels import numba_loops as loops
+from ss4rec_lib.ssm.kernels.numba_cpu import as_arrays, channel_groups, share
+from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
+
+f32 = np.float32
+_ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
+# log(1 + t) = 2 artanh(q), q = t / (2 + t): its series in q^2 <= 1/9
+_L3, _L5, _L7, _L9, _L11, _L13 = (f32(1 / n) for n in (3, 5, 7, 9, 11, 13))
+
+
+@njit(inline="always")
+def _sigmoid(v):
+    """1 / (1 + exp(-v)) without overflow on either side."""
+    e = exp_nonpositive(-abs(v))
+    return (_ONE if v >= _ZERO else e) / (_ONE + e)
+
+
+@njit(inline="always")
+def _softplus(v):
+    """log(1 + exp(v)), accurate relative to its own size also where that is tiny."""
+    t = exp_nonpositive(-abs(v))
+    q = t / (_TWO + t)
+    q2 = q * q
+    series = ((((((_L13 * q2 + _L11) * q2 + _L9) * q2 + _L7) * q2 + _L5) * q2 + _L3) * q2) + _ONE
+    return max(v, _ZERO) + _TWO * q * series
+
+
+@compiled(fastmath=True)
+def _weighted_row(w, row, s):
+    for d in range(s.shape[0]):
+        s[d] += w[d] * row[d]
+
+
+@compiled(fastmath=True)
+def _convolve_at(xz, w, bias, before, b, k, s):
+    """The convolution's D sums at position k of sequence b, into s."""
+    K, D = w.shape
+    s[:] = bias
+    for j in range(K):
+        at = k - (K - 1) + j
+        row = xz[b, at] if at >= 0 else before[b, at + K - 1]
+        _weighted_row(w[j], row[:D], s)
+
+
+@compiled(fastmath=True)
+def _silu_row(s, x):
+    for d in range(s.shape[0]):
+        x[d] = s[d] * _sigmoid(s[d])
+
+
+@compiled(fastmath=True)
+def _silu_gradient_row(s, dx):
+    """Overwrite s with dx silu'(s)."""
+    for d in range(s.shape[0]):
+        share_open = _sigmoid(s[d])
+        s[d] = dx[d] * (share_open + s[d] * share_open * (_ONE - share_open))
+
+
+@compiled(fastmath=True)
+def convolve_forward(xz, w, bias, before, x, lo, hi):
+    """Fill x (B, L, D) with silu(conv)."""
+    s = np.empty(w.shape[1], dtype=np.float32)
+    for b in range(lo, hi):
+        for k in range(xz.shape[1]):
+            _convolve_at(xz, w, bias, before, b, k, s)
+            _silu_row(s, x[b, k])
+
+
+@compiled(fastmath=True)
+def _spread_row(w, ds, row, dw, drow):
+    """What one tap passes on: ds to its weight and to its input."""
+    for d in range(ds.shape[0]):
+        dw[d] += ds[d] * row[d]
+    for d in range(ds.shape[0]):
+        drow[d] += ds[d] * w[d]
+
+
+@compiled(fastmath=True)
+def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
+    """Fill dxz[..., :D] and dbefore; dw (B, K, D) and dbias (B, D) are per sequence."""
+    K, D = w.shape
+    ds = np.empty(D, dtype=np.float32)
+    for b in range(lo, hi):
+        dw[b], dbias[b], dbefore[b] = _ZERO, _ZERO, _ZERO
+        dxz[b, :, :D] = _ZERO
+        for k in range(xz.shape[1]):
+            _convolve_at(xz, w, bias, before, b, k, ds)
+            _silu_gradient_row(ds, dx[b, k])
+            for j in range(K):
+                at = k - (K - 1) + j
+                if at >= 0:
+                    _spread_row(w[j], ds, xz[b, at, :D], dw[b, j], dxz[b, at, :D])
+                else:
+                    _spread_row(w[j], ds, before[b, at + K - 1], dw[b, j], dbefore[b, at + K - 1])
+            dbias[b] += ds
+
+
+@compiled(fastmath=True)
+def _softplus_row(raw, Delta):
+    for d in range(raw.shape[0]):
+        Delta[d] = _softplus(raw[d])
+
+
+@compiled(fastmath=True)
+def softplus_forward(raw, Delta, lo, hi):
+    """Fill Delta (M, D)."""
+    for m in range(lo, hi):
+        _softplus_row(raw[m], Delta[m])
+
+
+@compiled(fastmath=True)
+def _softplus_gradient_row(raw, dDelta):
+    for d in range(raw.shape[0]):
+        dDelta[d] *= _sigmoid(raw[d])
+
+
+@compiled(fastmath=True)
+def softplus_backward(raw, dDelta, lo, hi):
+    """Overwrite dDelta (M, D) with the gradient at raw."""
+    for m in range(lo, hi):
+        _softplus_gradient_row(raw[m], dDelta[m])
+
+
+@compiled(fastmath=True)
+def _gate_row(y, z, out):
+    for d in range(y.shape[0]):
+        out[d] = y[d] * z[d] * _sigmoid(z[d])
+
+
+@compiled(fastmath=True)
+def gate_forward(y, xz, out, lo, hi):
+    """Fill out (M, D) with y silu(z)."""
+    D = y.shape[1]
+    for m in range(lo, hi):
+        _gate_row(y[m], xz[m, D:], out[m])
+
+
+@compiled(fastmath=True)
+def _gate_gradient_row(y, z, dout, dy, dz):
+    for d in range(y.shape[0]):
+        dy[d] = dout[d] * z[d] * _sigmoid(z[d])
+    for d in range(y.shape[0]):
+        share_open = _sigmoid(z[d])
+        dz[d] = dout[d] * y[d] * (share_open + z[d] * share_open * (_ONE - share_open))
+
+
+@compiled(fastmath=True)
+def gate_backward(y, xz, dout, dy, dxz, lo, hi):
+    """Fill dy (M, D) and dxz[:, D:]."""
+    D = y.shape[1]
+    for m in range(lo, hi):
+        _gate_gradient_row(y[m], xz[m, D:], dout[m], dy[m], dxz[m, D:])
+
+
+def _rows(t: np.ndarray) -> np.ndarray:
+    """(B, L, D) as (B L, D)."""
+    return t.reshape(-1, t.shape[-1])
+
+
+class _MambaInner(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, xz, w, bias, before, x_proj, dt_proj, dt_bias, A, D_skip, x0):
+        batch, length, _ = xz.shape
+        D, N, R = len(bias), A.shape[1], dt_proj.shape[1]
+        arrays = as_arrays(xz, w, bias, before)
+        x, raw = torch.empty(batch, length, D), torch.empty(batch * length, D)
+        share(convolve_forward, batch, *arrays, x.numpy())
+        projected = x.view(-1, D) @ x_proj.T  # (B L, R + 2N)
+        torch.addmm(dt_bias, projected[:, :R], dt_proj.T, out=raw)
+        Delta = np.empty((batch, length, D), dtype=np.float32)
+        share(softplus_forward, batch * length, raw.numpy(), _rows(Delta))
+        B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
+        y, x_last = np.empty_like(Delta), np.empty((batch, D, N), dtype=np.float32)
+        chunks = -(-length // loops.CHUNK) if any(ctx.needs_input_grad) else 0
+        saved = np.empty((batch, D, chunks, N), dtype=np.float32)
+        groups = channel_groups(batch, D)
+        A_, B_, C_, skip, x0_ = as_arrays(A, B, C, D_skip, x0)
+        share(
+            loops.selective_forward, batch * groups,
+            x.numpy(), Delta, A_, B_, C_, skip, x0_, y, x_last, saved, groups,
+        )  # fmt: skip
+        out = np.empty_like(y)
+        share(gate_forward, batch * length, _rows(y), _rows(arrays[0]), _rows(out))
+        ctx.save_for_backward(
+            xz, w, bias, before, x_proj, dt_proj, A, D_skip, x, raw, projected,
+            torch.from_numpy(y), torch.from_numpy(saved),
+        )  # fmt: skip
+        return torch.from_numpy(out), torch.from_numpy(x_last)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dout, dx_last):
+        (
+            xz, w, bias, before, x_proj, dt_proj, A, D_skip, x, raw, projected, y, saved,
+        ) = ctx.saved_tensors  # fmt: skip
+        (batch, length, D), N, R = x.shape, A.shape[1], dt_proj.shape[1]
+        conv = as_arrays(xz, w, bias, before)
+        dout, dx_last, y, saved, A_, skip = as_arrays(dout, dx_last, y, saved, A, D_skip)
+        dxz, dy = np.empty_like(conv[0]), np.empty_like(y)
+        tokens = batch * length
+        share(gate_backward, tokens, _rows(y), _rows(conv[0]), _rows(dout), _rows(dy), _rows(dxz))
+
+        Delta = np.empty_like(y)
+        share(softplus_forward, tokens, raw.numpy(), _rows(Delta))
+        B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
+        groups = channel_groups(batch, D)
+        du, dDelta = np.empty_like(y), np.empty_like(y)
+        dB, dC = (np.empty((batch * groups, length, N), dtype=np.float32) for _ in range(2))
+        dA, dx0 = (np.empty((batch, D, N), dtype=np.float32) for _ in range(2))
+        share(
+            loops.selective_backward, batch * groups,
+            x.numpy(), Delta, A_, *as_arrays(B, C), skip, saved, dy, dx_last,
+            du, dDelta, dA, dB, dC, dx0, groups,
+        )  # fmt: skip
+        share(softplus_backward, tokens, raw.numpy(), _rows(dDelta))
+
+        draw = torch.from_numpy(_rows(dDelta))  # (B L, D), by now the gradient at raw
+        dprojected = torch.empty_like(projected)  # (B L, R + 2N)
+        torch.mm(draw, dt_proj, out=dprojected[:, :R])
+        for columns, gradient in ((slice(R, R + N), dB), (slice(R + N, None), dC)):
+            per_group = torch.from_numpy(gradient).view(batch, groups, length, N)
+            dprojected[:, columns] = per_group.sum(1).view(tokens, N)
+        dx = torch.from_numpy(_rows(du)).addmm_(dprojected, x_proj)  # (B L, D)
+        dw = np.empty((batch, *w.shape), dtype=np.float32)
+        dbias, dbefore = np.empty((batch, D), dtype=np.float32), np.empty_like(conv[3])
+        share(
+            convolve_backward, batch, *conv, dx.view(x.shape).numpy(), dxz, dw, dbias, dbefore
+        )
+        dD = (torch.from_numpy(dy) * x).sum((0, 1))
+        summed = [torch.from_numpy(g).sum(0) for g in (dw, dbias, dA)]
+        return (
+            torch.from_numpy(dxz), summed[0], summed[1], torch.from_numpy(dbefore),
+            dprojected.T @ x.view(tokens, D), draw.T @ projected[:, :R], draw.sum(0),
+            summed[2], dD, torch.from_numpy(dx0),
+        )  # fmt: skip
+
+
+def mamba_inner(
+    xz: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    before: Tensor,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    initial_state: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """From in_proj's output to out_proj's input. float32, CPU.
+
+    Args:
+        xz: (B, L, 2 d_inner).
+        conv_weight: (d_inner, d_conv).
+        conv_bias: (d_inner,).
+        before: Inputs of the convolution ahead of the first, (B, d_inner, d_conv - 1).
+        x_proj: Weight, (dt_rank + 2 d_state, d_inner).
+        dt_proj: Weight, (d_inner, dt_rank).
+        dt_bias: Its bias, (d_inner,).
+        A: (d_inner, d_state), not positive.
+        D: (d_inner,).
+        initial_state: (B, d_inner, d_state).
+
+    Returns:
+        (B, L, d_inner), gated, and the last state (B, d_inner, d_state).
+    """
+    return _MambaInner.apply(
+        xz, conv_weight.T, conv_bias, before.transpose(1, 2), x_proj, dt_proj, dt_bias,
+        A, D, initial_state,
+    )  # fmt: skip
