@@ -173,9 +173,18 @@ class Mamba(nn.Module):
         return y * F.silu(z), MambaState(conv, ssm)  # (B, L, d_inner)
 
     def _can_fuse(self, xz: Tensor) -> bool:
-        """Whether the compiled passes apply; they are the same function as `_inner`."""
+        """Whether the compiled passes apply; they are the same function as `_inner`.
+
+        They read the inner layers' weights without calling those layers, so a layer that is being
+        listened to (a forward hook) rules them out.
+        """
+        listened = any(
+            layer._forward_hooks or layer._forward_pre_hooks
+            for layer in (self.x_proj, self.dt_proj, self.conv1d)
+        )
         return (
-            self.backend in ("auto", "numba")
+            not listened
+            and self.backend in ("auto", "numba")
             and xz.device.type == "cpu"
             and xz.dtype == self.A_log.dtype == torch.float32
             and xz.shape[1] > 0

@@ -1,12 +1,13 @@
 """The Mamba block: written out again in a few lines, and its promises on causality and state."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from ss4rec_lib.ssm import Mamba
+from ss4rec_lib.ssm import Mamba, MambaState
 
 
 def written_out(block: Mamba, hidden: torch.Tensor) -> torch.Tensor:
@@ -122,3 +123,60 @@ def test_input_and_state_that_do_not_fit_are_refused():
         block(torch.zeros(2, 8))
     with pytest.raises(ValueError, match="state is of batch size 3"):
         block(torch.zeros(2, 4, 8), block.initial_state(3))
+
+
+@pytest.mark.parametrize(
+    ("batch", "length", "d_conv", "d_state", "dt_rank"),
+    [(1, 1, 4, 3, 1), (2, 3, 4, 32, 4), (9, 40, 4, 16, 2), (3, 70, 1, 5, 1), (1, 33, 2, 1, 3)],
+)
+def test_fused_passes_equal_pytorchs_operators(batch, length, d_conv, d_state, dt_rank):
+    """Values, carried state and all gradients, of one block in float32 and its float64 twin."""
+    torch.manual_seed(batch + length)
+    block = Mamba(12, d_state, d_conv, dt_rank=dt_rank, backend="numba")
+    with torch.no_grad():  # as published initialisation leaves it, gates and steps hardly vary
+        block.in_proj.weight.mul_(4)
+        block.dt_proj.weight.mul_(8)
+    twin = copy.deepcopy(block).double()
+    twin.backend = "reference"
+    results = []
+    for layer, dtype in ((block, torch.float32), (twin, torch.float64)):
+        torch.manual_seed(5)
+        draw = lambda *shape, dtype=dtype: torch.randn(*shape).to(dtype).requires_grad_()  # noqa: E731
+        hidden = draw(batch, length, 12)
+        state = MambaState(draw(batch, 24, d_conv - 1), draw(batch, 24, d_state))
+        assert layer._can_fuse(layer.in_proj(hidden)) == (dtype == torch.float32)
+        y, after = layer(hidden, state, return_state=True)
+        weights = (torch.arange(y.numel()).view(y.shape) * 0.7).sin().to(dtype)
+        ((y * weights).sum() + (after.ssm**2).sum() + (3 * after.conv).sum()).backward()
+        found = {"y": y, "ssm": after.ssm, "conv": after.conv, "d hidden": hidden.grad}
+        found |= {"d conv": state.conv.grad, "d ssm": state.ssm.grad}
+        found |= {f"d {name}": p.grad for name, p in layer.named_parameters()}
+        results.append(found)
+    for name, expected in results[1].items():
+        if expected.numel():
+            error = (results[0][name] - expected).abs().max() / expected.abs().max().clamp_min(1e-6)
+            assert error < 1e-5, name
+
+
+def test_softplus_and_gate_keep_small_and_survive_large_arguments():
+    from ss4rec_lib.ssm.kernels.numba_mamba import gate_forward, softplus_forward
+
+    raw = torch.tensor([[-200.0, -80.0, -30.0, -1e-4, 0.0, 1e-4, 1.0, 30.0, 1e30]])
+    found, gated = torch.empty_like(raw), torch.empty_like(raw)
+    softplus_forward(raw.numpy(), found.numpy(), 0, 1)
+    gate_forward(torch.ones_like(raw).numpy(), raw.repeat(1, 2).numpy(), gated.numpy(), 0, 1)
+    expected = torch.logaddexp(raw.double(), torch.zeros(1))
+    ordinary = raw > -87  # below, exp is held at the smallest normal number
+    assert torch.allclose(found[ordinary].double(), expected[ordinary], rtol=1e-6, atol=0)
+    assert 0 <= found[0, 0] < 1e-37
+    assert torch.allclose(gated, F.silu(raw), rtol=1e-6, atol=1e-35)
+
+
+def test_a_hook_on_an_inner_layer_is_called():
+    torch.manual_seed(0)
+    block, heard = Mamba(8, d_state=4), []
+    hidden = torch.randn(2, 6, 8)
+    fused = block(hidden)
+    block.dt_proj.register_forward_hook(lambda layer, inputs, output: heard.append(output.shape))
+    assert torch.allclose(block(hidden), fused, atol=1e-6)
+    assert heard == [(2, 6, 16)]
