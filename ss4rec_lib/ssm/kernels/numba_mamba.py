@@ -250,9 +250,7 @@ class _MambaInner(torch.autograd.Function):
         dx = torch.from_numpy(_rows(du)).addmm_(dprojected, x_proj)  # (B L, D)
         dw = np.empty((batch, *w.shape), dtype=np.float32)
         dbias, dbefore = np.empty((batch, D), dtype=np.float32), np.empty_like(conv[3])
-        share(
-            convolve_backward, batch, *conv, dx.view(x.shape).numpy(), dxz, dw, dbias, dbefore
-        )
+        share(convolve_backward, batch, *conv, dx.view(x.shape).numpy(), dxz, dw, dbias, dbefore)
         dD = (torch.from_numpy(dy) * x).sum((0, 1))
         summed = [torch.from_numpy(g).sum(0) for g in (dw, dbias, dA)]
         return (
