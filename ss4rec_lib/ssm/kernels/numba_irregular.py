@@ -89,26 +89,113 @@ def _hold(lr, li, inv_r, inv_i, Delta):
     return ar, ai, sr, si, zr, zi, small
 
 
+# Loops over a row of states are functions of their own, with few arrays each: only then does the
+# compiler find out cheaply enough that none of them overlap, and takes eight states at a time.
+# Indices are unsigned: a signed one might be negative, which counts from the end and no vector can.
+index = np.uint64
+
+
+@compiled(_MATHS)
+def _coefficients(lam, inv, step, seconds, w, first, end):
+    """Fill w (4, P): Lambda_bar, then the scale, each real and imaginary."""
+    P = index(step.shape[0])
+    for p in range(index(first), index(end)):
+        w[0, p], w[1, p], w[2, p], w[3, p], _, _, _ = _hold(
+            lam[p], lam[P + p], inv[p], inv[P + p], seconds * step[p]
+        )
+
+
+@compiled(_MATHS)
+def _slopes(lam, inv, step, seconds, w, first, end):
+    """`_coefficients`, and in w[4:6] Delta^2 slope(z), the scale's derivative by Lambda."""
+    P = index(step.shape[0])
+    for p in range(index(first), index(end)):
+        Delta = seconds * step[p]
+        inv_r, inv_i = inv[p], inv[P + p]
+        ar, ai, sr, si, zr, zi, small = _hold(lam[p], lam[P + p], inv_r, inv_i, Delta)
+        # Delta^2 slope(z) = (Delta Lambda_bar - scale) / Lambda away from 0
+        tr, ti = _series(zr, zi, _SLOPE0, _SLOPE1, _SLOPE2, _SLOPE3, _SLOPE4, _SLOPE5)
+        er, ei = Delta * ar - sr, Delta * ai - si
+        w[0, p], w[1, p], w[2, p], w[3, p] = ar, ai, sr, si
+        w[4, p] = Delta * Delta * tr if small else er * inv_r - ei * inv_i
+        w[5, p] = Delta * Delta * ti if small else er * inv_i + ei * inv_r
+
+
+@compiled(_MATHS)
+def _advance(w, u, before, after, first, end):
+    """One step: after = Lambda_bar before + scale u."""
+    P = index(before.shape[0] // 2)
+    for p in range(index(first), index(end)):
+        after[p] = (w[0, p] * before[p] - w[1, p] * before[P + p]) + (
+            w[2, p] * u[p] - w[3, p] * u[P + p]
+        )
+        after[P + p] = (w[0, p] * before[P + p] + w[1, p] * before[p]) + (
+            w[2, p] * u[P + p] + w[3, p] * u[p]
+        )
+
+
 @compiled(_MATHS)
 def irregular_forward(lam, inv, step, delta, Bu, x0, x, groups, lo, hi):
     """Fill x (B, L, 2P) from Bu (B, L, 2P), delta (B, L) and x0 (B, 2P)."""
     length, P = delta.shape[1], step.shape[0]
     width = -(-P // groups)
+    w = np.empty((4, P), dtype=np.float32)
     for task in range(lo, hi):
         b, first = task // groups, task % groups * width
         end = min(first + width, P)
-        state_r, state_i = x0[b, :P].copy(), x0[b, P:].copy()
+        before = x0[b]
         for k in range(length):
-            for p in range(first, end):
-                ar, ai, sr, si, _, _, _ = _hold(
-                    lam[p], lam[P + p], inv[p], inv[P + p], delta[b, k] * step[p]
-                )
-                ur, ui = Bu[b, k, p], Bu[b, k, P + p]
-                xr, xi = state_r[p], state_i[p]
-                new_r = ar * xr - ai * xi + sr * ur - si * ui
-                new_i = ar * xi + ai * xr + sr * ui + si * ur
-                state_r[p], state_i[p] = new_r, new_i
-                x[b, k, p], x[b, k, P + p] = new_r, new_i
+            _coefficients(lam, inv, step, delta[b, k], w, first, end)
+            _advance(w, Bu[b, k], before, x[b, k], first, end)
+            before = x[b, k]
+
+
+@compiled(_MATHS)
+def _into_input(w, g, dx, dBu, first, end):
+    """Take in dx: g += dx;  dBu = g conj(scale)."""
+    P = index(g.shape[1])
+    for p in range(index(first), index(end)):
+        gr, gi = g[0, p] + dx[p], g[1, p] + dx[P + p]
+        sr, si = w[2, p], w[3, p]
+        g[0, p], g[1, p] = gr, gi
+        dBu[p], dBu[P + p] = gr * sr + gi * si, gi * sr - gr * si
+
+
+@compiled(_MATHS)
+def _into_scale(w, g, u, h, first, end):
+    """With v = g conj(u), what goes through the scale: to Lambda in h[:2], to Delta in h[2]."""
+    P = index(g.shape[1])
+    for p in range(index(first), index(end)):
+        vr, vi = g[0, p] * u[p] + g[1, p] * u[P + p], g[1, p] * u[p] - g[0, p] * u[P + p]
+        tr, ti = w[4, p], w[5, p]
+        h[0, p], h[1, p] = vr * tr + vi * ti, vi * tr - vr * ti
+        h[2, p] = vr * w[0, p] + vi * w[1, p]
+
+
+@compiled(_MATHS)
+def _into_decay(lam, w, g, before, h, first, end):
+    """Flow on: g *= conj(Lambda_bar); then dz = g conj(before), into h[3:] and h[2]."""
+    P = index(g.shape[1])
+    for p in range(index(first), index(end)):
+        ar, ai = w[0, p], w[1, p]
+        gr, gi = g[0, p] * ar + g[1, p] * ai, g[1, p] * ar - g[0, p] * ai
+        g[0, p], g[1, p] = gr, gi
+        zr, zi = gr * before[p] + gi * before[P + p], gi * before[p] - gr * before[P + p]
+        h[3, p], h[4, p] = zr, zi
+        h[2, p] += zr * lam[p] + zi * lam[P + p]
+
+
+@compiled(_MATHS)
+def _sum_up(step, seconds, h, sums, first, end):
+    """Add h to sums (3, P): Lambda real, imaginary, step. Returns the gradient at `seconds`."""
+    total = _ZERO
+    for p in range(index(first), index(end)):
+        Delta = seconds * step[p]
+        sums[0, p] += h[0, p] + h[3, p] * Delta
+        sums[1, p] += h[1, p] + h[4, p] * Delta
+        sums[2, p] += h[2, p] * seconds
+        total += h[2, p] * step[p]
+    return total
 
 
 @compiled(_MATHS)
@@ -120,46 +207,26 @@ def irregular_backward(
     With g_k the gradient at x_k (of real and imaginary part, as one complex number):
     g_k = dx_k + conj(Lambda_bar_{k+1}) g_{k+1};  dBu_k = g_k conj(scale_k);  through
     Lambda_bar = exp(z): dz = g_k conj(x_{k-1} Lambda_bar);  through the scale, with
-    h = g_k conj(Bu_k): dDelta += Re(h conj(Lambda_bar)),  dLambda += h conj(Delta^2 slope(z)).
+    v = g_k conj(Bu_k): dDelta += Re(v conj(Lambda_bar)),  dLambda += v conj(Delta^2 slope(z)).
     """
     length, P = delta.shape[1], step.shape[0]
     width = -(-P // groups)
-    g_r, g_i = np.empty(P, dtype=np.float32), np.empty(P, dtype=np.float32)
+    w, h = np.empty((6, P), dtype=np.float32), np.empty((5, P), dtype=np.float32)
+    g, sums = np.empty((2, P), dtype=np.float32), np.empty((3, P), dtype=np.float32)
     for task in range(lo, hi):
         b, first = task // groups, task % groups * width
         end = min(first + width, P)
-        for p in range(first, end):
-            g_r[p], g_i[p] = _ZERO, _ZERO
-            dlam[b, p], dlam[b, P + p], dstep[b, p] = _ZERO, _ZERO, _ZERO
+        g[:], sums[:] = _ZERO, _ZERO
         for k in range(length - 1, -1, -1):
-            seconds, total = delta[b, k], _ZERO
             before = x[b, k - 1] if k > 0 else x0[b]
-            for p in range(first, end):
-                Delta = seconds * step[p]
-                lr, li, inv_r, inv_i = lam[p], lam[P + p], inv[p], inv[P + p]
-                ar, ai, sr, si, zr, zi, small = _hold(lr, li, inv_r, inv_i, Delta)
-                gr, gi = g_r[p] + dx[b, k, p], g_i[p] + dx[b, k, P + p]
-                ur, ui = Bu[b, k, p], Bu[b, k, P + p]
-                dBu[b, k, p] = gr * sr + gi * si
-                dBu[b, k, P + p] = gi * sr - gr * si
-                hr, hi_ = gr * ur + gi * ui, gi * ur - gr * ui
-                # Delta^2 slope(z) = (Delta Lambda_bar - scale) / Lambda away from 0
-                tr, ti = _series(zr, zi, _SLOPE0, _SLOPE1, _SLOPE2, _SLOPE3, _SLOPE4, _SLOPE5)
-                er, ei = Delta * ar - sr, Delta * ai - si
-                tr = Delta * Delta * tr if small else er * inv_r - ei * inv_i
-                ti = Delta * Delta * ti if small else er * inv_i + ei * inv_r
-                flow_r, flow_i = gr * ar + gi * ai, gi * ar - gr * ai  # to x_{k-1}
-                br, bi = before[p], before[P + p]
-                dz_r, dz_i = flow_r * br + flow_i * bi, flow_i * br - flow_r * bi
-                dlam[b, p] += dz_r * Delta + hr * tr + hi_ * ti
-                dlam[b, P + p] += dz_i * Delta + hi_ * tr - hr * ti
-                dDelta = dz_r * lr + dz_i * li + hr * ar + hi_ * ai
-                dstep[b, p] += dDelta * seconds
-                total += dDelta * step[p]
-                g_r[p], g_i[p] = flow_r, flow_i
-            ddelta[task, k] = total
+            _slopes(lam, inv, step, delta[b, k], w, first, end)
+            _into_input(w, g, dx[b, k], dBu[b, k], first, end)
+            _into_scale(w, g, Bu[b, k], h, first, end)
+            _into_decay(lam, w, g, before, h, first, end)
+            ddelta[task, k] = _sum_up(step, delta[b, k], h, sums, first, end)
         for p in range(first, end):
-            dx0[b, p], dx0[b, P + p] = g_r[p], g_i[p]
+            dlam[b, p], dlam[b, P + p], dstep[b, p] = sums[0, p], sums[1, p], sums[2, p]
+            dx0[b, p], dx0[b, P + p] = g[0, p], g[1, p]
 
 
 class _IrregularScan(torch.autograd.Function):
