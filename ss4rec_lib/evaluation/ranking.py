@@ -14,7 +14,7 @@ Standard errors are over targets: standard deviation / sqrt(number of targets).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -141,7 +141,6 @@ def _mask_seen(scores: torch.Tensor, batch: Batch, split: Split, history_ends: n
     scores.scatter_(1, targets, kept)
 
 
-@torch.no_grad()
 def evaluate_ranking(
     model: torch.nn.Module,
     split: Split,
@@ -174,6 +173,41 @@ def evaluate_ranking(
     Raises:
         ValueError: No targets, K below 1 or beyond the catalogue, or scores with NaN.
     """
+    return rank_targets(
+        model, split, part, masks=(mask_seen,), ks=ks, max_len=max_len, max_tokens=max_tokens,
+        target_time=target_time, progress=progress,
+    )[mask_seen]  # fmt: skip
+
+
+@torch.no_grad()
+def rank_targets(
+    model: torch.nn.Module,
+    split: Split,
+    part: str,
+    *,
+    masks: Collection[bool] = (False, True),
+    ks: Sequence[int] = KS,
+    max_len: int | None = 200,
+    max_tokens: int = 12_800,
+    target_time: str = "known",
+    progress: bool = False,
+) -> dict[bool, RankingResult]:
+    """`evaluate_ranking` with seen items in the ranking and taken out, from one pass of the model.
+
+    Args:
+        model: See `evaluate_ranking`, also for the other arguments and for what is raised.
+        split: See there.
+        part: See there.
+        masks: Any of False and True, the values of `mask_seen` to answer for.
+        ks: See there.
+        max_len: See there.
+        max_tokens: See there.
+        target_time: See there.
+        progress: See there.
+
+    Returns:
+        A result for each of `masks`.
+    """
     n_items = split.sequences.n_items
     for k in ks:
         if k < 1 or k > n_items:
@@ -187,7 +221,8 @@ def evaluate_ranking(
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     was_training = model.training
     model.eval()
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    found: dict[bool, list[tuple[np.ndarray, np.ndarray]]] = {mask: [] for mask in sorted(masks)}
+    seen: list[np.ndarray] = []
     try:
         batches = eval_batches(
             split, part, max_tokens=max_tokens, max_len=max_len, target_time=target_time
@@ -200,11 +235,17 @@ def evaluate_ranking(
             scores = model.logits(hidden)  # (B, n_items + 1)
             targets = batch.targets[rows, last]  # (B,)
             batch_users = batch.users.cpu().numpy()
-            if mask_seen:
-                _mask_seen(scores, batch, split, positions[batch_users])
-            found.append((batch_users, *ranks_of_targets(scores, targets)))
+            seen.append(batch_users)
+            for mask, ranks in found.items():  # unmasked first: masking overwrites the scores
+                if mask:
+                    _mask_seen(scores, batch, split, positions[batch_users])
+                ranks.append(ranks_of_targets(scores, targets))
     finally:
         model.train(was_training)
-    all_users, above, tied = (np.concatenate(column) for column in zip(*found, strict=True))
+    all_users = np.concatenate(seen)
     order = np.argsort(all_users, kind="stable")  # batches are sorted by length; users read better
-    return RankingResult(all_users[order], above[order], tied[order], ks)
+    results = {}
+    for mask, ranks in found.items():
+        above, tied = (np.concatenate(column)[order] for column in zip(*ranks, strict=True))
+        results[mask] = RankingResult(all_users[order], above, tied, ks)
+    return results

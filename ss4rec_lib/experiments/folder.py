@@ -5,6 +5,7 @@ checkpoint.safetensors  where training can go on
 log.txt                 a line an epoch, added to when a run is resumed
 history.csv             a row an epoch
 model.safetensors       the model with the weights of the chosen epoch
+ranks.npz               the rank of every test target in each arm
 result.json             the record; written last, so a run that has it is finished
 
 A folder with any of them holds a run, and no other run is put into it.
@@ -37,6 +38,7 @@ class RunFolder:
         self.log = self.path / "log.txt"
         self.history = self.path / "history.csv"
         self.model = self.path / "model.safetensors"
+        self.ranks = self.path / "ranks.npz"
         self.result = self.path / "result.json"
 
     def prepare(self, settings: Settings, resume: bool) -> dict[str, Any] | None:
@@ -49,7 +51,8 @@ class RunFolder:
             ExperimentError: A run is here and `resume` is not set, or its settings differ.
         """
         files = (
-            self.settings, self.checkpoint, self.log, self.history, self.model, self.result
+            self.settings, self.checkpoint, self.log, self.history, self.model, self.ranks,
+            self.result,
         )  # fmt: skip
         here = [file.name for file in files if file.exists()]
         if here and not resume:

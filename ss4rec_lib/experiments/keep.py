@@ -1,4 +1,4 @@
-"""Keeping a finished run: its record into `results/`, and the table made anew."""
+"""Keeping a finished run: its record and its ranks into `results/`, and the table made anew."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from pathlib import Path
 
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.folder import RunFolder
-from ss4rec_lib.experiments.results import check_record, load_records, record_name, results_folder
+from ss4rec_lib.experiments.ranks import read_ranks
+from ss4rec_lib.experiments.results import (
+    RANKS,
+    check_record,
+    load_records,
+    record_name,
+    results_folder,
+)
 from ss4rec_lib.experiments.table import TABLE, results_table
-from ss4rec_lib.files import write_text
+from ss4rec_lib.files import whole_file, write_text
 
 
 def keep(run: str | Path, name: str | None = None, folder: Path | None = None) -> Path:
-    """Copy a finished run's record into the results, and write their table anew.
+    """Copy a finished run's record and ranks into the results, and write their table anew.
 
     Args:
         run: The run's folder.
@@ -24,8 +31,8 @@ def keep(run: str | Path, name: str | None = None, folder: Path | None = None) -
         The new file.
 
     Raises:
-        ExperimentError: The run is not finished, the name is none for a file or is taken by
-            another run, or the same run is there under another name. Nothing is written.
+        ExperimentError: The run is not finished or lacks a file, the name is none for a file or is
+            taken by another run, or the same run is there under another name. Nothing is written.
         FileProblem: A file cannot be written.
     """
     folder = results_folder() if folder is None else folder
@@ -41,8 +48,11 @@ def keep(run: str | Path, name: str | None = None, folder: Path | None = None) -
             f"{folder.name}/{name}.json is there already and is another run; nothing was changed. "
             "Give this one a name with --as"
         )
+    read_ranks(RunFolder(run).ranks)  # or an error, now
     table = results_table(dict(sorted((records | {name: record}).items())))  # or an error, now
     path = folder / f"{name}.json"
+    with whole_file(folder / RANKS / f"{name}.npz") as temporary:
+        temporary.write_bytes(RunFolder(run).ranks.read_bytes())
     write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     write_text(folder / TABLE, table)
     return path

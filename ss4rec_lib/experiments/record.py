@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from ss4rec_lib.data import Split
-from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.evaluation.ranking import rank_targets
 from ss4rec_lib.experiments.settings import Settings
 from ss4rec_lib.machine import describe_machine, describe_versions
 from ss4rec_lib.models import SS4Rec
@@ -41,22 +41,24 @@ def evaluate_arms(model: SS4Rec, split: Split, training: TrainingConfig) -> list
 
     A model trained with the target's time known is also asked with that time hidden: its last
     interval is then the constant fitted on the training part.
+
+    Returns:
+        An arm each: `target_time`, `masked`, and a `RankingResult` for `valid` and for `test`.
     """
     times = [training.target_time] + ["hidden"] * (training.target_time == "known")
-    arms = []
-    for target_time in times:
-        for masked in (False, True):
-            metrics = {
-                part: dict(
-                    evaluate_ranking(
-                        model, split, part, mask_seen=masked,
-                        max_len=training.eval_max_len, target_time=target_time,
-                    )
-                )
-                for part in ("valid", "test")
-            }  # fmt: skip
-            arms.append({"target_time": target_time, "masked": masked, **metrics})
-    return arms
+    found = {
+        (time, part): rank_targets(
+            model, split, part, max_len=training.eval_max_len, target_time=time
+        )
+        for time in times
+        for part in ("valid", "test")
+    }
+    return [
+        {"target_time": time, "masked": masked}
+        | {part: found[time, part][masked] for part in ("valid", "test")}
+        for time in times
+        for masked in (False, True)
+    ]
 
 
 def make_record(

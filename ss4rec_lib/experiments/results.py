@@ -16,6 +16,8 @@ from ss4rec_lib.experiments.changes import as_text
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.settings import PRESETS, training_preset
 
+RANKS = "ranks"  # the folder of the runs' ranks, within that of the records
+
 # Kept out of comparisons: they say how a run was carried out, not what was computed.
 _INCIDENTAL = ("seed", "device", "checkpoint_seconds")
 

@@ -15,6 +15,7 @@ import pandas as pd
 from ss4rec_lib.evaluation.ranking import KS
 from ss4rec_lib.experiments.errors import ExperimentError, SettingsError
 from ss4rec_lib.experiments.folder import RunFolder, load_split
+from ss4rec_lib.experiments.ranks import write_ranks
 from ss4rec_lib.experiments.record import evaluate_arms, make_record
 from ss4rec_lib.experiments.revision import code_revision
 from ss4rec_lib.experiments.settings import Settings
@@ -105,6 +106,7 @@ def run_experiment(
             _write_history(folder, result.history)  # again: a resumed run may have no epoch left
             save_model(model, folder.model)
             arms = evaluate_arms(model, split, training)
+            write_ranks(folder.ranks, arms)
             measured = {
                 "data_verified": verified,
                 "wall_seconds": time.perf_counter() - begin,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ss4rec_lib.data import leave_one_out, planted_ratings
 from ss4rec_lib.evaluation import RankingResult, evaluate_ranking
-from ss4rec_lib.evaluation.ranking import expected_gain, ranks_of_targets
+from ss4rec_lib.evaluation.ranking import expected_gain, rank_targets, ranks_of_targets
+from ss4rec_lib.models import SS4Rec, SS4RecConfig
 
 
 def gain(metric: str, rank: int, k: int) -> float:
@@ -150,3 +151,17 @@ def test_unknown_part_metric_and_no_targets_are_refused(split):
     result = evaluate_ranking(Oracle(split.sequences.n_items), split)
     with pytest.raises(ValueError, match="'map@10' is unknown"):
         result.per_target("map@10")
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_one_pass_gives_both_what_is_masked_and_what_is_not(part):
+    split = leave_one_out(planted_ratings(n_users=40, n_items=60, seed=2))
+    torch.manual_seed(0)
+    model = SS4Rec(split.sequences.n_items, SS4RecConfig.official(hidden_size=8, d_H=8, d_P=4))
+    both = rank_targets(model, split, part)
+    for mask, found in both.items():
+        alone = evaluate_ranking(model, split, part, mask_seen=mask)
+        assert (found.above == alone.above).all() and (found.tied == alone.tied).all()
+        assert dict(found) == dict(alone)
+    assert (both[True].above <= both[False].above).all()
+    assert (both[True].above < both[False].above).any()

@@ -5,6 +5,7 @@ import copy
 import json
 import re
 import shlex
+import shutil
 import statistics
 
 import pytest
@@ -55,9 +56,11 @@ def test_record_copies_the_result_and_writes_the_table(finished, record, tmp_pat
     assert path.name == f"{NAME}.json"
     assert json.loads(path.read_text()) == record
     assert (tmp_path / "README.md").read_text() == table.results_table({NAME: record})
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    ranks = tmp_path / "ranks" / f"{NAME}.npz"
+    assert ranks.read_bytes() == (finished / "ranks.npz").read_bytes()
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.*")}
     keep(finished, folder=tmp_path)
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before, "twice is once"
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.*")} == before, "twice is once"
 
 
 def test_another_run_of_that_name_is_not_overwritten(finished, record, tmp_path):
@@ -69,6 +72,14 @@ def test_another_run_of_that_name_is_not_overwritten(finished, record, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.json"]
     keep(finished, "mine2", tmp_path)
     assert sorted(load_records(tmp_path)) == ["mine", "mine2"]
+
+
+def test_a_run_without_its_ranks_is_not_kept(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / "ranks.npz").unlink()
+    with pytest.raises(ExperimentError, match="ranks.npz holds no ranks of a run"):
+        keep(run, folder=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_same_run_under_two_names_would_count_twice(finished, tmp_path):

@@ -24,7 +24,7 @@ from ss4rec_lib.training import TrainingDiverged, fit
 
 FILES = {
     "settings.json", "checkpoint.safetensors", "log.txt", "history.csv", "model.safetensors",
-    "result.json",
+    "ranks.npz", "result.json",
 }  # fmt: skip
 
 
@@ -281,7 +281,8 @@ def test_a_folder_without_its_settings_is_not_guessed_at(train, tmp_path, capsys
 
 
 @pytest.mark.parametrize("moment", [
-    "fit", "forward 9", "_write_history", "save_model", "evaluate_arms", "make_record"
+    "fit", "forward 9", "_write_history", "save_model", "evaluate_arms", "write_ranks",
+    "make_record",
 ])  # fmt: skip
 def test_killed_anywhere_it_ends_as_if_nothing_had_happened(
     train, finished, tmp_path, monkeypatch, moment
@@ -380,14 +381,14 @@ def test_only_the_named_arms_touch_the_test_part(finished, monkeypatch):
     asked = []
 
     def spy(model, split, part, **options):
-        asked.append((part, options["mask_seen"], options["target_time"]))
-        return {}
+        asked.append((part, options["target_time"]))
+        return {False: {}, True: {}}
 
-    monkeypatch.setattr(record, "evaluate_ranking", spy)
+    monkeypatch.setattr(record, "rank_targets", spy)
     settings = Settings.read(finished / "settings.json")
     evaluate_arms(None, None, settings.training_config())
-    assert len(asked) == len(set(asked)) == 8, "each part once in each arm"
-    assert {time for _, _, time in asked} == {"known", "hidden"}
+    assert len(asked) == len(set(asked)) == 4, "each part once with each time"
+    assert {time for _, time in asked} == {"known", "hidden"}
 
 
 # --------------------------------------------------------------------------- other processes
