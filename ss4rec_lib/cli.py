@@ -122,6 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     record = verbs.add_parser("record", help="keep a finished run in results/, renew the table")
     record.add_argument("run", metavar="FOLDER")
     record.add_argument("--as", dest="name", metavar="NAME", help="of the file in results/")
+    record.add_argument(
+        "--ablation", action="store_true",
+        help="keep it among the runs that settings are chosen by; the table shows their validation",
+    )  # fmt: skip
     record.set_defaults(verb=_record)
     return parser
 
@@ -243,8 +247,8 @@ def _recommend(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from ss4rec_lib.experiments.keep import keep
 
-    path = keep(options.run, options.name)
-    print(f"{path.parent.name}/{path.name}: recorded, and the table in {path.parent.name}/ renewed")
+    path = keep(options.run, options.name, ablation=options.ablation)
+    print(f"{path.parent.name}/{path.name}: recorded, and the table in results/ renewed")
     return 0
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 from tqdm.auto import tqdm
 
 
 def progress_bar(*args: object, show: bool = True, **options: object) -> tqdm:
     """A tqdm bar that `show=False` and the environment variable TQDM_DISABLE both turn off.
 
-    tqdm itself lets an explicit `disable=False` win over the variable, so it is never passed.
+    tqdm's bar for notebooks does not look at the variable (4.70.1), so it is looked at here.
     """
-    if not show:
+    if not show or os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false"):
         options["disable"] = True
     return tqdm(*args, **options)

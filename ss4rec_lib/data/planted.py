@@ -80,28 +80,39 @@ class PlantedTruth:
         return np.where(within, self.short[item_ids], self.long[item_ids])
 
     def best_hit_rate(self, k: int, interval_known: bool = True) -> float:
-        """The highest hit rate at k that any model can reach in expectation.
-
-        With the interval known, one film has probability (1 - epsilon) + epsilon / n and every
-        other one epsilon / n. Without it, two films share the (1 - epsilon) in the proportion of
-        `share_within`. Either way the best list holds the k most probable films.
+        """The highest HR@k that any model can reach in expectation, see `_rank_probabilities`.
 
         Args:
             k: length of the list, 1..n_items.
             interval_known: whether the model is told the time to the target.
 
-        Returns:
-            The expected share of targets in the list of k. It leaves out one correction, below
-            one in a thousand with the default values: no film occurs twice in the same second
-            (see `planted_ratings`).
-
         Raises:
             ValueError: `k` is not an integer from 1 to n_items.
         """
+        return float(self._rank_probabilities(k, interval_known).sum())
+
+    def best_ndcg(self, k: int, interval_known: bool = True) -> float:
+        """The highest NDCG@k that any model can reach in expectation; arguments as above."""
+        probabilities = self._rank_probabilities(k, interval_known)
+        return float((probabilities / np.log2(np.arange(2, k + 2))).sum())
+
+    def _rank_probabilities(self, k: int, interval_known: bool) -> np.ndarray:
+        """(k,) probabilities that the target is at rank 1..k of the best possible list.
+
+        The best list holds the films in the order of their probabilities. With the interval known,
+        one film has probability (1 - epsilon) + epsilon / n and every other one epsilon / n.
+        Without it, two films share the (1 - epsilon) in the proportion of `share_within`: intervals
+        are independent of everything before them, so no history says which of the two it will be.
+
+        One correction is left out, below one in a thousand with the default values: no film occurs
+        twice in the same second (see `planted_ratings`).
+        """
         k = check_integer("k", k, 1, self.n_items)
         likely = [1.0] if interval_known else [self.share_within, 1.0 - self.share_within]
-        named = sum(sorted(likely, reverse=True)[:k])
-        return (1.0 - self.epsilon) * named + self.epsilon * k / self.n_items
+        probabilities = np.full(k, self.epsilon / self.n_items)
+        named = sorted(likely, reverse=True)[:k]
+        probabilities[: len(named)] += (1.0 - self.epsilon) * np.array(named)
+        return probabilities
 
 
 def planted_truth(n_items: int = 200, seed: int = 0, epsilon: float = EPSILON) -> PlantedTruth:

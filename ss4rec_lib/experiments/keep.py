@@ -9,6 +9,7 @@ from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.folder import RunFolder
 from ss4rec_lib.experiments.ranks import read_ranks
 from ss4rec_lib.experiments.results import (
+    ABLATIONS,
     RANKS,
     check_record,
     load_records,
@@ -19,13 +20,20 @@ from ss4rec_lib.experiments.table import TABLE, results_table
 from ss4rec_lib.files import whole_file, write_text
 
 
-def keep(run: str | Path, name: str | None = None, folder: Path | None = None) -> Path:
+def keep(
+    run: str | Path,
+    name: str | None = None,
+    folder: Path | None = None,
+    ablation: bool = False,
+) -> Path:
     """Copy a finished run's record and ranks into the results, and write their table anew.
 
     Args:
         run: The run's folder.
         name: Of the file, without `.json`; made from the run's settings by default.
         folder: Where to; `results/` of the checkout by default.
+        ablation: Keep it among the runs that settings are chosen by, in a folder of their own and
+            without its ranks: nothing is said of their test part.
 
     Returns:
         The new file.
@@ -42,17 +50,21 @@ def keep(run: str | Path, name: str | None = None, folder: Path | None = None) -
     if name != Path(name).name or name.startswith(".") or not name:
         raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
     name = name.removesuffix(".json")
-    records = load_records(folder)
-    if records.get(name, record) != record:
+    kinds = {False: load_records(folder), True: load_records(folder / ABLATIONS)}
+    if kinds[ablation].get(name, record) != record:
         raise ExperimentError(
             f"{folder.name}/{name}.json is there already and is another run; nothing was changed. "
             "Give this one a name with --as"
         )
-    read_ranks(RunFolder(run).ranks)  # or an error, now
-    table = results_table(dict(sorted((records | {name: record}).items())))  # or an error, now
-    path = folder / f"{name}.json"
-    with whole_file(folder / RANKS / f"{name}.npz") as temporary:
-        temporary.write_bytes(RunFolder(run).ranks.read_bytes())
+    ranks = RunFolder(run).ranks
+    if not ablation:
+        read_ranks(ranks)  # or an error, now
+    kinds[ablation] = dict(sorted((kinds[ablation] | {name: record}).items()))
+    table = results_table(kinds[False], kinds[True])  # or an error, now
+    path = (folder / ABLATIONS if ablation else folder) / f"{name}.json"
+    if not ablation:
+        with whole_file(folder / RANKS / f"{name}.npz") as temporary:
+            temporary.write_bytes(ranks.read_bytes())
     write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     write_text(folder / TABLE, table)
     return path

@@ -16,6 +16,9 @@ from ss4rec_lib.experiments.changes import as_text
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.settings import PRESETS, training_preset
 
+ABLATIONS = (
+    "ablations"  # the folder of runs that settings are chosen by, within that of the records
+)
 RANKS = "ranks"  # the folder of the runs' ranks, within that of the records
 
 # Kept out of comparisons: they say how a run was carried out, not what was computed.

@@ -15,7 +15,13 @@ from typing import Any
 
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.record import with_error
-from ss4rec_lib.experiments.results import Group, grouped, load_records, results_folder
+from ss4rec_lib.experiments.results import (
+    ABLATIONS,
+    Group,
+    grouped,
+    load_records,
+    results_folder,
+)
 from ss4rec_lib.files import write_text
 
 TABLE = "README.md"
@@ -73,11 +79,23 @@ _UNVERIFIED = (
 _METRICS = ("hr@10", "ndcg@10", "mrr@10")
 
 
-def results_table(records: Mapping[str, dict[str, Any]]) -> str:
+_ABLATIONS_INTRODUCTION = """\
+## What each change does, on validation
+
+Runs that differ in one thing or two, shorter than the recorded ones: settings were chosen by
+this table, so it shows the validation part only (unmasked, each with its own target time). Records:
+[ablations/](ablations/).
+"""
+
+
+def results_table(
+    records: Mapping[str, dict[str, Any]], ablations: Mapping[str, dict[str, Any]] | None = None
+) -> str:
     """The page `results/README.md`.
 
     Args:
         records: By name, as `load_records` gives them; may be empty.
+        ablations: The runs that settings were chosen by, the same way.
 
     Raises:
         ExperimentError: Two records of the same run.
@@ -94,10 +112,31 @@ def results_table(records: Mapping[str, dict[str, Any]]) -> str:
         parts.append("No run is recorded yet.\n")
     header = ["published", "valid NDCG@10", *(f"test {name.upper()}" for name in _METRICS)]
     parts += [_PUBLISHED_INTRODUCTION, _markdown(header, _PUBLISHED)]
+    if ablations:
+        parts += [_ABLATIONS_INTRODUCTION, ablations_table(ablations)]
     if groups:
         parts.append("## Where they come from, and how to make them again\n")
         parts += [_origin(group) for group in groups]
     return "\n".join(parts)
+
+
+def ablations_table(records: Mapping[str, dict[str, Any]]) -> str:
+    """Validation metrics of runs that settings are chosen by, the best first in each protocol."""
+    groups = grouped(records)
+    groups.sort(key=lambda group: -statistics.mean(r["valid"]["ndcg@10"] for r in group.records))
+    groups.sort(key=lambda group: (group.first["dataset"], _protocol(group)))
+    rows = []
+    for group in groups:
+        losses = [record["curve"][-1]["train_loss"] for record in group.records]
+        rows.append([
+            _dataset(group), _protocol(group), group.first["model"], group.differs,
+            group.first["protocol"]["target_time"], _listed(group.seeds),
+            *(_over_seeds([r["valid"] for r in group.records], name) for name in _METRICS),
+            f"{statistics.mean(losses):.3f}", _mean_seconds(group),
+        ])  # fmt: skip
+    header = ["dataset", "protocol", "model", "settings", "target time", "seeds"]
+    header += [*(f"valid {name.upper()}" for name in _METRICS)]
+    return _markdown([*header, "last train loss", "train seconds"], rows)
 
 
 def runs_table(records: Mapping[str, dict[str, Any]]) -> str:
@@ -130,7 +169,8 @@ def out_of_date(write: bool = False, folder: Path | None = None) -> list[str]:
         Its name if so, else nothing.
     """
     folder = results_folder() if folder is None else folder
-    path, wanted = folder / TABLE, results_table(load_records(folder))
+    path = folder / TABLE
+    wanted = results_table(load_records(folder), load_records(folder / ABLATIONS))
     if path.is_file() and path.read_text(encoding="utf-8") == wanted:
         return []
     if write:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,13 +89,19 @@ def test_the_ceiling_is_that_of_the_full_distribution(epsilon, interval_known):
         next_film[truth.successor(np.array(5), gap)] += 1 - epsilon
         distributions.append((share, next_film))
     blind = sum(share * next_film for share, next_film in distributions)
+    discounts = 1 / np.log2(np.arange(2, 9))
     for k in range(1, 8):
-        best = (
-            sum(share * np.sort(next_film)[-k:].sum() for share, next_film in distributions)
-            if interval_known
-            else np.sort(blind)[-k:].sum()
-        )
-        assert truth.best_hit_rate(k, interval_known) == pytest.approx(best)
+        for ceiling, gains in (
+            (truth.best_hit_rate, np.ones(k)),
+            (truth.best_ndcg, discounts[:k]),
+        ):
+            # Every order of the 7 films as the list, the best of them counted.
+            orders = np.array(list(itertools.permutations(range(1, 8), k)))
+            if interval_known:
+                best = sum(share * (film[orders] @ gains).max() for share, film in distributions)
+            else:
+                best = (blind[orders] @ gains).max()
+            assert ceiling(k, interval_known) == pytest.approx(best)
 
 
 def test_ceiling_at_the_defaults():
@@ -101,6 +109,11 @@ def test_ceiling_at_the_defaults():
     assert truth.best_hit_rate(1) == pytest.approx(0.9 + 0.1 / 200)
     assert truth.best_hit_rate(1, interval_known=False) == pytest.approx(0.63 + 0.1 / 200)
     assert truth.best_hit_rate(200) == pytest.approx(1)
+    assert truth.best_ndcg(1) == pytest.approx(truth.best_hit_rate(1))
+    # Blind, the sequel comes first (0.9 x 0.7) and the revival second (0.9 x 0.3).
+    assert truth.best_ndcg(2, interval_known=False) == pytest.approx(
+        0.63 + 0.27 / np.log2(3) + 0.1 / 200 * (1 + 1 / np.log2(3))
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))

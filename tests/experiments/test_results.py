@@ -74,6 +74,26 @@ def test_another_run_of_that_name_is_not_overwritten(finished, record, tmp_path)
     assert sorted(load_records(tmp_path)) == ["mine", "mine2"]
 
 
+def test_ablations_have_a_folder_and_a_table_of_their_own(finished, record, tmp_path):
+    keep(finished, "base", tmp_path, ablation=True)
+    assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["README.md", "base.json"]
+    assert load_records(tmp_path) == {} and load_records(tmp_path / "ablations") == {"base": record}
+    page = (tmp_path / "README.md").read_text()
+    assert "No run is recorded yet." in page and "What each change does, on validation" in page
+    assert f"{record['valid']['ndcg@10']:.4f}" in page
+    assert f"{record['test']['ndcg@10']:.4f}" not in page, "nothing is said of the test part"
+    assert table.out_of_date(folder=tmp_path) == []
+    keep(finished, "final", tmp_path)
+    assert "What each change does" in (tmp_path / "README.md").read_text()
+
+
+def test_ablations_are_sorted_by_validation(record):
+    better = another(record, 0, epochs=3)
+    better["valid"] = record["valid"] | {"ndcg@10": record["valid"]["ndcg@10"] + 0.1}
+    lines = table.ablations_table({"a": record, "b": better}).splitlines()
+    assert "epochs=3" in lines[2] and "epochs=3" not in lines[3]
+
+
 def test_a_run_without_its_ranks_is_not_kept(finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     (run / "ranks.npz").unlink()

@@ -1,0 +1,337 @@
+"""Which ratings train and which test, and the ratings that belong to the batches of a split.
+
+Two kinds of protocol meet here:
+
+    k-fold, random 90/10   index arrays over the rows of a ratings table: what published RMSE
+                           figures use. A test rating may lie years before a training rating of the
+                           same user, so the future is known (that is what makes them easier).
+    leave-last-out,        an existing `Split`: its held-out interactions have ratings too
+    global time            (`held_out_ratings`), and so has everything before (`train_ratings`).
+
+`random_holdout` puts a random 90/10 split into the form of a `Split`, so that a sequence model can
+be judged on the very rows that matrix factorisation is judged on, and still sees the past only.
+
+Glossary
+    user, item   indices of `Sequences`: users from 0, items from 1 (0 is padding)
+    row          number of a row of the ratings table, from 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ss4rec_lib.data.arguments import check_integer
+from ss4rec_lib.data.batch import Batch, Batches
+from ss4rec_lib.data.errors import DataError
+from ss4rec_lib.data.sequences import Sequences, sort_histories
+from ss4rec_lib.data.splits import Split, check_part
+from ss4rec_lib.data.validation import validate_ratings
+
+
+class RatingFold(NamedTuple):
+    """Rows to train on and rows to test on, both ascending int64; no row is in both."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+class RatingTriples(NamedTuple):
+    """Who rated what, and how: three vectors of one length."""
+
+    users: np.ndarray
+    """(n,) int64 user indices, from 0."""
+    items: np.ndarray
+    """(n,) int64 item indices, from 1."""
+    ratings: np.ndarray
+    """(n,) float32."""
+
+
+def k_fold(n_ratings: int, k: int = 5, seed: int = 0) -> list[RatingFold]:
+    """Cut rows at random into k parts, each the test part once.
+
+    Args:
+        n_ratings: rows of the ratings table.
+        k: number of folds, at least 2.
+        seed: any integer from 0.
+
+    Returns:
+        k folds; every row is in exactly one test part, and their sizes differ by at most one.
+
+    Raises:
+        ValueError: fewer rows than folds, or an argument out of range.
+    """
+    k = check_integer("k", k, 2)
+    n_ratings = check_integer("n_ratings", n_ratings, k)
+    order = np.random.default_rng(check_integer("seed", seed, 0)).permutation(n_ratings)
+    return [_fold(n_ratings, test) for test in np.array_split(order, k)]
+
+
+def random_split(n_ratings: int, test_share: float = 0.1, seed: int = 0) -> RatingFold:
+    """Hold out a random share of the rows: 90/10 by default.
+
+    Args:
+        n_ratings: rows of the ratings table, at least 2.
+        test_share: share of rows to test on, above 0 and below 1; rounded to whole rows, and at
+            least one row stays on either side.
+        seed: any integer from 0.
+
+    Returns:
+        The fold.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    n_ratings = check_integer("n_ratings", n_ratings, 2)
+    _check_share("test_share", test_share)
+    order = np.random.default_rng(check_integer("seed", seed, 0)).permutation(n_ratings)
+    n_test = min(max(1, round(n_ratings * test_share)), n_ratings - 1)
+    return _fold(n_ratings, order[:n_test])
+
+
+def train_ratings(split: Split) -> RatingTriples:
+    """Everything that may be trained on: positions `0 .. train_end - 1` of each user.
+
+    Args:
+        split: leave-one-out, global-time or `random_holdout`.
+
+    Returns:
+        The ratings, user by user, in the order of the histories.
+    """
+    lengths = split.sequences.lengths
+    users = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.arange(len(users)) - np.repeat(split.sequences.offsets[:-1], lengths)
+    inside = position < split.train_end[users]
+    return RatingTriples(
+        users[inside],
+        split.sequences.items[inside].astype(np.int64),
+        np.asarray(split.sequences.ratings[inside]),
+    )
+
+
+def held_out_ratings(split: Split, part: str) -> RatingTriples:
+    """The held-out interactions of a part with their ratings, one a user, by ascending user.
+
+    Args:
+        split: leave-one-out, global-time or `random_holdout`.
+        part: "valid" or "test".
+
+    Returns:
+        The ratings to be predicted.
+
+    Raises:
+        ValueError: unknown part.
+    """
+    check_part(part)
+    users, positions = split.held_out[part]
+    index = split.sequences.offsets[users] + positions
+    return RatingTriples(
+        users, split.sequences.items[index].astype(np.int64), split.sequences.ratings[index]
+    )
+
+
+def random_holdout(
+    ratings: pd.DataFrame,
+    test_share: float = 0.1,
+    valid_share: float = 0.05,
+    seed: int = 0,
+    ordering: str = "exact-time",
+    max_len: int | None = 200,
+) -> tuple[Split, dict[str, np.ndarray]]:
+    """A random split for sequence models: each held-out rating after its user's earlier training.
+
+    The test rows are those of `random_split(len(ratings), test_share, seed)`. A held-out rating
+    becomes a sequence of its own: the last `max_len` *training* interactions of its user that come
+    before it, then the held-out one. No held-out interaction is in anybody's history. A held-out
+    rating without earlier training interactions has nothing to be predicted from and is left out.
+
+    The random split itself leaks the future (others' later ratings train the embeddings); the
+    history does not, which handicaps a sequence model against matrix factorisation here.
+
+    Args:
+        ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order.
+        test_share: share of all rows to test on.
+        valid_share: share of the *other* rows to validate on.
+        seed: any integer from 0.
+        ordering: one of `ORDERINGS`.
+        max_len: longest history kept before a held-out rating; None for all of it. Memory grows
+            with it: 16 bytes for each interaction before each held-out rating.
+
+    Returns:
+        The split, of kind "random". Its `sequences` hold the users' training histories first, then
+        the held-out ones; `sequences.user_ids[user]` is the original user of each, repeated. Then
+        for "train", "valid" and "test" the rows of the table, in the order of `train_ratings` and
+        of `held_out_ratings`, to judge other models on the same ones.
+
+    Raises:
+        ValueError: an argument out of range.
+        DataError: the table is not usable, or a part would be empty.
+    """
+    _check_share("valid_share", valid_share)
+    if max_len is not None:
+        max_len = check_integer("max_len", max_len, 1, alternative="or None for whole histories")
+    ratings = validate_ratings(ratings, source="ratings")
+    rest, test = random_split(len(ratings), test_share, seed)
+    if len(rest) < 2:
+        raise DataError(f"random_holdout: {len(ratings)} ratings are too few to hold any out.")
+    part_of = np.zeros(len(ratings), dtype=np.int8)
+    part_of[test] = 2
+    part_of[rest[random_split(len(rest), valid_share, seed + 1).test]] = 1
+
+    whole, rows = sort_histories(ratings, ordering)
+    part_of = part_of[rows]  # by entry of `whole` from here on
+    owner = np.repeat(np.arange(whole.n_users), whole.lengths)
+    trained = np.flatnonzero(part_of == 0)  # entries of the training part, by user and time
+    n_trained = np.bincount(owner[trained], minlength=whole.n_users)
+    first = np.cumsum(n_trained) - n_trained  # where each user's entries begin in `trained`
+    before = np.cumsum(part_of == 0) - (part_of == 0)  # training entries ahead of each entry
+    pieces, owners, held_out, left_out = [trained], [np.arange(whole.n_users)], {}, {}
+    lengths = [n_trained]
+    n_sequences = whole.n_users
+    for part, code in (("valid", 1), ("test", 2)):
+        entries = np.flatnonzero(part_of == code)
+        count = before[entries] - first[owner[entries]]
+        left_out[part] = int((count == 0).sum())
+        entries, count = entries[count > 0], count[count > 0]
+        if len(entries) == 0:
+            raise DataError(
+                f"random_holdout: no {part} rating has an earlier training rating of its user; "
+                "there are too few ratings, or the share is too small."
+            )
+        if max_len is not None:
+            count = np.minimum(count, max_len)
+        pieces.append(_windows(trained, before[entries] - count, count, entries))
+        owners.append(owner[entries])
+        lengths.append(count + 1)
+        held_out[part] = (np.arange(n_sequences, n_sequences + len(entries)), count)
+        n_sequences += len(entries)
+    entries, lengths = np.concatenate(pieces), np.concatenate(lengths)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    sequences = Sequences(
+        items=whole.items[entries],
+        times=whole.times[entries],
+        ratings=whole.ratings[entries],
+        offsets=offsets.astype(np.int64),
+        user_ids=whole.user_ids[np.concatenate(owners)],
+        item_ids=whole.item_ids,
+        ordering=ordering,
+    )
+    targets = {part: entries[offsets[users] + at] for part, (users, at) in held_out.items()}
+    timestamps = ratings["timestamp"].to_numpy()
+    split = Split(
+        sequences=sequences,
+        kind="random",
+        ordering=ordering,
+        min_interactions=0,
+        train_end=np.where(np.arange(n_sequences) < whole.n_users, lengths, 0),
+        held_out=held_out,
+        target_timestamps={part: timestamps[rows[entry]] for part, entry in targets.items()},
+        report={
+            "rows": len(ratings),
+            "users": whole.n_users,
+            "items": whole.n_items,
+            "n_train_targets": int(np.maximum(n_trained - 1, 0).sum()),
+            "n_valid": len(targets["valid"]),
+            "n_test": len(targets["test"]),
+            "valid_without_history": left_out["valid"],
+            "test_without_history": left_out["test"],
+        },
+    )
+    found = {"train": rows[trained]} | {part: rows[entry] for part, entry in targets.items()}
+    return split, found
+
+
+@dataclass(frozen=True, eq=False)
+class RatedBatch(Batch):
+    """A batch with the ratings beside the items.
+
+    Attributes:
+        ratings: (B, L) float32, how each of `items` was rated; 0 in the padding.
+        target_ratings: (B, L) float32, how each of `targets` was rated; NaN where there is no
+            target, so that a loss over them would show. What is to be predicted: no input.
+    """
+
+    ratings: torch.Tensor | None = None
+    target_ratings: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> RatedBatch:
+        """The same batch on another device."""
+        batch = super().to(device, non_blocking)
+        return RatedBatch(
+            **vars(batch),
+            ratings=self.ratings.to(device, non_blocking=non_blocking),
+            target_ratings=self.target_ratings.to(device, non_blocking=non_blocking),
+        )
+
+    def share(self, index: int, count: int) -> RatedBatch:
+        """The whole batch; it is not cut into parts.
+
+        Raises:
+            ValueError: `count` is not 1.
+        """
+        if count != 1:
+            raise ValueError(f"count={count}: a batch with ratings is not shared, expected 1")
+        return self
+
+
+class RatedBatches:
+    """Batches of a split, each a `RatedBatch`; iterated as `Batches` are.
+
+    Args:
+        batches: what `train_batches` or `eval_batches` returned.
+        sequences: the histories they were cut from.
+    """
+
+    def __init__(self, batches: Batches, sequences: Sequences) -> None:
+        self._batches, self._sequences = batches, sequences
+        self.n_targets, self.padding_share = batches.n_targets, batches.padding_share
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[RatedBatch]:
+        return self.after(0)
+
+    def after(self, number: int) -> Iterator[RatedBatch]:
+        """The batches from `number` on, without putting the earlier ones together."""
+        plan = self._batches
+        for group, batch in zip(plan._groups[number:], plan.after(number), strict=True):
+            starts, lengths = plan._starts[group], plan._lengths[group]
+            steps = np.arange(lengths[0] + 1)  # as the items of the batch were gathered
+            index = starts[:, None] + np.minimum(steps, lengths[:, None])  # (B, L + 1)
+            ratings = torch.from_numpy(np.asarray(self._sequences.ratings[index]))
+            yield RatedBatch(
+                **vars(batch),
+                ratings=ratings[:, :-1].masked_fill(batch.items == 0, 0.0),
+                target_ratings=ratings[:, 1:].masked_fill(batch.targets == 0, torch.nan),
+            )
+
+
+def _fold(n_ratings: int, test: np.ndarray) -> RatingFold:
+    in_test = np.zeros(n_ratings, dtype=bool)
+    in_test[test] = True
+    return RatingFold(np.flatnonzero(~in_test), np.flatnonzero(in_test))
+
+
+def _windows(
+    trained: np.ndarray, begin: np.ndarray, count: np.ndarray, last: np.ndarray
+) -> np.ndarray:
+    """Entries `trained[begin : begin + count]` and then `last`, window after window."""
+    lengths = count + 1
+    end = np.cumsum(lengths)
+    within = np.arange(end[-1]) - np.repeat(end - lengths, lengths)
+    index = np.minimum(np.repeat(begin, lengths) + within, len(trained) - 1)
+    entries = trained[index]
+    entries[end - 1] = last
+    return entries
+
+
+def _check_share(name: str, share: object) -> None:
+    number = isinstance(share, (int, float, np.floating)) and not isinstance(share, bool)
+    if not number or not 0 < share < 1:
+        raise ValueError(f"{name}={share!r}: expected a share above 0 and below 1.")

@@ -1,0 +1,253 @@
+"""Sampled ranking metrics, as an object of study: what ranking among m negatives does to a metric.
+
+Many papers rank the target not against the catalogue but against m negatives drawn from it. Let r
+be the target's rank among all N items (ties broken at random). Of m negatives drawn uniformly, the
+number X that outrank the target has a known distribution, so the expected sampled metric is exact:
+
+    without replacement   X ~ Hypergeometric(N - 1 items, r - 1 of them above, m draws)
+    with replacement      X ~ Binomial(m, (r - 1) / (N - 1))
+    h(r) = E[gain(X + 1)] = sum over j < K of P(X = j) gain(j + 1)
+
+A sampled metric is thus a full-catalogue metric with another gain: h instead of the gain it is
+named after (Krichene and Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020). HR@K is a
+step at rank K; its h is nearly flat there and falls slowly, around rank K N / m, and with m = 1 it
+is a straight line in r, the AUC. So a model that puts every target at rank 50 can beat, sampled,
+one that puts half of them first and loses the others, though its own HR@10 is zero: the order of
+two models may flip, however many users there are. Sampled figures compare with nothing but figures
+of the same m, N and sampling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import stats
+
+from ss4rec_lib.data.arguments import check_integer
+from ss4rec_lib.evaluation.ranking import GAINS, expected_gain, ranks_of_targets
+
+
+def sampled_gain(
+    name: str, n_items: int, n_negatives: int, *, replacement: bool = False
+) -> np.ndarray:
+    """h(r): what a target of full-catalogue rank r is worth, on average, in a sampled metric.
+
+    Args:
+        name: `hr@K`, `ndcg@K` or `mrr@K`.
+        n_items: N, the items that are ranked, the target included.
+        n_negatives: m, drawn uniformly from the N - 1 others.
+        replacement: Whether the same negative may be drawn twice.
+
+    Returns:
+        (N,) float64, h of ranks 1 ... N; falls, or stays, with r.
+
+    Raises:
+        ValueError: Unknown metric, K beyond the m + 1 items ranked, or m out of range.
+    """
+    metric, k = _check(name, n_items, n_negatives, replacement)
+    return _gain(metric, k, n_items, n_negatives, replacement, np.arange(1, n_items + 1))
+
+
+def expected_sampled(
+    name: str,
+    above: np.ndarray,
+    tied: np.ndarray,
+    n_items: int | np.ndarray,
+    n_negatives: int,
+    *,
+    replacement: bool = False,
+) -> np.ndarray:
+    """Expected sampled metric of each target, from its counts in the full ranking; in closed form.
+
+    Ties are broken at random in the catalogue, as in `ranking`: the mean of h over the ranks
+    above + 1 ... above + tied.
+
+    Args:
+        name: `hr@K`, `ndcg@K` or `mrr@K`.
+        above: Items scored above each target, (n,); `RankingResult.above`.
+        tied: Items tied with it, itself included, (n,); `RankingResult.tied`.
+        n_items: Items that are ranked, the target included: the catalogue, or (n,) numbers where
+            seen items are masked and users differ.
+        n_negatives: Negatives drawn uniformly for each target.
+        replacement: Whether the same negative may be drawn twice.
+
+    Returns:
+        (n,) float64; the mean over targets is the expected sampled metric.
+
+    Raises:
+        ValueError: As `sampled_gain`, or counts that do not fit into `n_items`.
+    """
+    above, tied, sizes = _check_counts(above, tied, n_items)
+    metric, k = _check(name, int(sizes.min()), n_negatives, replacement)
+    values = np.empty(len(above))
+    for size in np.unique(sizes):
+        rows = np.flatnonzero(sizes == size)
+        first, last = above[rows] + 1, above[rows] + tied[rows]
+        # Only ranks that occur: with masks there are about as many sizes as users.
+        marks = np.zeros(size + 2, dtype=np.int64)
+        np.add.at(marks, first, 1)
+        np.add.at(marks, last + 1, -1)
+        ranks = np.flatnonzero(np.cumsum(marks) > 0)
+        gains = _gain(metric, k, int(size), n_negatives, replacement, ranks)
+        cumulative = np.concatenate(([0.0], np.cumsum(gains)))
+        begin = np.searchsorted(ranks, first)  # every rank from first to last is in `ranks`
+        values[rows] = (cumulative[begin + tied[rows]] - cumulative[begin]) / tied[rows]
+    return values
+
+
+def simulate_sampled(
+    name: str,
+    above: np.ndarray,
+    tied: np.ndarray,
+    n_items: int | np.ndarray,
+    n_negatives: int,
+    *,
+    replacement: bool = False,
+    draws: int = 1,
+    seed: int = 0,
+) -> np.ndarray:
+    """Sampled metric of each target with negatives really drawn, `draws` times.
+
+    Without replacement the drawn negatives above the target and those tied with it are counted, and
+    their ties averaged over. With replacement ties are broken first, in the catalogue, so that a
+    negative drawn twice is both times above the target or both times below it.
+
+    Args:
+        name: As in `expected_sampled`, like the other arguments not named here.
+        above: As there.
+        tied: As there.
+        n_items: As there.
+        n_negatives: As there.
+        replacement: As there.
+        draws: Independent repetitions.
+        seed: Of the drawing.
+
+    Returns:
+        (draws, n) float64. A published sampled figure is the mean of one row.
+
+    Raises:
+        ValueError: As `expected_sampled`.
+    """
+    above, tied, sizes = _check_counts(above, tied, n_items)
+    metric, k = _check(name, int(sizes.min()), n_negatives, replacement)
+    rng = np.random.default_rng(check_integer("seed", seed, 0))
+    shape = (check_integer("draws", draws, 1), len(above))
+    if replacement:
+        before = above + rng.integers(0, tied, shape)  # items that outrank it, ties broken
+        found = rng.binomial(n_negatives, before / (sizes - 1))
+        return expected_gain(metric, k, found, np.ones(shape, dtype=np.int64))
+    others_tied, rest = tied - 1, sizes - above - 1  # rest: tied with the target or below it
+    found = rng.hypergeometric(above, rest, n_negatives, shape)
+    equal = rng.hypergeometric(others_tied, rest - others_tied, n_negatives - found)
+    return expected_gain(metric, k, found, equal + 1)
+
+
+def simulate_weighted(
+    name: str,
+    scores: torch.Tensor,
+    targets: torch.Tensor,
+    weights: np.ndarray,
+    n_negatives: int,
+    *,
+    seed: int = 0,
+) -> np.ndarray:
+    """Sampled metric with negatives drawn by weight, such as popularity; simulation only.
+
+    Negatives are drawn one after the other without replacement, each with probability proportional
+    to its weight among those left (by the largest of log weight + Gumbel noise, which is the same).
+    There is no closed form from ranks: it matters which items are above the target.
+
+    Args:
+        name: `hr@K`, `ndcg@K` or `mrr@K`.
+        scores: (B, n_items + 1); column 0 is padding. Items scored -inf are not drawn.
+        targets: Item ids, (B,).
+        weights: (n_items + 1,) at least 0, such as `Split.train_counts()`; entry 0 is ignored, and
+            items of weight 0 are never drawn.
+        n_negatives: Negatives drawn for each target.
+        seed: Of the drawing.
+
+    Returns:
+        (B,) float64.
+
+    Raises:
+        ValueError: Unknown metric, shapes that do not agree, negative or non-finite weights, NaN
+            scores, or a target with fewer than `n_negatives` items to draw from.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    if scores.ndim != 2 or targets.shape != scores.shape[:1] or weights.shape != scores.shape[1:]:
+        raise ValueError(
+            f"scores {tuple(scores.shape)}, targets {tuple(targets.shape)} and weights "
+            f"{weights.shape} do not agree: expected (B, n_items + 1), (B,) and (n_items + 1,)"
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("weights: expected finite numbers of at least 0")
+    metric, k = _check(name, len(weights) - 1, n_negatives, False)
+    rng = np.random.default_rng(check_integer("seed", seed, 0))
+    scores, targets = scores.detach().cpu(), targets.cpu()
+    with np.errstate(divide="ignore"):
+        keys = np.log(weights) + rng.gumbel(size=scores.shape)  # (B, n_items + 1)
+    keys[:, 0] = -np.inf
+    keys[torch.isneginf(scores).numpy()] = -np.inf
+    np.put_along_axis(keys, targets.numpy()[:, None], -np.inf, axis=1)
+    available = np.isfinite(keys).sum(axis=1)
+    if (available < n_negatives).any():
+        raise ValueError(
+            f"n_negatives={n_negatives}: a target has only {available.min()} others of positive "
+            "weight to draw from; draw fewer"
+        )
+    drawn = np.argpartition(-keys, n_negatives - 1, axis=1)[:, :n_negatives]  # (B, m)
+    chosen = torch.cat((targets[:, None], torch.from_numpy(drawn)), dim=1)  # (B, m + 1)
+    ranked = torch.cat((torch.zeros(len(scores), 1), scores.gather(1, chosen)), dim=1)
+    above, tied = ranks_of_targets(ranked, torch.ones_like(targets))  # the target is in column 1
+    return expected_gain(metric, k, above, tied)
+
+
+def _gain(
+    metric: str, k: int, n_items: int, n_negatives: int, replacement: bool, ranks: np.ndarray
+) -> np.ndarray:
+    """Values of h at some ranks, (n,)."""
+    j = np.arange(k)[:, None]  # negatives above the target, (K, 1)
+    if replacement:
+        share = (ranks - 1) / max(n_items - 1, 1)
+        probability = stats.binom.pmf(j, n_negatives, share)  # (K, n)
+    else:
+        probability = stats.hypergeom.pmf(j, n_items - 1, ranks - 1, n_negatives)  # (K, n)
+    return GAINS[metric](np.arange(1, k + 1, dtype=np.float64)) @ probability
+
+
+def _check(name: str, n_items: int, n_negatives: int, replacement: bool) -> tuple[str, int]:
+    """The metric and K of a name, if they fit the sampling."""
+    check_integer("n_items", n_items, 2)
+    most = None if replacement else n_items - 1
+    check_integer("n_negatives", n_negatives, 1, most)
+    metric, _, k = name.partition("@")
+    if metric not in GAINS or not k.isdigit() or int(k) < 1:
+        raise ValueError(f"metric {name!r} is unknown: expected one of {list(GAINS)} and '@K'")
+    if int(k) > n_negatives + 1:
+        raise ValueError(
+            f"{name}: expected K of at most {n_negatives + 1}, the target and its negatives"
+        )
+    return metric, int(k)
+
+
+def _check_counts(
+    above: np.ndarray, tied: np.ndarray, n_items: int | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts and catalogue sizes as (n,) int64."""
+    above, tied = np.asarray(above), np.asarray(tied)
+    if above.ndim != 1 or above.shape != tied.shape or len(above) == 0:
+        raise ValueError(
+            f"above {above.shape} and tied {tied.shape}: expected two (n,) arrays with n >= 1"
+        )
+    if np.ndim(n_items) and np.shape(n_items) != above.shape:
+        raise ValueError(f"n_items has shape {np.shape(n_items)}: expected {above.shape} or one")
+    above, tied = above.astype(np.int64), tied.astype(np.int64)
+    sizes = np.broadcast_to(np.asarray(n_items, dtype=np.int64), above.shape)
+    wrong = (above < 0) | (tied < 1) | (above + tied > sizes)
+    if wrong.any():
+        i = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"target {i} has {above[i]} items above it and {tied[i]} tied (itself included) of "
+            f"{sizes[i]} items: expected above >= 0, tied >= 1 and no more than there are"
+        )
+    return above, tied, sizes

@@ -1,0 +1,109 @@
+"""GRU4Rec: a recurrent network over the sequence of items, blind to time.
+
+Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016, in the
+form that is compared with most: RecBole's, after Tan et al., "Improved Recurrent Neural Networks
+for Session-based Recommendations", DLRS 2016:
+
+    x = dropout(item_embedding(items))
+    h = GRU(x)                                     # no biases
+    hidden = dense(h)                              # back to the width of the embedding
+    scores = hidden @ item_embedding.weight.T      # tied weights, id 0 is padding
+
+RecBole trains on the last position of every prefix; here every position of a sequence is trained at
+once, which for a causal model is the same set of targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ss4rec_lib.models.baselines_config import (
+    check_choice,
+    check_counts,
+    check_dropout,
+    check_history,
+    check_size,
+)
+from ss4rec_lib.models.dropout import Dropout
+
+
+@dataclass(frozen=True)
+class GRU4RecConfig:
+    """Shape and options under RecBole's names, with its defaults.
+
+    Attributes:
+        embedding_size: Width of item embeddings and of what `forward` returns.
+        hidden_size: Width of the GRU's state.
+        num_layers: GRU layers, one on top of the other.
+        dropout_prob: Dropout on the item embeddings.
+        loss_type: See `SS4RecConfig.loss_type`.
+    """
+
+    embedding_size: int = 64
+    hidden_size: int = 128
+    num_layers: int = 1
+    dropout_prob: float = 0.3
+    loss_type: str = "CE"
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be built from (ValueError naming field and value)."""
+        check_counts(self, "embedding_size", "hidden_size", "num_layers")
+        check_dropout(self, "dropout_prob")
+        check_choice(self, "loss_type")
+
+
+class GRU4Rec(nn.Module):
+    """Next-item recommender with a gated recurrent unit.
+
+    Args:
+        n_items: Number of items; ids run from 1 to n_items, 0 is padding.
+        config: Shape and options.
+
+    Raises:
+        ValueError: `n_items` is not an integer of at least 1.
+    """
+
+    def __init__(self, n_items: int, config: GRU4RecConfig | None = None) -> None:
+        super().__init__()
+        self.n_items = check_size("n_items", n_items)
+        self.config = config or GRU4RecConfig()
+        width = self.config.embedding_size
+        self.item_embedding = nn.Embedding(self.n_items + 1, width, padding_idx=0)
+        self.dropout = Dropout(self.config.dropout_prob)
+        self.gru = nn.GRU(
+            width, self.config.hidden_size, self.config.num_layers, bias=False, batch_first=True
+        )
+        self.dense = nn.Linear(self.config.hidden_size, width)
+        # As RecBole does, which leaves layers above the first at PyTorch's own initialisation.
+        nn.init.xavier_normal_(self.item_embedding.weight)
+        nn.init.xavier_uniform_(self.gru.weight_ih_l0)
+        nn.init.xavier_uniform_(self.gru.weight_hh_l0)
+
+    def forward(self, items: Tensor, delta: Tensor) -> Tensor:
+        """Hidden states, causal; the time between interactions is not looked at.
+
+        Args:
+            items: Item ids, (B, L), integer; right-padded with 0.
+            delta: Seconds from each interaction to the next one, (B, L).
+
+        Returns:
+            (B, L, embedding_size). Position k depends on items[:k+1].
+
+        Raises:
+            ValueError: Ids outside the catalogue, or intervals that are not seconds.
+        """
+        check_history(items, delta, self.n_items)
+        x = self.dropout(self.item_embedding(items))  # (B, L, embedding_size)
+        h, _ = self.gru(x)  # (B, L, hidden_size)
+        return self.dense(h)
+
+    @property
+    def score_weight(self) -> Tensor:
+        """(n_items + 1, embedding_size), whose inner products with hidden are the scores."""
+        return self.item_embedding.weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of all items, (..., embedding_size) -> (..., n_items + 1); 0 is padding."""
+        return hidden @ self.score_weight.T

@@ -1,0 +1,264 @@
+"""Training a rating model: `fit` with ratings beside the items, chosen by validation RMSE.
+
+Everything that `fit` does stays as it is (batches, schedule, clipping, best weights put back,
+checkpoints that continue bit for bit); what differs is the step, the validation and the criterion.
+One process, one part a step, and windows: `TrainingConfig`'s `accumulate` and `history="full"` are
+refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ss4rec_lib.data import Split, train_batches
+from ss4rec_lib.data.rating_splits import RatedBatch, RatedBatches, train_ratings
+from ss4rec_lib.evaluation.rating import evaluate_both, evaluate_rating
+from ss4rec_lib.models.config import SS4RecConfig
+from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
+from ss4rec_lib.models.rating_baselines import BiasBaseline
+from ss4rec_lib.models.ss4rec import SS4Rec
+from ss4rec_lib.progress import progress_bar
+from ss4rec_lib.training.config import TrainingConfig
+from ss4rec_lib.training.loop import (
+    _BAR,
+    FitResult,
+    Run,
+    _check,
+    _copies,
+    _one_epoch,
+    _prepare_checkpoint,
+)
+from ss4rec_lib.training.objectives import Objective, objective_of
+
+logger = logging.getLogger(__name__)
+
+
+def rating_model(
+    split: Split, config: RatingConfig | None = None, trunk: SS4Rec | None = None
+) -> RatingSS4Rec:
+    """A model that starts as the bias baseline of the training part.
+
+    Args:
+        split: Its training part gives the mean, the items' biases and the range of ratings.
+        config: Options. `levels` are replaced by the ratings that occur in training.
+        trunk: A trained SS4Rec to start from; None for a new one of `config.trunk`.
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        ValueError: All training ratings are equal, or the trunk has another catalogue.
+    """
+    known = train_ratings(split)
+    levels = tuple(float(level) for level in np.unique(known.ratings))
+    if len(levels) < 2:
+        raise ValueError(f"all training ratings are {levels}: there is nothing to learn from them")
+    config = config or RatingConfig(trunk=trunk.config if trunk is not None else SS4RecConfig())
+    config = dataclasses.replace(config, levels=levels)
+    trunk = trunk if trunk is not None else SS4Rec(split.sequences.n_items, config.trunk)
+    biases = BiasBaseline().fit(*known)
+    item_bias = np.zeros(split.sequences.n_items + 1)
+    item_bias[biases.item_ids] = biases.item_bias
+    return RatingSS4Rec(trunk, config, biases.mean, item_bias, biases.reg_u)
+
+
+class RatingStep(nn.Module):
+    """From a batch with ratings to the loss `RatingConfig.train_for` asks for.
+
+    Args:
+        model: A `RatingSS4Rec`.
+        objective: The ranking loss, see `ss4rec_lib.training.objectives`.
+        precision: `float32`, or `bf16` for matrix products under autocast.
+    """
+
+    def __init__(self, model: RatingSS4Rec, objective: Objective, precision: str) -> None:
+        super().__init__()
+        self.model = model
+        self._objective = objective
+        self._autocast = precision == "bf16"
+
+    def forward(self, batch: RatedBatch) -> Tensor:
+        """The mean loss over the batch's targets: squared rating units, nats, or their sum."""
+        model, config = self.model, self.model.config
+        items, ratings = batch.items, batch.ratings
+        kept = (batch.targets.flatten() > 0).nonzero()[:, 0]  # (M,): no loss at padding
+        targets = batch.targets.flatten()[kept]  # (M,)
+        loss = torch.zeros((), device=items.device)
+        with torch.autocast(items.device.type, torch.bfloat16, enabled=self._autocast):
+            hidden = model(items, batch.delta, ratings).flatten(0, 1)[kept]  # (M, d_model)
+            if config.train_for != "rating":
+                loss = loss + self._objective(model, hidden, targets, batch.n_targets)
+            if config.train_for != "ranking":
+                bias = model.history_bias(items, ratings).flatten()[kept]  # (M,)
+                expected = model.predict_ratings(hidden, targets, bias)  # (M,)
+                actual = batch.target_ratings.flatten()[kept]
+                squared = F.mse_loss(expected.float(), actual, reduction="sum") / batch.n_targets
+                weight = config.rating_weight if config.train_for == "both" else 1.0
+                loss = loss + weight * squared
+        return loss
+
+
+class RatingRun(Run):
+    """`Run` with ratings in its batches and in its validation."""
+
+    def __init__(self, model: RatingSS4Rec, split: Split, config: TrainingConfig) -> None:
+        super().__init__(model, split, config)
+        if self.accelerator.num_processes > 1:
+            raise ValueError("rating models are trained by one process; start a single one")
+        objective = objective_of(model.config.loss_type, split, config.n_negatives, self.device)
+        self.step = RatingStep(model, objective, config.precision)
+        self.train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
+
+    def plan(self, epoch: int) -> RatedBatches:
+        """The batches of an epoch, ratings beside the items."""
+        config = self.config
+        batches = train_batches(
+            self.split, config.max_tokens, config.max_len, config.seed, epoch,
+            target_time=config.target_time,
+        )  # fmt: skip
+        return RatedBatches(batches, self.split.sequences)
+
+    def learn(self, batch: RatedBatch) -> tuple[float, float]:
+        """One step; the loss summed over the targets and the gradient's norm."""
+        self.optimizer.zero_grad()
+        loss = self.step(batch.to(self.device))
+        loss.backward()
+        limit = self.config.gradient_clip
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), float("inf") if limit is None else limit
+        )
+        loss_sum, norm = torch.stack((loss.detach() * batch.n_targets, norm)).tolist()
+        return loss_sum, norm
+
+    def validate(self) -> dict[str, float]:
+        """RMSE and MAE of the validation part; ranking metrics too where ranking is trained."""
+        options = {
+            "max_len": self.config.eval_max_len, "target_time": self.config.target_time,
+            "train_mean": self.train_mean,
+        }  # fmt: skip
+        if self.model.config.train_for == "rating":
+            rating, ranking = evaluate_rating(self.model, self.split, "valid", **options), {}
+        else:
+            ks = (min(10, self.split.sequences.n_items),)
+            rating, ranking = evaluate_both(self.model, self.split, "valid", ks=ks, **options)
+            ranking = {f"{m}@10": ranking[f"{m}@{ks[0]}"] for m in ("hr", "ndcg", "mrr")}
+        return {"rmse": rating["rmse"], "mae": rating["mae"], **ranking}
+
+
+def _end_epoch(run: RatingRun, learning_rate: float) -> None:
+    """Validate, add the row, keep the weights if they are the best, decide whether to stop."""
+    progress, begin = run.progress, time.perf_counter()
+    valid = run.validate()
+    row = {
+        "epoch": progress.epoch,
+        "train_loss": progress.loss_sum / progress.n_targets,
+        **valid,
+        "train_seconds": progress.seconds,
+        "valid_seconds": time.perf_counter() - begin,
+        "targets_per_second": progress.n_targets / progress.seconds,
+        "learning_rate": learning_rate,
+    }
+    progress.rows.append(row)
+    name = run.model.config.criterion
+    sign = -1 if name == "rmse" else 1
+    best = progress.rows[progress.best_epoch - 1] if progress.best_epoch else None
+    if best is None or sign * row[name] > sign * best[name]:
+        run.best, progress.best_epoch = _copies(run.model.state_dict()), progress.epoch
+    if progress.epoch - progress.best_epoch >= run.config.patience:
+        progress.stopped = "patience"
+    elif progress.epoch == run.config.epochs:
+        progress.stopped = "epochs"
+    logger.info(
+        "epoch %d/%d: loss %.4f, valid %s, %.1f s + %.1f s, %.0f targets/s, learning rate %.2e",
+        progress.epoch, run.config.epochs, row["train_loss"],
+        ", ".join(f"{name} {value:.4f}" for name, value in valid.items()), row["train_seconds"],
+        row["valid_seconds"], row["targets_per_second"], learning_rate,
+    )  # fmt: skip
+    progress.epoch += 1
+    progress.position, progress.loss_sum, progress.n_targets, progress.seconds = 0, 0.0, 0, 0.0
+
+
+def fit_ratings(
+    model: RatingSS4Rec,
+    split: Split,
+    config: TrainingConfig | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    progress: bool = True,
+) -> FitResult:
+    """Train a rating model in place; choose the epoch by validation RMSE.
+
+    A model that is trained for ranking alone is chosen by validation NDCG@10
+    (`RatingConfig.criterion`). The test part is never touched. Interrupting and checkpoints are as
+    in `ss4rec_lib.training.fit`.
+
+    Args:
+        model: See `rating_model`.
+        split: Its `train` part is learned, its `valid` part chooses the epoch.
+        config: See `TrainingConfig`; patience counts epochs without a better criterion.
+        checkpoint: File to write, and to continue from.
+        resume: Continue from `checkpoint`; without that file, start from the beginning.
+        on_epoch: Called after every epoch with the history so far.
+        progress: Show a progress bar.
+
+    Returns:
+        The history (`rmse` and `mae` of validation; with ranking also `hr@10`, `ndcg@10`,
+        `mrr@10`), the epoch chosen and why training stopped.
+
+    Raises:
+        ValueError: Nothing to train on or to validate with, a model of another catalogue, several
+            processes, `accumulate` above 1 or `history="full"`.
+        CheckpointError: The file cannot be used or written; see `fit`.
+        TrainingDiverged: A loss or gradient that is not finite.
+    """
+    config = config or TrainingConfig()
+    path = None if checkpoint is None else Path(checkpoint)
+    if config.accumulate != 1:
+        raise ValueError(f"accumulate={config.accumulate}: rating models take 1, whole steps")
+    if config.history != "windows":
+        raise ValueError(f"history={config.history!r}: rating models take 'windows'")
+    _check(model, split, config)
+    run = RatingRun(model, split, config)
+    run.plan(1)  # no training targets: an error now, before any file is written
+    _prepare_checkpoint(run, path, resume)
+    name = model.config.criterion
+    bar = progress_bar(total=config.epochs, show=progress, bar_format=_BAR)
+    try:
+        while not run.progress.stopped:
+            at = run.progress
+            batches = run.plan(at.epoch)
+            bar.set_description(f"epoch {at.epoch}/{config.epochs}")
+            bar.update(at.epoch - 1 + at.position / len(batches) - bar.n)
+            for _ in _one_epoch(run, path, batches):
+                bar.update(1 / len(batches))
+            _end_epoch(run, run.optimizer.param_groups[0]["lr"])
+            if path is not None:
+                run.save(path)
+            last, best = at.rows[-1], at.rows[at.best_epoch - 1]
+            bar.set_postfix_str(
+                f"loss {last['train_loss']:.3f}, valid {name} {last[name]:.4f}, "
+                f"best {best[name]:.4f} in epoch {at.best_epoch}"
+            )
+            if on_epoch is not None:
+                on_epoch(pd.DataFrame(at.rows))
+    except KeyboardInterrupt:
+        if not run.progress.rows:  # nothing to keep: let the interrupt through
+            raise
+        run.progress.stopped = "interrupted"
+    finally:
+        bar.close()
+    model.load_state_dict(run.best)
+    model.eval()
+    return FitResult(pd.DataFrame(run.progress.rows), run.progress.best_epoch, run.progress.stopped)
