@@ -10,6 +10,7 @@ from ss4rec_lib.data.errors import DataError, DataWarning
 from ss4rec_lib.data.filtering import k_core
 from ss4rec_lib.data.movielens import DATASETS, cache_dir, fetch, load_items, load_movielens
 from ss4rec_lib.data.planted import planted_ratings
+from ss4rec_lib.data.recbole import read_recbole, recbole_config, write_recbole
 from ss4rec_lib.data.sequences import ORDERINGS, Sequences, build_sequences
 from ss4rec_lib.data.splits import Split, global_time_split, leave_one_out
 from ss4rec_lib.data.target_time import TARGET_TIMES, typical_interval
@@ -35,7 +36,10 @@ __all__ = [
     "load_items",
     "load_movielens",
     "planted_ratings",
+    "read_recbole",
+    "recbole_config",
     "train_batches",
     "typical_interval",
     "validate_ratings",
+    "write_recbole",
 ]

@@ -66,8 +66,9 @@ def write_recbole(
     In a benchmark file every training target repeats the history before it, up to `max_len` items
     and times: the text is up to `max_len` times as long as the ratings'.
 
-    The times of a `recbole-float32` split are the rounded ones. To keep the original seconds give
-    the ratings themselves: RecBole orders both alike.
+    The times of a `recbole-float32` split are the rounded ones, and somebody who rated an item
+    twice within one rounding step then has two equal lines, which RecBole takes and `read_recbole`
+    refuses. To keep the original seconds give the ratings themselves: RecBole orders both alike.
 
     Args:
         data: a split, or ratings `user_id, item_id, rating, timestamp` in file order.

@@ -1,5 +1,27 @@
-"""Evaluation: ranking over the whole catalogue, with standard errors."""
+"""Evaluation: ranking over the whole catalogue, with standard errors, and what lies beyond it."""
 
-from ss4rec_lib.evaluation.ranking import RankingResult, evaluate_ranking
+from ss4rec_lib.evaluation.beyond_accuracy import mean_rank, top_k
+from ss4rec_lib.evaluation.ranking import RankingResult, evaluate_ranking, rank_targets
+from ss4rec_lib.evaluation.sampled import expected_sampled, simulate_sampled
+from ss4rec_lib.evaluation.statistics import (
+    bootstrap_interval,
+    difference_over_seeds,
+    over_seeds,
+    paired_difference,
+    standard_error,
+)
 
-__all__ = ["RankingResult", "evaluate_ranking"]
+__all__ = [
+    "RankingResult",
+    "bootstrap_interval",
+    "difference_over_seeds",
+    "evaluate_ranking",
+    "expected_sampled",
+    "mean_rank",
+    "over_seeds",
+    "paired_difference",
+    "rank_targets",
+    "simulate_sampled",
+    "standard_error",
+    "top_k",
+]

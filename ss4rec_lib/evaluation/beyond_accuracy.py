@@ -18,7 +18,7 @@ from scipy import stats
 
 from ss4rec_lib.data import Split, eval_batches
 from ss4rec_lib.data.arguments import check_integer
-from ss4rec_lib.evaluation.ranking import RankingResult, _mask_seen
+from ss4rec_lib.evaluation.ranking import RankingResult, mask_seen_items
 from ss4rec_lib.progress import progress_bar
 
 
@@ -227,7 +227,7 @@ def top_k(
             scores = model.logits(hidden)  # (B, n_items + 1)
             batch_users = batch.users.cpu().numpy()
             if mask_seen:
-                _mask_seen(scores, batch, split, positions[batch_users])
+                mask_seen_items(scores, batch, split, positions[batch_users])
             lists[batch_users] = best_items(scores, k, order).cpu().numpy()
     finally:
         model.train(was_training)

@@ -125,7 +125,7 @@ def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.nd
     return above.cpu().numpy(), tied.cpu().numpy()
 
 
-def _mask_seen(scores: torch.Tensor, batch: Batch, split: Split, history_ends: np.ndarray) -> None:
+def mask_seen_items(scores: torch.Tensor, batch: Batch, split: Split, history_ends: np.ndarray) -> None:
     """Set the scores of items of a user's history to -inf, but never the target's."""
     sequences = split.sequences
     histories = [
@@ -238,7 +238,7 @@ def rank_targets(
             seen.append(batch_users)
             for mask, ranks in found.items():  # unmasked first: masking overwrites the scores
                 if mask:
-                    _mask_seen(scores, batch, split, positions[batch_users])
+                    mask_seen_items(scores, batch, split, positions[batch_users])
                 ranks.append(ranks_of_targets(scores, targets))
     finally:
         model.train(was_training)

@@ -253,8 +253,8 @@ def difference_over_seeds(
         if isinstance(runs, RankingResult) or len(runs) < 2:
             count = 1 if isinstance(runs, RankingResult) else len(runs)
             raise ValueError(
-                f"{name} has {count} run(s): at least 2 seeds are needed to know what a seed changes; "
-                "compare single runs with paired_difference"
+                f"{name} has {count} run(s): at least 2 seeds are needed to know what a seed "
+                "changes; compare single runs with paired_difference"
             )
     values = _values([*a, *b], metric)  # (S_a + S_b, U)
     per_model = values[: len(a)], values[len(a) :]

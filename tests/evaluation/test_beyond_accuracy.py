@@ -212,8 +212,12 @@ def test_mean_rank_of_a_model_without_preferences_is_the_middle(split):
 )
 def test_bad_lists_are_refused(lists, message):
     counts = np.ones(5)
-    for call in (lambda: catalogue_coverage(lists, 4), lambda: gini(lists, 4),
-                 lambda: mean_popularity(lists, counts), lambda: beyond_accuracy(lists, counts)):  # fmt: skip
+    for call in (
+        lambda: catalogue_coverage(lists, 4),
+        lambda: gini(lists, 4),
+        lambda: mean_popularity(lists, counts),
+        lambda: beyond_accuracy(lists, counts),
+    ):
         with pytest.raises(ValueError, match=message):
             call()
 
