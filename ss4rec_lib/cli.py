@@ -134,7 +134,10 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     # No defaults here: --resume must know what was given.
     train.add_argument("--dataset", metavar="NAME", help="for example ml-1m, planted")
     train.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
-    train.add_argument("--preset", metavar="NAME", help="official (default) or seed_bpr")
+    train.add_argument(
+        "--preset", metavar="NAME",
+        help="model and configuration: official (default), seed_bpr, gru4rec, sasrec, sasrec_time",
+    )  # fmt: skip
     train.add_argument(
         "--protocol",
         dest="ordering",
@@ -152,7 +155,7 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a field of SS4RecConfig or TrainingConfig; may be repeated",
+        help="a field of the model's configuration or of TrainingConfig; may be repeated",
     )
     train.add_argument(
         "--resume", action="store_true", help="go on with the run in FOLDER, under its settings"

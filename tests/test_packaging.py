@@ -76,11 +76,13 @@ def test_the_environment_of_the_tests_has_the_pinned_versions(project):
 
 
 def test_imports_are_declared(project):
-    """Every third-party module that the package imports is a direct dependency."""
+    """Every third-party module that the package imports is a direct dependency, or an extra's."""
     modules = {"s5": "s5-pytorch", "IPython": "ipython", "mamba_ssm": "mamba-ssm"}
+    extras = project["optional-dependencies"]
     declared = {
         re.split(r"==", line)[0].lower().replace("_", "-")
-        for line in [*project["dependencies"], *project["optional-dependencies"]["gpu"]]
+        for group in (project["dependencies"], *map(extras.get, ("gpu", "peers")))
+        for line in group
     }
     found = set()
     for path in (ROOT / "ss4rec_lib").rglob("*.py"):

@@ -10,6 +10,13 @@ from ss4rec_lib.data.errors import DataError, DataWarning
 from ss4rec_lib.data.filtering import k_core
 from ss4rec_lib.data.movielens import DATASETS, cache_dir, fetch, load_items, load_movielens
 from ss4rec_lib.data.planted import planted_ratings
+from ss4rec_lib.data.rating_splits import (
+    held_out_ratings,
+    k_fold,
+    random_holdout,
+    random_split,
+    train_ratings,
+)
 from ss4rec_lib.data.recbole import read_recbole, recbole_config, write_recbole
 from ss4rec_lib.data.sequences import ORDERINGS, Sequences, build_sequences
 from ss4rec_lib.data.splits import Split, global_time_split, leave_one_out
@@ -31,14 +38,19 @@ __all__ = [
     "eval_batches",
     "fetch",
     "global_time_split",
+    "held_out_ratings",
     "k_core",
+    "k_fold",
     "leave_one_out",
     "load_items",
     "load_movielens",
     "planted_ratings",
+    "random_holdout",
+    "random_split",
     "read_recbole",
     "recbole_config",
     "train_batches",
+    "train_ratings",
     "typical_interval",
     "validate_ratings",
     "write_recbole",

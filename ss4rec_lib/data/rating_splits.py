@@ -189,7 +189,7 @@ def random_holdout(
     trained = np.flatnonzero(part_of == 0)  # entries of the training part, by user and time
     n_trained = np.bincount(owner[trained], minlength=whole.n_users)
     first = np.cumsum(n_trained) - n_trained  # where each user's entries begin in `trained`
-    before = np.cumsum(part_of == 0) - (part_of == 0)  # training entries ahead of each entry
+    before = np.cumsum(part_of == 0)  # training entries ahead of each held-out entry
     pieces, owners, held_out, left_out = [trained], [np.arange(whole.n_users)], {}, {}
     lengths = [n_trained]
     n_sequences = whole.n_users

@@ -2,6 +2,12 @@
 
 from ss4rec_lib.evaluation.beyond_accuracy import mean_rank, top_k
 from ss4rec_lib.evaluation.ranking import RankingResult, evaluate_ranking, rank_targets
+from ss4rec_lib.evaluation.rating import (
+    RatingResult,
+    evaluate_both,
+    evaluate_rating,
+    rating_metrics,
+)
 from ss4rec_lib.evaluation.sampled import expected_sampled, simulate_sampled
 from ss4rec_lib.evaluation.statistics import (
     bootstrap_interval,
@@ -13,14 +19,18 @@ from ss4rec_lib.evaluation.statistics import (
 
 __all__ = [
     "RankingResult",
+    "RatingResult",
     "bootstrap_interval",
     "difference_over_seeds",
+    "evaluate_both",
     "evaluate_ranking",
+    "evaluate_rating",
     "expected_sampled",
     "mean_rank",
     "over_seeds",
     "paired_difference",
     "rank_targets",
+    "rating_metrics",
     "simulate_sampled",
     "standard_error",
     "top_k",

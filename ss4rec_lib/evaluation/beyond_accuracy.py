@@ -18,7 +18,7 @@ from scipy import stats
 
 from ss4rec_lib.data import Split, eval_batches
 from ss4rec_lib.data.arguments import check_integer
-from ss4rec_lib.evaluation.ranking import RankingResult, mask_seen_items
+from ss4rec_lib.evaluation.ranking import RankingResult, last_hidden, mask_seen_items
 from ss4rec_lib.progress import progress_bar
 
 
@@ -222,9 +222,7 @@ def top_k(
         )
         for batch in progress_bar(batches, desc=f"top {k} {part}", show=progress, leave=False):
             batch = batch.to(device)
-            rows = torch.arange(len(batch.lengths), device=device)
-            hidden = model(batch.items, batch.delta)[rows, batch.lengths - 1]  # (B, d_model)
-            scores = model.logits(hidden)  # (B, n_items + 1)
+            scores = model.logits(last_hidden(model, batch))  # (B, n_items + 1)
             batch_users = batch.users.cpu().numpy()
             if mask_seen:
                 mask_seen_items(scores, batch, split, positions[batch_users])

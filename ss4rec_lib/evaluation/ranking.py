@@ -125,7 +125,9 @@ def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.nd
     return above.cpu().numpy(), tied.cpu().numpy()
 
 
-def mask_seen_items(scores: torch.Tensor, batch: Batch, split: Split, history_ends: np.ndarray) -> None:
+def mask_seen_items(
+    scores: torch.Tensor, batch: Batch, split: Split, history_ends: np.ndarray
+) -> None:
     """Set the scores of items of a user's history to -inf, but never the target's."""
     sequences = split.sequences
     histories = [
@@ -139,6 +141,18 @@ def mask_seen_items(scores: torch.Tensor, batch: Batch, split: Split, history_en
     index = torch.from_numpy(rows), torch.from_numpy(columns)
     scores[tuple(i.to(scores.device) for i in index)] = -torch.inf
     scores.scatter_(1, targets, kept)
+
+
+def last_hidden(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """What `model.logits` turns into the scores of each row's target, (B, ...).
+
+    The hidden state of the last position. A model that needs the user, or that need not compute all
+    positions, has a method `last_hidden(batch)` of its own.
+    """
+    if hasattr(model, "last_hidden"):
+        return model.last_hidden(batch)
+    rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+    return model(batch.items, batch.delta)[rows, batch.lengths - 1]
 
 
 def evaluate_ranking(
@@ -156,7 +170,8 @@ def evaluate_ranking(
     """Rank each target against the whole catalogue.
 
     Args:
-        model: `forward(items, delta)` and `logits(hidden)`; put in evaluation mode meanwhile.
+        model: `forward(items, delta)`, or `last_hidden(batch)`, and `logits(hidden)`; put in
+            evaluation mode meanwhile.
         split: Train, validation and test views over the same sequences.
         part: `valid` or `test`.
         ks: Cut-offs K.
@@ -231,7 +246,7 @@ def rank_targets(
             batch = batch.to(device)
             last = batch.lengths - 1  # (B,)
             rows = torch.arange(len(last), device=device)
-            hidden = model(batch.items, batch.delta)[rows, last]  # (B, d_model)
+            hidden = last_hidden(model, batch)  # (B, d_model)
             scores = model.logits(hidden)  # (B, n_items + 1)
             targets = batch.targets[rows, last]  # (B,)
             batch_users = batch.users.cpu().numpy()

@@ -291,7 +291,8 @@ def evaluate_both(
     `evaluate_ranking` gives a model no ratings. Seen items stay in the ranking.
 
     Args:
-        model: with `forward(items, delta, ratings)` and `logits(hidden)` beside `rate`.
+        model: with `forward(items, delta, ratings)` and `logits(hidden)` beside `rate`, which also
+            takes `hidden`, what `forward` gave.
         split: see `evaluate_rating`, also for the arguments below and for what is raised.
         part: see there.
         ks: cut-offs of the ranking, 1 to the size of the catalogue.
@@ -357,11 +358,14 @@ def _of_batch(model: torch.nn.Module, batch: RatedBatch, ranked: bool) -> tuple[
     rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
     last = batch.lengths - 1  # (B,)
     targets = batch.targets[rows, last]  # (B,)
-    predicted = model.rate(batch.items, batch.delta, batch.ratings, batch.targets)  # (B, L)
+    known = batch.items, batch.delta, batch.ratings
     above = tied = np.zeros(0, dtype=np.int64)
     if ranked:
-        hidden = model(batch.items, batch.delta, batch.ratings)[rows, last]  # (B, d_model)
-        above, tied = ranks_of_targets(model.logits(hidden), targets)
+        hidden = model(*known)  # (B, L, d_model)
+        predicted = model.rate(*known, batch.targets, hidden=hidden)  # (B, L)
+        above, tied = ranks_of_targets(model.logits(hidden[rows, last]), targets)
+    else:
+        predicted = model.rate(*known, batch.targets)  # (B, L)
     return (
         batch.users.cpu().numpy(),
         predicted[rows, last].double().cpu().numpy(),

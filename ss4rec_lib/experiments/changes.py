@@ -1,7 +1,8 @@
 """Changed options as `key=value`: what can be set, and how its text is read.
 
-A key is a field of `SS4RecConfig` or of `TrainingConfig`; no name is in both. The field's declared
-type decides how the text is read.
+A key is a field of a model's configuration (`ss4rec_lib.models.registry`) or of `TrainingConfig`;
+no name is in both, and a name that several models share has one type. The field's declared type
+decides how the text is read; whether the model at hand has it is for `Settings` to say.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ss4rec_lib.experiments.errors import SettingsError
-from ss4rec_lib.models import SS4RecConfig
+from ss4rec_lib.models.registry import MODELS, config_fields
 from ss4rec_lib.training import TrainingConfig
 
-MODEL_KEYS: dict[str, Any] = typing.get_type_hints(SS4RecConfig)
-TRAINING_KEYS: dict[str, Any] = typing.get_type_hints(TrainingConfig)
+MODEL_KEYS: dict[str, Any] = {k: v for c in MODELS for k, v in config_fields(c).items()}
+TRAINING_KEYS: dict[str, Any] = config_fields(TrainingConfig)
 KEYS = MODEL_KEYS | TRAINING_KEYS
 """Every key that can be set, with its declared type."""
 
@@ -71,8 +72,8 @@ def as_text(value: Any) -> str:
 def unknown_key(key: str, value: Any) -> SettingsError:
     """The error for a key that no configuration has, with the nearest ones; not raised."""
     return SettingsError(
-        f"--set {key}={as_text(value)}: there is no {key!r}.{did_you_mean(key, KEYS)} Keys of the "
-        f"model are {', '.join(MODEL_KEYS)}; of training {', '.join(TRAINING_KEYS)}."
+        f"--set {key}={as_text(value)}: there is no {key!r}.{did_you_mean(key, KEYS)} Keys of "
+        f"models are {', '.join(MODEL_KEYS)}; of training {', '.join(TRAINING_KEYS)}."
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from ss4rec_lib.data import DataError, Split, load_items
 from ss4rec_lib.data.target_time import check_target_time
@@ -17,7 +18,6 @@ from ss4rec_lib.experiments.folder import RunFolder, load_split
 from ss4rec_lib.experiments.recommend import parse_moment, recommend
 from ss4rec_lib.experiments.record import with_error
 from ss4rec_lib.experiments.settings import Settings
-from ss4rec_lib.models import SS4Rec
 from ss4rec_lib.training.loop import resolve_device
 
 
@@ -35,7 +35,7 @@ class FinishedRun:
     settings: Settings
     record: dict[str, Any]
     split: Split
-    model: SS4Rec
+    model: nn.Module
 
 
 def open_run(path: str | Path) -> FinishedRun:

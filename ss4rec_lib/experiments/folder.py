@@ -17,11 +17,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ss4rec_lib.data import Split, leave_one_out, load_movielens
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.settings import Settings, refuse_differences
 from ss4rec_lib.files import FileProblem
-from ss4rec_lib.models import SS4Rec, load_model
+from ss4rec_lib.models import load_model
 
 
 class RunFolder:
@@ -85,7 +87,7 @@ class RunFolder:
             raise ExperimentError(f"{self.result} is no record of a run: it holds no JSON object")
         return record
 
-    def read_model(self, split: Split) -> SS4Rec:
+    def read_model(self, split: Split) -> nn.Module:
         """The trained model, for the data it was trained on.
 
         Raises:

@@ -19,12 +19,11 @@ from ss4rec_lib.data.ordering import protocol_times
 from ss4rec_lib.data.target_time import check_target_time, typical_interval
 from ss4rec_lib.data.validation import MILLISECONDS_FROM
 from ss4rec_lib.experiments.errors import ExperimentError
-from ss4rec_lib.models import SS4Rec
 
 
 @torch.no_grad()
 def recommend(
-    model: SS4Rec,
+    model: torch.nn.Module,
     split: Split,
     user_id: int,
     at: int,

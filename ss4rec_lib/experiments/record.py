@@ -23,12 +23,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from ss4rec_lib.data import Split
 from ss4rec_lib.evaluation.ranking import rank_targets
 from ss4rec_lib.experiments.settings import Settings
 from ss4rec_lib.machine import describe_machine, describe_versions
-from ss4rec_lib.models import SS4Rec
+from ss4rec_lib.models.registry import model_name
 from ss4rec_lib.training import FitResult, TrainingConfig
 
 PACKAGES = (
@@ -36,7 +37,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def evaluate_arms(model: SS4Rec, split: Split, training: TrainingConfig) -> list[dict[str, Any]]:
+def evaluate_arms(model: nn.Module, split: Split, training: TrainingConfig) -> list[dict[str, Any]]:
     """Validation and test, with seen items in the ranking and masked out.
 
     A model trained with the target's time known is also asked with that time hidden: its last
@@ -64,7 +65,7 @@ def evaluate_arms(model: SS4Rec, split: Split, training: TrainingConfig) -> list
 def make_record(
     settings: Settings,
     split: Split,
-    model: SS4Rec,
+    model: nn.Module,
     result: FitResult,
     arms: list[dict[str, Any]],
     measured: Mapping[str, Any],
@@ -93,7 +94,7 @@ def make_record(
     }
     record = {
         "dataset": settings.dataset,
-        "model": model_name(model),
+        "model": model_name(model.config),
         "preset": settings.preset,
         "protocol": {
             "ordering": data["ordering"],
@@ -130,12 +131,6 @@ def make_record(
         "curve": result.history.to_dict("records"),
     }
     return _plain(record)
-
-
-def model_name(model: SS4Rec) -> str:
-    """`SS4Rec`, with the ablation in brackets where a layer is left out."""
-    kind = model.config.model_type
-    return "SS4Rec" if kind == "ss4rec" else f"SS4Rec ({kind})"
 
 
 def summary(record: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from ss4rec_lib.data.cache import checkout
 from ss4rec_lib.experiments.changes import as_text
 from ss4rec_lib.experiments.errors import ExperimentError
-from ss4rec_lib.experiments.settings import PRESETS, training_preset
+from ss4rec_lib.experiments.settings import training_preset
+from ss4rec_lib.models.registry import PRESETS
 
 ABLATIONS = (
     "ablations"  # the folder of runs that settings are chosen by, within that of the records

@@ -21,7 +21,8 @@ from ss4rec_lib.experiments.revision import code_revision
 from ss4rec_lib.experiments.settings import Settings
 from ss4rec_lib.files import FileProblem, write_text
 from ss4rec_lib.machine import peak_rss_bytes
-from ss4rec_lib.models import SS4Rec, save_model
+from ss4rec_lib.models import save_model
+from ss4rec_lib.models.registry import make_model
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import fit
 from ss4rec_lib.training.loop import resolve_device
@@ -79,7 +80,7 @@ def run_experiment(
         )
     revision = code_revision()
     seed_everything(settings.seed)
-    model = SS4Rec(split.sequences.n_items, settings.model_config())
+    model = make_model(split.sequences.n_items, settings.model_config())
     resumed = folder.settings.exists()
     _on_main(accelerator, lambda: None if resumed else settings.write(folder.settings))
 

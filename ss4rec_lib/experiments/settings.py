@@ -13,7 +13,6 @@ from ss4rec_lib.data import DATASETS, ORDERINGS
 from ss4rec_lib.data.filtering import check_min_interactions
 from ss4rec_lib.experiments.changes import (
     KEYS,
-    MODEL_KEYS,
     TRAINING_KEYS,
     as_text,
     did_you_mean,
@@ -23,10 +22,9 @@ from ss4rec_lib.experiments.changes import (
 )
 from ss4rec_lib.experiments.errors import SettingsError
 from ss4rec_lib.files import write_text
-from ss4rec_lib.models import SS4RecConfig
+from ss4rec_lib.models.registry import PRESETS, config_fields
 from ss4rec_lib.training import TrainingConfig
 
-PRESETS = {"official": SS4RecConfig.official, "seed_bpr": SS4RecConfig.seed_bpr}
 FORMAT = 1
 
 
@@ -39,10 +37,10 @@ class Settings:
         path: A folder, file or archive to read it from; None for the usual places.
         ordering: `exact-time` or `recbole-float32`; `--protocol` on the command line.
         min_interactions: k of the k-core filter, 0 for none.
-        preset: `official` or `seed_bpr`, a preset of `SS4RecConfig`. Training starts from
-            `TrainingConfig.ml_1m()` on `ml-1m` and from `TrainingConfig()` elsewhere.
+        preset: A configuration of `models.registry.PRESETS`; it says which model. Training starts
+            from `TrainingConfig.ml_1m()` on `ml-1m` and from `TrainingConfig()` elsewhere.
         seed: Of initial weights, batch order, dropout and negatives.
-        model: Fields of `SS4RecConfig` that differ from the preset, by name.
+        model: Fields of the model's configuration that differ from the preset, by name.
         training: Fields of `TrainingConfig` that differ from the preset, by name; not `seed`.
     """
 
@@ -73,12 +71,16 @@ class Settings:
                 )
         if "seed" in self.training:
             raise SettingsError("seed is a setting of its own: give Settings(seed=...)")
-        for part, known in (("model", MODEL_KEYS), ("training", TRAINING_KEYS)):
+        of_model = config_fields(type(PRESETS[self.preset]()))
+        for part, known in (("model", of_model), ("training", TRAINING_KEYS)):
             for name, value in getattr(self, part).items():
                 if name not in KEYS:
                     raise unknown_key(name, value)
                 if name not in known:
-                    raise SettingsError(f"{name}={as_text(value)} is no option of the {part} part")
+                    raise SettingsError(
+                        f"{name}={as_text(value)} is no option of the {part} part with preset "
+                        f"{self.preset}: expected one of {', '.join(known)}"
+                    )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise SettingsError(f"seed={self.seed!r}: expected an integer")
         if not 0 <= self.seed < 2**32:
@@ -90,7 +92,7 @@ class Settings:
         except (TypeError, ValueError) as error:  # their own messages name field and value
             raise SettingsError(str(error)) from error
 
-    def model_config(self) -> SS4RecConfig:
+    def model_config(self) -> Any:
         """The preset with the changes."""
         return PRESETS[self.preset](**self.model)
 

@@ -2,19 +2,58 @@
 
 from ss4rec_lib.models.baselines import Popularity
 from ss4rec_lib.models.config import SS4RecConfig
+from ss4rec_lib.models.factorization import (
+    ALS,
+    ALSConfig,
+    MatrixBPR,
+    MatrixBPRConfig,
+    fit_als,
+    fit_matrix_bpr,
+)
 from ss4rec_lib.models.files import load_model, save_model
+from ss4rec_lib.models.gru4rec import GRU4Rec, GRU4RecConfig
+from ss4rec_lib.models.neighbours import ItemKNN, ItemKNNConfig
+from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_neural_cf
 from ss4rec_lib.models.official import load_official_state_dict, official_state_dict
 from ss4rec_lib.models.official_checkpoint import load_official_checkpoint
+from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
+from ss4rec_lib.models.rating_baselines import BayesianFM, BiasBaseline, BiasedMF, SVDPlusPlus
+from ss4rec_lib.models.recent_popularity import RecentPopularity
+from ss4rec_lib.models.registry import make_model
+from ss4rec_lib.models.sasrec import SASRec, SASRecConfig
 from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecState
 
 __all__ = [
+    "ALS",
+    "ALSConfig",
+    "BayesianFM",
+    "BiasBaseline",
+    "BiasedMF",
+    "GRU4Rec",
+    "GRU4RecConfig",
+    "ItemKNN",
+    "ItemKNNConfig",
+    "MatrixBPR",
+    "MatrixBPRConfig",
+    "NeuralCF",
+    "NeuralCFConfig",
     "Popularity",
+    "RatingConfig",
+    "RatingSS4Rec",
+    "RecentPopularity",
+    "SASRec",
+    "SASRecConfig",
     "SS4Rec",
     "SS4RecConfig",
     "SS4RecState",
+    "SVDPlusPlus",
+    "fit_als",
+    "fit_matrix_bpr",
+    "fit_neural_cf",
     "load_model",
     "load_official_checkpoint",
     "load_official_state_dict",
+    "make_model",
     "official_state_dict",
     "save_model",
 ]

@@ -1,7 +1,7 @@
 """A trained model as one file: weights, configuration and size of the catalogue.
 
 The file is safetensors (no pickle): tensors under the names of the model's state dict, and in the
-header, as text, a format mark, the configuration as JSON and `n_items`.
+header, as text, a format mark, the configuration as JSON with the name of its class, and `n_items`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import dataclasses
 import json
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
 from ss4rec_lib.models.config import SS4RecConfig
-from ss4rec_lib.models.ss4rec import SS4Rec
+from ss4rec_lib.models.registry import MODELS, config_named, make_model
 
 FORMAT = "ss4rec-lab model 1"
 
 
-def save_model(model: SS4Rec, path: str | Path) -> None:
+def save_model(model: nn.Module, path: str | Path) -> None:
     """Write a model, whole or not at all.
 
     Args:
-        model: On any device.
+        model: One of `models.registry`, on any device.
         path: Where to; a file that is there is replaced.
 
     Raises:
@@ -31,13 +31,14 @@ def save_model(model: SS4Rec, path: str | Path) -> None:
     """
     metadata = {
         "format": FORMAT,
+        "config_type": type(model.config).__name__,
         "config": json.dumps(dataclasses.asdict(model.config)),
         "n_items": str(model.n_items),
     }
     write_tensors(Path(path), model.state_dict(), metadata)
 
 
-def load_model(path: str | Path) -> SS4Rec:
+def load_model(path: str | Path) -> nn.Module:
     """Read what `save_model` wrote.
 
     Args:
@@ -60,18 +61,25 @@ def load_model(path: str | Path) -> SS4Rec:
             "read by load_official_state_dict."
         )
     config, n_items = _config(path, metadata), _n_items(path, metadata, tensors)
-    model = SS4Rec(n_items, config)
+    model = make_model(n_items, config)
     _check_tensors(path, tensors, model.state_dict())
     model.load_state_dict(tensors)
     return model.eval()
 
 
-def _config(path: Path, metadata: dict[str, str]) -> SS4RecConfig:
+def _config(path: Path, metadata: dict[str, str]) -> object:
+    name = metadata.get("config_type", SS4RecConfig.__name__)  # older files hold nothing else
+    kind = config_named(name)
+    if kind is None:
+        raise FileProblem(
+            f"{path} has a configuration of type {name!r}: expected one of "
+            f"{', '.join(each.__name__ for each in MODELS)}"
+        )
     try:
         values = dict(json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise FileProblem(f"{path} holds no readable configuration ({error})") from error
-    known = {field.name for field in dataclasses.fields(SS4RecConfig)}
+    known = {field.name for field in dataclasses.fields(kind)}
     unknown = sorted(values.keys() - known)
     if unknown:
         raise FileProblem(
@@ -79,7 +87,7 @@ def _config(path: Path, metadata: dict[str, str]) -> SS4RecConfig:
             f"{', '.join(unknown)}. It was written by another version; read it with that one."
         )
     try:
-        return SS4RecConfig(**values)
+        return kind(**values)
     except (TypeError, ValueError) as error:
         raise FileProblem(f"{path} has an unusable configuration: {error}") from error
 
@@ -94,7 +102,9 @@ def _n_items(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -
             f"{rows} rows of item_embedding.weight"
         )
     if rows is None:
-        raise FileProblem(f"{path} holds no item_embedding.weight: it is not an SS4Rec model")
+        raise FileProblem(
+            f"{path} holds no item_embedding.weight: it is not a model of this library"
+        )
     return int(text)
 
 

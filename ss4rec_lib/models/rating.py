@@ -193,7 +193,7 @@ class RatingSS4Rec(nn.Module):
         return x
 
     def history_bias(self, items: Tensor, ratings: Tensor | None) -> Tensor:
-        """b(history) after each position, (B, L); 0 without `use_ratings`.
+        """b(history) after each position, (B, L); 0 without `use_ratings`, meaningless in padding.
 
         Args:
             items: Item ids, (B, L).
@@ -201,10 +201,10 @@ class RatingSS4Rec(nn.Module):
         """
         if not self.config.use_ratings:
             return self.mean.new_zeros(items.shape)
-        real = items > 0
+        # Padding comes last, so nothing of it reaches a valid position.
         residual = ratings - self.mean - self.item_bias(items)[..., 0]  # (B, L)
-        total = residual.masked_fill(~real, 0.0).cumsum(1)
-        return total / (real.cumsum(1) + self.log_shrinkage.exp())
+        count = torch.arange(1, items.shape[1] + 1, device=items.device)  # (L,)
+        return residual.cumsum(1) / (count + self.log_shrinkage.exp())
 
     def predict_ratings(
         self, hidden: Tensor, target_items: Tensor, history_bias: Tensor | float = 0.0
@@ -224,7 +224,12 @@ class RatingSS4Rec(nn.Module):
         return self.mean + self.item_bias(target_items)[..., 0] + history_bias + rest
 
     def rate(
-        self, items: Tensor, delta: Tensor, ratings: Tensor | None, target_items: Tensor
+        self,
+        items: Tensor,
+        delta: Tensor,
+        ratings: Tensor | None,
+        target_items: Tensor,
+        hidden: Tensor | None = None,
     ) -> Tensor:
         """Expected rating of `target_items[k]` after interactions 0..k, within the levels' range.
 
@@ -234,10 +239,12 @@ class RatingSS4Rec(nn.Module):
             ratings: See there.
             target_items: Item ids, (B, L); what stands at a position without a target (0)
                 is meaningless.
+            hidden: What `forward` gave for the same arguments, where that is known already.
 
         Returns:
             (B, L). Position k depends on items, delta and ratings 0..k and on target_items[k].
         """
-        hidden = self(items, delta, ratings)  # (B, L, d_model)
+        if hidden is None:
+            hidden = self(items, delta, ratings)  # (B, L, d_model)
         expected = self.predict_ratings(hidden, target_items, self.history_bias(items, ratings))
         return expected.clamp(self.config.levels[0], self.config.levels[-1])

@@ -26,12 +26,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-_MISSING = {
-    "surprise": "scikit-surprise==1.1.5",
-    # myFM 0.4.0 imports pkg_resources, which setuptools 82 no longer has.
-    "myfm": 'myfm==0.4.0 "setuptools<82"',
-}
-
 
 def _library(name: str) -> ModuleType:
     try:
@@ -39,7 +33,7 @@ def _library(name: str) -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"this baseline is the package {name!r}, which cannot be imported here ({error}): "
-            f"pip install {_MISSING[name]}"
+            'pip install -e ".[peers]"'
         ) from error
 
 

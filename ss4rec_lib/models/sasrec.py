@@ -50,7 +50,7 @@ class SASRecConfig:
         hidden_dropout_prob: Dropout on the input and on the output of each sub-layer.
         attn_dropout_prob: Dropout on the attention weights.
         loss_type: See `SS4RecConfig.loss_type`.
-        max_len: Positions there are embeddings for: the longest row `forward` accepts.
+        max_positions: Positions there are embeddings for: the longest row `forward` accepts.
         time: What is seen of time. `none`; `bias`, the age of each item as a bias of the attention
             (as HSTU); `intervals`, also an embedding of the interval to the next interaction.
         n_time_buckets: Logarithmic buckets of seconds; 72 reach past 60 years.
@@ -64,7 +64,7 @@ class SASRecConfig:
     hidden_dropout_prob: float = 0.2
     attn_dropout_prob: float = 0.2
     loss_type: str = "CE"
-    max_len: int = 200
+    max_positions: int = 200
     time: str = "none"
     n_time_buckets: int = 72
     initializer_range: float = 0.02
@@ -72,7 +72,13 @@ class SASRecConfig:
     def __post_init__(self) -> None:
         """Refuse what no model can be built from (ValueError naming field and value)."""
         check_counts(
-            self, "hidden_size", "inner_size", "n_layers", "n_heads", "max_len", "n_time_buckets"
+            self,
+            "hidden_size",
+            "inner_size",
+            "n_layers",
+            "n_heads",
+            "max_positions",
+            "n_time_buckets",
         )
         check_dropout(self, "hidden_dropout_prob", "attn_dropout_prob")
         check_numbers(self, "initializer_range", above=0)
@@ -141,7 +147,7 @@ class SASRec(nn.Module):
         self.config = config = config or SASRecConfig()
         d = config.hidden_size
         self.item_embedding = nn.Embedding(self.n_items + 1, d, padding_idx=0)
-        self.position_embedding = nn.Embedding(config.max_len, d)
+        self.position_embedding = nn.Embedding(config.max_positions, d)
         self.time_bias: TimeBias | None = None
         self.interval_embedding: nn.Embedding | None = None
         if config.time != "none":
@@ -172,16 +178,17 @@ class SASRec(nn.Module):
             (B, L, hidden_size). Position k depends on items[:k+1] and, with `time`, delta[:k+1].
 
         Raises:
-            ValueError: A row longer than `config.max_len`, ids outside the catalogue, or intervals
-                that are not seconds.
+            ValueError: A row longer than `config.max_positions`, ids outside the catalogue, or
+                intervals that are not seconds.
         """
         check_history(items, delta, self.n_items)
         L = items.shape[1]
-        if L > self.config.max_len:
+        most = self.config.max_positions
+        if most < L:
             raise ValueError(
-                f"items has {L} positions, the model has embeddings for "
-                f"max_len={self.config.max_len}: give the most recent {self.config.max_len} "
-                "(max_len of fit and evaluate_ranking), or make the model with a larger max_len"
+                f"items has {L} positions, the model has embeddings for max_positions={most}: give "
+                f"the most recent {most} (max_len of fit and evaluate_ranking), or make the model "
+                "with larger max_positions"
             )
         x = self.item_embedding(items) + self.position_embedding.weight[:L]  # (B, L, d)
         if self.interval_embedding is not None:

@@ -12,6 +12,10 @@ A bias that is equal for all keys cancels in a softmax: it can say which items a
 long ago all of them were (HSTU's attention has no softmax). The bucket of the interval to the
 target, `delta[k]`, is therefore also embedded and added to the input of position k.
 
+All this follows from `delta` alone, so the arms of `target_time` apply: with `hidden` the last age
+counts from a typical moment, with `none` ages are numbers of interactions, and with `previous` the
+age of item j at position k is t[k] - t[j-1].
+
 Glossary: B sequences, L positions, H heads, N layers.
 """
 

@@ -16,6 +16,7 @@ from ss4rec_lib.experiments.changes import (
 from ss4rec_lib.experiments.errors import SettingsError
 from ss4rec_lib.experiments.settings import Settings, settings_from_options
 from ss4rec_lib.models import SS4RecConfig
+from ss4rec_lib.models.registry import MODELS, PRESETS, config_fields, make_model
 from ss4rec_lib.training import TrainingConfig
 
 
@@ -56,7 +57,7 @@ def test_text_is_read_by_the_declared_type(text, value):
     ("epochs", "--set epochs: expected key=value"), ("=3", "--set =3: expected key=value"),
     ("epoch=3", "there is no 'epoch'. Did you mean 'epochs'"),
     ("d_model=3", "--set d_model=3: there is no 'd_model'"),
-    ("qqq=3", "there is no 'qqq'. Keys of the model are hidden_size"),
+    ("qqq=3", "there is no 'qqq'. Keys of models are hidden_size"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused_by_name(text, message):
     with pytest.raises(SettingsError) as refusal:
@@ -154,3 +155,34 @@ def test_the_file_is_plain_json(tmp_path):
     Settings("planted").write(tmp_path / "settings.json")
     content = json.loads((tmp_path / "settings.json").read_text())
     assert content["dataset"] == "planted" and content["format"] == 1
+
+
+# ------------------------------------------------------------------------------- other models
+
+
+def test_every_preset_builds_its_model_and_its_options_are_its_own():
+    for name, make in PRESETS.items():
+        settings = Settings("planted", preset=name)
+        assert settings.model_config() == make()
+        model = make_model(7, settings.model_config())
+        assert model.n_items == 7 and model.config == make()
+    assert Settings("planted", preset="sasrec", model={"n_heads": 4}).model_config().n_heads == 4
+    with pytest.raises(SettingsError, match="n_heads=4 is no option of the model part .* official"):
+        Settings("planted", preset="official", model={"n_heads": 4})
+
+
+def test_names_that_models_share_have_one_type():
+    for name, declared in MODEL_KEYS.items():
+        types = {config_fields(kind).get(name, declared) for kind in MODELS}
+        assert types == {declared}, name
+
+
+def test_the_command_line_names_every_preset():
+    assert all(name in cli_help() for name in PRESETS)
+
+
+def cli_help():
+    from ss4rec_lib.cli import _parser
+
+    (verbs,) = (a for a in _parser()._actions if hasattr(a, "choices") and a.choices)
+    return verbs.choices["train"].format_help()

@@ -8,6 +8,7 @@ import torch
 
 from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
 from ss4rec_lib.models import SS4Rec, SS4RecConfig, load_model, save_model
+from ss4rec_lib.models.registry import PRESETS, make_model
 
 SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4, interval="log1p")
 
@@ -110,3 +111,23 @@ def test_weights_that_do_not_fit_are_named(saved, tensors, message):
     rewritten(saved[1], tensors=tensors)
     with pytest.raises(FileProblem, match=message):
         load_model(saved[1])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_trained_kind_comes_back_as_what_it_was(name, tmp_path):
+    torch.manual_seed(0)
+    model = make_model(9, PRESETS[name]())
+    save_model(model, tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert type(loaded) is type(model) and loaded.config == model.config
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], tensor), key
+
+
+def test_a_configuration_of_an_unknown_kind_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(SS4Rec(9), path)
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, metadata | {"config_type": "Unheard"})
+    with pytest.raises(FileProblem, match="type 'Unheard': expected one of SS4RecConfig"):
+        load_model(path)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ss4rec_lib.data import leave_one_out, planted_ratings, planted_truth
+from ss4rec_lib.data import leave_one_out, planted_ratings
+from ss4rec_lib.data.planted import planted_truth
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import Popularity
 from ss4rec_lib.models.sasrec import TIMES, SASRec, SASRecConfig
@@ -17,7 +18,7 @@ from ss4rec_lib.models.sasrec_time import elapsed_seconds, time_buckets
 from ss4rec_lib.training import TrainingConfig, fit
 
 # Larger weights than the initial ones, as after training: attention is then far from uniform.
-SMALL = SASRecConfig(16, 24, max_len=20, initializer_range=0.3)
+SMALL = SASRecConfig(16, 24, max_positions=20, initializer_range=0.3)
 times = pytest.mark.parametrize("time", TIMES)
 
 
@@ -168,7 +169,7 @@ def test_ties_seconds_and_decades_have_buckets_of_their_own():
 
 def test_a_row_longer_than_the_positions_is_refused():
     model, _, _ = model_and_batch()
-    with pytest.raises(ValueError, match="21 positions.*max_len=20.*most recent 20"):
+    with pytest.raises(ValueError, match="21 positions.*max_positions=20.*most recent 20"):
         model(torch.ones(1, 21, dtype=torch.int64), torch.zeros(1, 21))
 
 
@@ -181,7 +182,7 @@ def test_a_row_longer_than_the_positions_is_refused():
         ({"time": "yes"}, "choose one of none, bias, intervals"),
         ({"loss_type": "L2"}, "choose one of CE"),
         ({"initializer_range": 0}, "initializer_range=0"),
-        ({"max_len": 1.5}, "max_len=1.5"),
+        ({"max_positions": 1.5}, "max_positions=1.5"),
     ],
 )
 def test_options_nothing_can_be_built_from_are_refused(change, message):
@@ -198,7 +199,7 @@ def test_time_beats_the_blind_ceiling_that_the_blind_model_cannot_pass():
         found = {}
         for time in ("none", "intervals"):
             torch.manual_seed(seed)
-            config = SASRecConfig(32, 64, 1, 2, 0.0, 0.0, max_len=100, time=time)
+            config = SASRecConfig(32, 64, 1, 2, 0.0, 0.0, max_positions=100, time=time)
             model = SASRec(split.sequences.n_items, config)
             training = TrainingConfig(
                 epochs=8, learning_rate=1e-2, max_tokens=600, max_len=100, seed=seed, device="cpu"

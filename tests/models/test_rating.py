@@ -1,0 +1,218 @@
+"""SS4Rec for ratings: what it may see, and that it starts as the bias baseline."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ss4rec_lib.data import leave_one_out, planted_ratings
+from ss4rec_lib.data.rating_splits import held_out_ratings, train_ratings
+from ss4rec_lib.evaluation.rating import evaluate_rating
+from ss4rec_lib.models import SS4Rec, SS4RecConfig
+from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
+from ss4rec_lib.models.rating_baselines import BiasBaseline
+
+N_ITEMS = 12
+TRUNK = SS4RecConfig.official(
+    hidden_size=8, d_H=8, d_P=4, d_state=4, n_layers=2, dropout_prob=0.0, interval="log1p"
+)
+WIDE = (-1e9, 1.0, 2.0, 3.0, 4.0, 5.0, 1e9)  # clipping to 1 .. 5 would hide differences
+
+
+def make(seed=0, **options):
+    """A model whose every parameter matters: an untrained head would let leaks pass unseen."""
+    torch.manual_seed(seed)
+    config = RatingConfig(TRUNK, **{"levels": WIDE, **options})
+    model = RatingSS4Rec(SS4Rec(N_ITEMS, TRUNK), config, mean=3.4)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "head" in name or "bias" in name or "embedding" in name:
+                parameter.copy_(0.7 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def inputs(seed, B=2, L=9):
+    g = torch.Generator().manual_seed(seed)
+    items = torch.randint(1, N_ITEMS + 1, (B, L), generator=g)
+    delta = torch.rand(B, L, generator=g) * 1e4
+    ratings = torch.randint(1, 6, (B, L), generator=g).float()
+    targets = torch.cat((items[:, 1:], torch.randint(1, N_ITEMS + 1, (B, 1), generator=g)), 1)
+    return items, delta, ratings, targets
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 100), st.integers(0, 7), st.booleans())
+def test_nothing_after_a_position_changes_its_prediction(seed, k, use_ratings):
+    """Position k: the target's rating is ratings[k + 1], the future items[k + 1:] and so on."""
+    model = make(use_ratings=use_ratings)
+    items, delta, ratings, targets = inputs(seed)
+    others = inputs(seed + 1000)
+    before = model.rate(items, delta, ratings, targets)
+    changed = [torch.cat((old[:, : k + 1], new[:, k + 1 :]), 1) for old, new in
+               zip((items, delta, ratings), others[:3], strict=True)]  # fmt: skip
+    # The target's item stays known; it stands in `targets`, not in the history.
+    after = model.rate(*changed, torch.cat((targets[:, : k + 1], others[3][:, k + 1 :]), 1))
+    assert torch.allclose(before[:, : k + 1], after[:, : k + 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
+def test_everything_that_is_known_matters(which):
+    """The counterpart: were inputs ignored, the leak tests would pass for nothing."""
+    model = make()
+    given = inputs(3)
+    before = model.rate(*given)
+    changed = [t.clone() for t in given]
+    k = 4
+    changed[which][:, k] = {0: 1, 1: 1e6, 2: 1.0, 3: 1}[which]
+    given[which][:, k] = {0: 2, 1: 0.0, 2: 5.0, 3: 2}[which]
+    before, after = model.rate(*given), model.rate(*changed)
+    assert (before[:, k] - after[:, k]).abs().min() > 1e-3
+    if which == 3:  # a target matters to its own prediction only
+        others = [j for j in range(9) if j != k]
+        assert torch.equal(before[:, others], after[:, others])
+
+
+def test_without_use_ratings_no_rating_of_the_history_matters():
+    model = make(use_ratings=False)
+    items, delta, ratings, targets = inputs(4)
+    assert torch.equal(
+        model.rate(items, delta, ratings, targets), model.rate(items, delta, None, targets)
+    )
+
+
+@pytest.mark.parametrize("use_ratings", [True, False])
+def test_padding_never_changes_a_valid_position(use_ratings):
+    model = make(use_ratings=use_ratings)
+    items, delta, ratings, targets = inputs(5)
+    pad = [torch.nn.functional.pad(t, (0, 4)) for t in (items, delta, ratings, targets)]
+    assert torch.allclose(
+        model.rate(*pad)[:, :9], model.rate(items, delta, ratings, targets), atol=1e-5
+    )
+
+
+def test_the_history_bias_is_the_shrunken_mean_of_the_residuals():
+    model = make()
+    items, _, ratings, _ = inputs(6)
+    items[1, 6:], ratings[1, 6:] = 0, 0.0
+    found = model.history_bias(items, ratings).detach()
+    shrinkage = model.log_shrinkage.exp().item()
+    for row, length in ((0, 9), (1, 6)):
+        residuals = []
+        for k in range(length):
+            bias = model.item_bias.weight[items[row, k], 0].item()
+            residuals.append(float(ratings[row, k]) - 3.4 - bias)
+            expected = sum(residuals) / (k + 1 + shrinkage)
+            assert float(found[row, k]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_ratings_enter_as_the_nearest_level():
+    torch.manual_seed(0)
+    config = RatingConfig(TRUNK, levels=(0.5, 3.0, 4.5))
+    model = RatingSS4Rec(SS4Rec(N_ITEMS, TRUNK), config).eval()
+    items, delta, _, _ = inputs(7, B=1, L=3)
+    same = model(items, delta, torch.tensor([[0.5, 3.0, 4.5]]))
+    assert torch.equal(same, model(items, delta, torch.tensor([[1.0, 2.5, 9.0]])))
+    assert not torch.allclose(same, model(items, delta, torch.tensor([[3.0, 0.5, 4.5]])))
+
+
+def test_an_untrained_model_is_the_bias_baseline_of_the_history():
+    """As b_u of the baseline with the items' biases held: recomputed from its definition."""
+    from ss4rec_lib.training.ratings import rating_model
+
+    split = leave_one_out(planted_ratings(n_users=40, n_items=30, mean_length=20, seed=4))
+    model = rating_model(split, RatingConfig(TRUNK))
+    known = train_ratings(split)
+    baseline = BiasBaseline().fit(*known)
+    item_bias = dict(zip(baseline.item_ids, baseline.item_bias, strict=True))
+    result = evaluate_rating(model, split, "valid", max_len=None)
+    for row, (user, item, _) in enumerate(zip(*held_out_ratings(split, "valid"), strict=True)):
+        mine = known.users == user
+        residuals = [
+            r - baseline.mean - item_bias[i]
+            for i, r in zip(known.items[mine], known.ratings[mine], strict=True)
+        ]
+        bias = sum(residuals) / (len(residuals) + 15)
+        expected = np.clip(baseline.mean + item_bias.get(item, 0) + bias, 1, 5)
+        assert result.predicted[row] == pytest.approx(expected, abs=1e-5)
+
+
+def test_predictions_of_rate_stay_within_the_levels():
+    model = make(levels=(2.0, 3.0))
+    items, delta, ratings, targets = inputs(8)
+    bias = model.history_bias(items, ratings)
+    free = model.predict_ratings(model(items, delta, ratings), targets, bias)
+    assert free.max() > 3
+    found = model.rate(items, delta, ratings, targets)
+    assert torch.equal(found, free.clamp(2, 3))
+    hidden = model(items, delta, ratings)
+    assert torch.equal(model.rate(items, delta, ratings, targets, hidden=hidden), found)
+
+
+def test_the_interface_is_that_of_a_sequence_model():
+    model = make(train_for="both")
+    items, delta, ratings, targets = inputs(9)
+    hidden = model(items, delta, ratings)
+    assert hidden.shape == (2, 9, 8)
+    assert torch.equal(model.logits(hidden), hidden @ model.score_weight.T)
+    assert model.n_items == N_ITEMS
+    assert model.config.loss_type == "CE"
+    assert model.predict_ratings(hidden[:, -1], targets[:, -1]).shape == (2,)
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss = (
+        model.rate(items, delta, ratings, targets).sum() + model.logits(hidden).logsumexp(-1).sum()
+    )
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("ratings", "message"),
+    [
+        (None, "ratings=None.*evaluate_both"),
+        (torch.zeros(2, 8), r"shape \(2, 8\)"),
+        (torch.zeros(2, 9, dtype=torch.int64), "int64"),
+        (torch.full((2, 9), torch.nan), "NaN"),
+    ],
+)
+def test_ratings_that_do_not_fit_are_refused(ratings, message):
+    items, delta, _, _ = inputs(0)
+    with pytest.raises(ValueError, match=message):
+        make()(items, delta, ratings)
+
+
+def test_items_and_intervals_are_checked_as_the_trunk_checks_them():
+    items, delta, ratings, _ = inputs(0)
+    with pytest.raises(ValueError, match="holds the id 13"):
+        make()(items + N_ITEMS + 1 - items.max(), delta, ratings)
+    with pytest.raises(ValueError, match="negative"):
+        make()(items, delta - 1e9, ratings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_for": "rmse"}, "train_for='rmse'"),
+        ({"rating_weight": 0}, "rating_weight=0"),
+        ({"levels": (3.0,)}, "levels="),
+        ({"levels": (3.0, 2.0)}, "ascending"),
+    ],
+)
+def test_impossible_configurations_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        RatingConfig(TRUNK, **options)
+
+
+def test_parts_that_do_not_belong_together_are_refused():
+    trunk = SS4Rec(N_ITEMS, TRUNK)
+    with pytest.raises(ValueError, match="not the configuration of the trunk"):
+        RatingSS4Rec(trunk, RatingConfig(dataclasses.replace(TRUNK, d_state=2)))
+    with pytest.raises(ValueError, match="item_bias has shape"):
+        RatingSS4Rec(trunk, item_bias=np.zeros(3))
+    with pytest.raises(ValueError, match="mean=nan"):
+        RatingSS4Rec(trunk, mean=float("nan"))
+    with pytest.raises(ValueError, match="shrinkage=0"):
+        RatingSS4Rec(trunk, shrinkage=0)
