@@ -9,6 +9,7 @@ Glossary
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ class Batch:
             evaluation.
         n_targets: how many of `targets` are not 0 (kept, so that asking a GPU is not needed).
         carried: row i goes on where row i of the batch before ended, and takes over its state.
+        starts: (B,) int64, where each row begins in the split's `sequences`; None in a batch that
+            was not cut from any.
     """
 
     items: torch.Tensor
@@ -40,14 +43,16 @@ class Batch:
     users: torch.Tensor
     n_targets: int
     carried: bool = False
+    starts: torch.Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
-        moved = (
-            tensor.to(device, non_blocking=non_blocking)
-            for tensor in (self.items, self.delta, self.targets, self.lengths, self.users)
-        )
-        return Batch(*moved, n_targets=self.n_targets, carried=self.carried)
+        moved = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return dataclasses.replace(self, **moved)
 
     def share(self, index: int, count: int) -> Batch:
         """Rows index, index + count, ... : one of `count` parts that together are this batch.
@@ -69,6 +74,7 @@ class Batch:
         return Batch(
             *(tensor[:, :longest] for tensor in (items, delta, targets)),
             lengths, users, int((targets > 0).sum()), self.carried,
+            None if self.starts is None else self.starts[rows],
         )  # fmt: skip
 
 
@@ -160,4 +166,5 @@ class Batches:
             users=torch.from_numpy(self._users[group]),
             n_targets=int(wanted.sum()),
             carried=carried,
+            starts=torch.from_numpy(starts),
         )

@@ -1,4 +1,4 @@
-"""Which ratings train and which test, and the ratings that belong to the batches of a split.
+"""Which ratings train and which test.
 
 Two kinds of protocol meet here:
 
@@ -18,16 +18,12 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ss4rec_lib.data.arguments import check_integer
-from ss4rec_lib.data.batch import Batch, Batches
 from ss4rec_lib.data.errors import DataError
 from ss4rec_lib.data.sequences import Sequences, sort_histories
 from ss4rec_lib.data.splits import Split, check_part
@@ -244,72 +240,6 @@ def random_holdout(
     )
     found = {"train": rows[trained]} | {part: rows[entry] for part, entry in targets.items()}
     return split, found
-
-
-@dataclass(frozen=True, eq=False)
-class RatedBatch(Batch):
-    """A batch with the ratings beside the items.
-
-    Attributes:
-        ratings: (B, L) float32, how each of `items` was rated; 0 in the padding.
-        target_ratings: (B, L) float32, how each of `targets` was rated; NaN where there is no
-            target, so that a loss over them would show. What is to be predicted: no input.
-    """
-
-    ratings: torch.Tensor | None = None
-    target_ratings: torch.Tensor | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> RatedBatch:
-        """The same batch on another device."""
-        batch = super().to(device, non_blocking)
-        return RatedBatch(
-            **vars(batch),
-            ratings=self.ratings.to(device, non_blocking=non_blocking),
-            target_ratings=self.target_ratings.to(device, non_blocking=non_blocking),
-        )
-
-    def share(self, index: int, count: int) -> RatedBatch:
-        """The whole batch; it is not cut into parts.
-
-        Raises:
-            ValueError: `count` is not 1.
-        """
-        if count != 1:
-            raise ValueError(f"count={count}: a batch with ratings is not shared, expected 1")
-        return self
-
-
-class RatedBatches:
-    """Batches of a split, each a `RatedBatch`; iterated as `Batches` are.
-
-    Args:
-        batches: what `train_batches` or `eval_batches` returned.
-        sequences: the histories they were cut from.
-    """
-
-    def __init__(self, batches: Batches, sequences: Sequences) -> None:
-        self._batches, self._sequences = batches, sequences
-        self.n_targets, self.padding_share = batches.n_targets, batches.padding_share
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[RatedBatch]:
-        return self.after(0)
-
-    def after(self, number: int) -> Iterator[RatedBatch]:
-        """The batches from `number` on, without putting the earlier ones together."""
-        plan = self._batches
-        for group, batch in zip(plan._groups[number:], plan.after(number), strict=True):
-            starts, lengths = plan._starts[group], plan._lengths[group]
-            steps = np.arange(lengths[0] + 1)  # as the items of the batch were gathered
-            index = starts[:, None] + np.minimum(steps, lengths[:, None])  # (B, L + 1)
-            ratings = torch.from_numpy(np.asarray(self._sequences.ratings[index]))
-            yield RatedBatch(
-                **vars(batch),
-                ratings=ratings[:, :-1].masked_fill(batch.items == 0, 0.0),
-                target_ratings=ratings[:, 1:].masked_fill(batch.targets == 0, torch.nan),
-            )
 
 
 def _fold(n_ratings: int, test: np.ndarray) -> RatingFold:

@@ -27,7 +27,8 @@ import torch
 from scipy import stats
 
 from ss4rec_lib.data import Split, eval_batches
-from ss4rec_lib.data.rating_splits import RatedBatch, RatedBatches, train_ratings
+from ss4rec_lib.data.rated_batch import RatedBatch, RatedBatches
+from ss4rec_lib.data.rating_splits import train_ratings
 from ss4rec_lib.evaluation.ranking import KS, RankingResult, ranks_of_targets
 from ss4rec_lib.progress import progress_bar
 

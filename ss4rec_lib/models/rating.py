@@ -182,15 +182,12 @@ class RatingSS4Rec(nn.Module):
             ValueError: Ids outside the catalogue, intervals that are not seconds, or ratings that
                 lack, do not fit or are not finite.
         """
-        self.trunk._check(items, delta)
         self._check(items, ratings)
-        x = self.trunk.item_embedding(items)  # (B, L, d_model)
-        if self.config.use_ratings:
-            level = torch.bucketize(ratings, self.boundaries) + 1  # (B, L)
-            x = x + self.rating_embedding(level.masked_fill(items == 0, 0))  # (B, L, d_model)
-        for block in self.trunk.blocks:
-            x, _ = block(x, delta)
-        return x
+        if not self.config.use_ratings:
+            return self.trunk(items, delta)
+        level = torch.bucketize(ratings, self.boundaries) + 1  # (B, L)
+        level = level.masked_fill(items == 0, 0)
+        return self.trunk(items, delta, extra=self.rating_embedding(level))  # (B, L, d_model)
 
     def history_bias(self, items: Tensor, ratings: Tensor | None) -> Tensor:
         """b(history) after each position, (B, L); 0 without `use_ratings`, meaningless in padding.

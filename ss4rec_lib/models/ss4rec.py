@@ -166,6 +166,7 @@ class SS4Rec(nn.Module):
         delta: Tensor,
         state: SS4RecState | None = None,
         return_state: bool = False,
+        extra: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, SS4RecState]:
         """Hidden states, causal in both arguments.
 
@@ -174,6 +175,8 @@ class SS4Rec(nn.Module):
             delta: Seconds from each interaction to the next one, (B, L), floating, >= 0.
             state: What the interactions before these left behind; None for nothing.
             return_state: Also return the state after position L (of a row without padding).
+            extra: What else is known of each interaction, (B, L, d_model), added to its item's
+                embedding; None for nothing, as published.
 
         Returns:
             (B, L, d_model). Position k depends on items[:k+1] and delta[:k+1] (and `state`). With
@@ -188,6 +191,8 @@ class SS4Rec(nn.Module):
             self._check_state(state)
         before = (None,) * len(self.blocks) if state is None else state.layers
         x = self.item_embedding(items)  # (B, L, d_model)
+        if extra is not None:
+            x = x + extra
         layers = []
         for block, layer_state in zip(self.blocks, before, strict=True):
             x, layer_state = block(x, delta, layer_state)

@@ -85,7 +85,15 @@ def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Run:
-    """Model, optimizer and progress of one call of `fit`, and how they get into a checkpoint."""
+    """Model, optimizer and progress of one call of `fit`, and how they get into a checkpoint.
+
+    Attributes:
+        criterion: The validation metric that chooses the epoch.
+        lower_is_better: Of that metric.
+    """
+
+    criterion = "ndcg@10"
+    lower_is_better = False
 
     def __init__(self, model: nn.Module, split: Split, config: TrainingConfig) -> None:
         self.model, self.split, self.config = model, split, config
@@ -199,12 +207,22 @@ class Run:
                 )
                 (loss * processes).backward()
             total = total + loss.detach()
+        loss_sum, norm = torch.stack((total * batch.n_targets, self.clip())).tolist()
+        return loss_sum, norm
+
+    def clip(self) -> Tensor:
+        """The gradient's norm before clipping, a scalar; the gradient is clipped."""
         limit = self.config.gradient_clip
-        norm = nn.utils.clip_grad_norm_(
+        return nn.utils.clip_grad_norm_(
             self.model.parameters(), float("inf") if limit is None else limit
         )
-        loss_sum, norm = torch.stack((total * batch.n_targets, norm)).tolist()
-        return loss_sum, norm
+
+    def is_best(self, row: dict[str, Any]) -> bool:
+        """Whether an epoch's row beats the best one so far; the first one does."""
+        if self.progress.best_epoch == 0:
+            return True
+        best = self.progress.rows[self.progress.best_epoch - 1][self.criterion]
+        return row[self.criterion] < best if self.lower_is_better else row[self.criterion] > best
 
     def validate(self) -> dict[str, float]:
         """Validation metrics; computed by the first process, known to all."""
@@ -218,7 +236,8 @@ class Run:
         return same_everywhere(self.accelerator, metrics)
 
 
-def _check(model: nn.Module, split: Split, config: TrainingConfig) -> None:
+def check_fit(model: nn.Module, split: Split, config: TrainingConfig) -> None:
+    """Refuse what `fit` cannot train (ValueError, see there)."""
     if len(split.held_out["valid"][0]) == 0:
         raise ValueError("the split has no validation targets: the best epoch cannot be chosen")
     known = getattr(model, "n_items", split.sequences.n_items)
@@ -308,17 +327,16 @@ def _end_epoch(run: Run, learning_rate: float) -> None:
         "learning_rate": learning_rate,
     }
     progress.rows.append(row)
-    rows = progress.rows
-    if progress.best_epoch == 0 or valid["ndcg@10"] > rows[progress.best_epoch - 1]["ndcg@10"]:
+    if run.is_best(row):
         run.best, progress.best_epoch = _copies(run.model.state_dict()), progress.epoch
     if progress.epoch - progress.best_epoch >= run.config.patience:
         progress.stopped = "patience"
     elif progress.epoch == run.config.epochs:
         progress.stopped = "epochs"
     logger.info(
-        "epoch %d/%d: loss %.4f, valid HR@10 %.4f, NDCG@10 %.4f, MRR@10 %.4f, %.1f s + %.1f s, "
-        "%.0f targets/s, learning rate %.2e",
-        progress.epoch, run.config.epochs, row["train_loss"], *(row[m] for m in METRICS),
+        "epoch %d/%d: loss %.4f, valid %s, %.1f s + %.1f s, %.0f targets/s, learning rate %.2e",
+        progress.epoch, run.config.epochs, row["train_loss"],
+        ", ".join(f"{name.upper()} {value:.4f}" for name, value in valid.items()),
         row["train_seconds"], row["valid_seconds"], row["targets_per_second"], learning_rate,
     )  # fmt: skip
     progress.epoch += 1
@@ -374,8 +392,19 @@ def fit(
     """
     config = config or TrainingConfig()
     path = None if checkpoint is None else Path(checkpoint)
-    _check(model, split, config)
-    run = Run(model, split, config)
+    check_fit(model, split, config)
+    return train(Run(model, split, config), path, resume, on_epoch, progress)
+
+
+def train(
+    run: Run,
+    path: Path | None,
+    resume: bool,
+    on_epoch: Callable[[pd.DataFrame], None] | None,
+    progress: bool,
+) -> FitResult:
+    """What `fit` does once its arguments are checked; the arguments are `fit`'s."""
+    model, config = run.model, run.config
     run.plan(1)  # no training targets: an error now, before any file is written
     _prepare_checkpoint(run, path, resume)
     bar = progress_bar(total=config.epochs, show=progress, bar_format=_BAR)
@@ -390,10 +419,10 @@ def fit(
             _end_epoch(run, run.optimizer.param_groups[0]["lr"])
             if path is not None:
                 run.save(path)
-            last, best = at.rows[-1], at.rows[at.best_epoch - 1]
+            last, best = (at.rows[i][run.criterion] for i in (-1, at.best_epoch - 1))
             bar.set_postfix_str(
-                f"loss {last['train_loss']:.3f}, valid NDCG@10 {last['ndcg@10']:.4f}, "
-                f"best {best['ndcg@10']:.4f} in epoch {at.best_epoch}"
+                f"loss {at.rows[-1]['train_loss']:.3f}, valid {run.criterion.upper()} {last:.4f}, "
+                f"best {best:.4f} in epoch {at.best_epoch}"
             )
             if on_epoch is not None:
                 on_epoch(pd.DataFrame(at.rows))

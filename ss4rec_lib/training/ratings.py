@@ -9,8 +9,6 @@ refused.
 from __future__ import annotations
 
 import dataclasses
-import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,26 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ss4rec_lib.data import Split, train_batches
-from ss4rec_lib.data.rating_splits import RatedBatch, RatedBatches, train_ratings
+from ss4rec_lib.data.rated_batch import RatedBatch, RatedBatches
+from ss4rec_lib.data.rating_splits import train_ratings
 from ss4rec_lib.evaluation.rating import evaluate_both, evaluate_rating
 from ss4rec_lib.models.config import SS4RecConfig
 from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
 from ss4rec_lib.models.rating_baselines import BiasBaseline
 from ss4rec_lib.models.ss4rec import SS4Rec
-from ss4rec_lib.progress import progress_bar
 from ss4rec_lib.training.config import TrainingConfig
-from ss4rec_lib.training.loop import (
-    _BAR,
-    FitResult,
-    Run,
-    _check,
-    _copies,
-    _one_epoch,
-    _prepare_checkpoint,
-)
+from ss4rec_lib.training.loop import FitResult, Run, check_fit, train
 from ss4rec_lib.training.objectives import Objective, objective_of
-
-logger = logging.getLogger(__name__)
 
 
 def rating_model(
@@ -117,6 +105,8 @@ class RatingRun(Run):
             raise ValueError("rating models are trained by one process; start a single one")
         objective = objective_of(model.config.loss_type, split, config.n_negatives, self.device)
         self.step = RatingStep(model, objective, config.precision)
+        self.criterion = model.config.criterion
+        self.lower_is_better = self.criterion == "rmse"
         self.train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
 
     def plan(self, epoch: int) -> RatedBatches:
@@ -133,11 +123,7 @@ class RatingRun(Run):
         self.optimizer.zero_grad()
         loss = self.step(batch.to(self.device))
         loss.backward()
-        limit = self.config.gradient_clip
-        norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), float("inf") if limit is None else limit
-        )
-        loss_sum, norm = torch.stack((loss.detach() * batch.n_targets, norm)).tolist()
+        loss_sum, norm = torch.stack((loss.detach() * batch.n_targets, self.clip())).tolist()
         return loss_sum, norm
 
     def validate(self) -> dict[str, float]:
@@ -153,39 +139,6 @@ class RatingRun(Run):
             rating, ranking = evaluate_both(self.model, self.split, "valid", ks=ks, **options)
             ranking = {f"{m}@10": ranking[f"{m}@{ks[0]}"] for m in ("hr", "ndcg", "mrr")}
         return {"rmse": rating["rmse"], "mae": rating["mae"], **ranking}
-
-
-def _end_epoch(run: RatingRun, learning_rate: float) -> None:
-    """Validate, add the row, keep the weights if they are the best, decide whether to stop."""
-    progress, begin = run.progress, time.perf_counter()
-    valid = run.validate()
-    row = {
-        "epoch": progress.epoch,
-        "train_loss": progress.loss_sum / progress.n_targets,
-        **valid,
-        "train_seconds": progress.seconds,
-        "valid_seconds": time.perf_counter() - begin,
-        "targets_per_second": progress.n_targets / progress.seconds,
-        "learning_rate": learning_rate,
-    }
-    progress.rows.append(row)
-    name = run.model.config.criterion
-    sign = -1 if name == "rmse" else 1
-    best = progress.rows[progress.best_epoch - 1] if progress.best_epoch else None
-    if best is None or sign * row[name] > sign * best[name]:
-        run.best, progress.best_epoch = _copies(run.model.state_dict()), progress.epoch
-    if progress.epoch - progress.best_epoch >= run.config.patience:
-        progress.stopped = "patience"
-    elif progress.epoch == run.config.epochs:
-        progress.stopped = "epochs"
-    logger.info(
-        "epoch %d/%d: loss %.4f, valid %s, %.1f s + %.1f s, %.0f targets/s, learning rate %.2e",
-        progress.epoch, run.config.epochs, row["train_loss"],
-        ", ".join(f"{name} {value:.4f}" for name, value in valid.items()), row["train_seconds"],
-        row["valid_seconds"], row["targets_per_second"], learning_rate,
-    )  # fmt: skip
-    progress.epoch += 1
-    progress.position, progress.loss_sum, progress.n_targets, progress.seconds = 0, 0.0, 0, 0.0
 
 
 def fit_ratings(
@@ -229,36 +182,5 @@ def fit_ratings(
         raise ValueError(f"accumulate={config.accumulate}: rating models take 1, whole steps")
     if config.history != "windows":
         raise ValueError(f"history={config.history!r}: rating models take 'windows'")
-    _check(model, split, config)
-    run = RatingRun(model, split, config)
-    run.plan(1)  # no training targets: an error now, before any file is written
-    _prepare_checkpoint(run, path, resume)
-    name = model.config.criterion
-    bar = progress_bar(total=config.epochs, show=progress, bar_format=_BAR)
-    try:
-        while not run.progress.stopped:
-            at = run.progress
-            batches = run.plan(at.epoch)
-            bar.set_description(f"epoch {at.epoch}/{config.epochs}")
-            bar.update(at.epoch - 1 + at.position / len(batches) - bar.n)
-            for _ in _one_epoch(run, path, batches):
-                bar.update(1 / len(batches))
-            _end_epoch(run, run.optimizer.param_groups[0]["lr"])
-            if path is not None:
-                run.save(path)
-            last, best = at.rows[-1], at.rows[at.best_epoch - 1]
-            bar.set_postfix_str(
-                f"loss {last['train_loss']:.3f}, valid {name} {last[name]:.4f}, "
-                f"best {best[name]:.4f} in epoch {at.best_epoch}"
-            )
-            if on_epoch is not None:
-                on_epoch(pd.DataFrame(at.rows))
-    except KeyboardInterrupt:
-        if not run.progress.rows:  # nothing to keep: let the interrupt through
-            raise
-        run.progress.stopped = "interrupted"
-    finally:
-        bar.close()
-    model.load_state_dict(run.best)
-    model.eval()
-    return FitResult(pd.DataFrame(run.progress.rows), run.progress.best_epoch, run.progress.stopped)
+    check_fit(model, split, config)
+    return train(RatingRun(model, split, config), path, resume, on_epoch, progress)

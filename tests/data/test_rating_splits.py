@@ -15,8 +15,8 @@ from ss4rec_lib.data import (
     train_batches,
 )
 from ss4rec_lib.data.errors import DataError
+from ss4rec_lib.data.rated_batch import RatedBatches
 from ss4rec_lib.data.rating_splits import (
-    RatedBatches,
     held_out_ratings,
     k_fold,
     random_holdout,
