@@ -301,3 +301,17 @@ def test_a_record_of_an_unknown_preset_is_named(record, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(record | {"preset": "huge"}))
     with pytest.raises(ExperimentError, match="a.json has the preset 'huge'"):
         load_records(tmp_path)
+
+
+def test_the_time_to_the_published_validation_figure_is_summed_from_the_curve(record):
+    other = copy.deepcopy(record)
+    other["dataset"] = "ml-1m"
+    other["protocol"] |= {"ordering": "recbole-float32", "min_interactions": 5}
+    first = other["curve"][0] | {"train_seconds": 100.0, "valid_seconds": 11.0, "ndcg@10": 0.2189}
+    second = first | {"epoch": 2, "ndcg@10": 0.2190}
+    other["curve"] = [first, second]
+    slow = another(other, 1)
+    slow["curve"] = [first]
+    page = table.results_table({"a": other, "b": slow})
+    assert "seed 0: 222 s, epoch 2; seed 1: not reached" in page
+    assert "not reached" not in table.results_table({"a": record}), "another protocol: no word"
