@@ -40,7 +40,7 @@ from ss4rec_lib.training.loop import Run
 
 PARTS = {  # of a step: what the profiler calls the operations
     "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"),
-    "selective scan": ("_SelectiveScan", "_SelectiveScanBackward"),
+    "selective scan, convolution, gates": ("_MambaInner", "_MambaInnerBackward"),
     "S5 scan": ("_IrregularScan", "_IrregularScanBackward"),
     "softmax of the head": ("_LinearCrossEntropy",),
     "optimizer": ("aten::_fused_adam_", "Optimizer.step#Adam.step", "aten::linalg_vector_norm"),

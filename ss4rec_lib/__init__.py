@@ -9,9 +9,13 @@ import os
 
 # Threads of PyTorch's OpenMP pool that wait for work spin by default, on a core that somebody else
 # may need: the scan's own threads, a second notebook, a browser. Measured on two cores with two
-# trainings side by side, spinning costs a factor of ten and more; alone, sleeping costs nothing
-# that shows. OpenMP reads the variable when PyTorch is first imported, so import this package
-# before torch. A value set by the user is kept.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# trainings side by side, spinning costs a factor of ten and more. Sleeping at once makes a training
+# step alone a quarter slower, for a step has some hundred small parallel regions and waking a
+# thread takes as long as one of them. So a thread spins for a few microseconds and then sleeps:
+# alone as fast as spinning, side by side a sixth slower than sleeping. OpenMP reads the variables
+# when PyTorch is first imported, so import this package before torch. Values of the user are kept.
+if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ["GOMP_SPINCOUNT"] = "3000"
 
 __version__ = "0.1.0"
