@@ -139,7 +139,7 @@ def test_errors_of_every_family_are_one_message(monkeypatch, capsys, module, nam
 
     error = getattr(importlib.import_module(module), name)
 
-    def refuse(*_args):
+    def refuse(*_args, **_options):
         raise error("what is wrong and what to do")
 
     monkeypatch.setattr(module_of_the_verb, "keep", refuse)
@@ -154,7 +154,7 @@ def test_errors_of_every_family_are_one_message(monkeypatch, capsys, module, nam
 def test_errors_of_the_system_are_not_hidden(monkeypatch):
     from ss4rec_lib.experiments import keep as module_of_the_verb
 
-    def break_down(*_args):
+    def break_down(*_args, **_options):
         raise OSError("a bug")
 
     monkeypatch.setattr(module_of_the_verb, "keep", break_down)

@@ -136,7 +136,7 @@ def test_a_model_that_knows_no_time_has_no_arm_with_time_hidden(train, tmp_path)
         ("none", False),
         ("none", True),
     ]
-    assert record["model"] == "SS4Rec (mamba_only)"
+    assert record["model"] == "Mamba4Rec"
 
 
 def test_the_same_seed_gives_the_same_record_and_another_another(train, finished, tmp_path):

@@ -247,7 +247,8 @@ class _MambaInner(torch.autograd.Function):
         for columns, gradient in ((slice(R, R + N), dB), (slice(R + N, None), dC)):
             per_group = torch.from_numpy(gradient).view(batch, groups, length, N)
             dprojected[:, columns] = per_group.sum(1).view(tokens, N)
-        dx = torch.from_numpy(_rows(du)).addmm_(dprojected, x_proj)  # (B L, D)
+        dx = torch.from_numpy(_rows(du))  # (B L, D)
+        torch.addmm(dx, dprojected, x_proj, out=dx)
         dw = np.empty((batch, *w.shape), dtype=np.float32)
         dbias, dbefore = np.empty((batch, D), dtype=np.float32), np.empty_like(conv[3])
         share(convolve_backward, batch, *conv, dx.view(x.shape).numpy(), dxz, dw, dbias, dbefore)
