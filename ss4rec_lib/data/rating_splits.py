@@ -101,8 +101,7 @@ def train_ratings(split: Split) -> RatingTriples:
     """
     lengths = split.sequences.lengths
     users = np.repeat(np.arange(len(lengths)), lengths)
-    position = np.arange(len(users)) - np.repeat(split.sequences.offsets[:-1], lengths)
-    inside = position < split.train_end[users]
+    inside = split.in_train()
     return RatingTriples(
         users[inside],
         split.sequences.items[inside].astype(np.int64),

@@ -81,20 +81,23 @@ class Split:
             }
         )
 
+    def in_train(self) -> np.ndarray:
+        """Which entries of `sequences` may be trained on, (n_interactions,) bool."""
+        starts = self.sequences.offsets[:-1]
+        # +1 where a training part begins, -1 where it ends: the running sum marks its entries.
+        marks = np.zeros(self.sequences.n_interactions + 1, dtype=np.int8)
+        marks[starts] = 1
+        np.subtract.at(marks, starts + self.train_end, 1)
+        return np.cumsum(marks[:-1], dtype=np.int8).astype(bool)
+
     def train_counts(self) -> np.ndarray:
         """How often each item occurs in the training part.
 
         Returns:
             (n_items + 1,) int64 by item index; 0 for padding.
         """
-        starts = self.sequences.offsets[:-1]
-        # +1 where a training part begins, -1 where it ends: the running sum marks its entries.
-        marks = np.zeros(self.sequences.n_interactions + 1, dtype=np.int8)
-        marks[starts] = 1
-        np.subtract.at(marks, starts + self.train_end, 1)
-        in_train = np.cumsum(marks[:-1], dtype=np.int8).astype(bool)
         return np.bincount(
-            self.sequences.items[in_train], minlength=self.sequences.n_items + 1
+            self.sequences.items[self.in_train()], minlength=self.sequences.n_items + 1
         ).astype(np.int64)
 
     def describe(self) -> dict[str, object]:

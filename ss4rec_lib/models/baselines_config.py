@@ -100,6 +100,5 @@ def training_interactions(split: Split) -> Interactions:
     """The interactions that may be learned from: each user's positions `0 .. train_end - 1`."""
     sequences = split.sequences
     users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
-    positions = np.arange(sequences.n_interactions) - sequences.offsets[users]
-    kept = positions < split.train_end[users]
+    kept = split.in_train()
     return Interactions(users[kept], sequences.items[kept], sequences.times[kept])

@@ -63,43 +63,72 @@ def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
     return [t.detach().resolve_conj().contiguous().numpy() for t in tensors]
 
 
+def selective_states(
+    u: np.ndarray,
+    Delta: np.ndarray,
+    A: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    D: np.ndarray,
+    x0: np.ndarray,
+    keep: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The scan's y (B, L, D), last state (B, D, N), and what backward needs if `keep`."""
+    (batch, length, channels), N = u.shape, A.shape[1]
+    y = np.empty_like(u)
+    x_last = np.empty((batch, channels, N), dtype=np.float32)
+    chunks = -(-length // loops.CHUNK) if keep else 0
+    saved = np.empty((batch, channels, chunks, N), dtype=np.float32)
+    groups = channel_groups(batch, channels)
+    share(
+        loops.selective_forward, batch * groups,
+        u, Delta, A, B, C, D, x0, y, x_last, saved, groups, work=u.size * N,
+    )  # fmt: skip
+    return y, x_last, saved
+
+
+def selective_gradients(
+    u: np.ndarray,
+    Delta: np.ndarray,
+    A: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    D: np.ndarray,
+    saved: np.ndarray,
+    dy: np.ndarray,
+    dx_last: np.ndarray,
+) -> tuple[Tensor, ...]:
+    """Gradients of u, Delta, A, B, C, D and x0, each of its own shape."""
+    (batch, length, channels), N = u.shape, A.shape[1]
+    groups = channel_groups(batch, channels)
+    du, dDelta = np.empty_like(u), np.empty_like(u)
+    dB, dC = (np.empty((batch * groups, length, N), dtype=np.float32) for _ in range(2))
+    dA, dx0 = (np.empty((batch, channels, N), dtype=np.float32) for _ in range(2))
+    gradients = (du, dDelta, dA, dB, dC, dx0)
+    share(
+        loops.selective_backward, batch * groups,
+        u, Delta, A, B, C, D, saved, dy, dx_last, *gradients, groups,
+    )  # fmt: skip
+    du, dDelta, dA, dB, dC, dx0 = (torch.from_numpy(g) for g in gradients)
+    if groups > 1:
+        dB, dC = (t.view(batch, groups, length, N).sum(1) for t in (dB, dC))
+    dD = (torch.from_numpy(dy) * torch.from_numpy(u)).sum((0, 1))
+    return du, dDelta, dA.sum(0), dB, dC, dD, dx0
+
+
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, Delta, A, B, C, D, initial_state):
         inputs = as_arrays(u, Delta, A, B, C, D, initial_state)
-        batch, length, channels = u.shape
-        N = A.shape[1]
-        y = np.empty((batch, length, channels), dtype=np.float32)
-        x_last = np.empty((batch, channels, N), dtype=np.float32)
-        chunks = -(-length // loops.CHUNK) if any(ctx.needs_input_grad) else 0
-        saved = np.empty((batch, channels, chunks, N), dtype=np.float32)
-        groups = channel_groups(batch, channels)
-        work = batch * length * channels * N
-        share(loops.selective_forward, batch * groups, *inputs, y, x_last, saved, groups, work=work)
-        ctx.save_for_backward(u, Delta, A, B, C, D, torch.from_numpy(saved))
-        return torch.from_numpy(y), torch.from_numpy(x_last)
+        results = selective_states(*inputs, keep=any(ctx.needs_input_grad))
+        y, x_last, saved = (torch.from_numpy(array) for array in results)
+        ctx.save_for_backward(u, Delta, A, B, C, D, saved)
+        return y, x_last
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dx_last):
-        *inputs, saved = ctx.saved_tensors
-        batch, length, channels = inputs[0].shape
-        arrays = as_arrays(*inputs, saved, dy, dx_last)
-        u, Delta, A = arrays[:3]
-        groups = channel_groups(batch, channels)
-        du, dDelta = np.empty_like(u), np.empty_like(Delta)
-        dB, dC = (
-            np.empty((batch * groups, length, A.shape[1]), dtype=np.float32) for _ in range(2)
-        )
-        dA = np.empty((batch, *A.shape), dtype=np.float32)
-        dx0 = np.empty((batch, *A.shape), dtype=np.float32)
-        gradients = (du, dDelta, dA, dB, dC, dx0)
-        share(loops.selective_backward, batch * groups, *arrays, *gradients, groups)
-        du, dDelta, dA, dB, dC, dx0 = (torch.from_numpy(g) for g in gradients)
-        if groups > 1:
-            dB, dC = (t.view(batch, groups, length, -1).sum(1) for t in (dB, dC))
-        dD = (dy * inputs[0]).sum((0, 1))
-        return du, dDelta, dA.sum(0), dB, dC, dD, dx0
+        return selective_gradients(*as_arrays(*ctx.saved_tensors, dy, dx_last))
 
 
 class _DiagonalScan(torch.autograd.Function):

@@ -25,8 +25,12 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ss4rec_lib.ssm.kernels import numba_loops as loops
-from ss4rec_lib.ssm.kernels.numba_cpu import as_arrays, channel_groups, share
+from ss4rec_lib.ssm.kernels.numba_cpu import (
+    as_arrays,
+    selective_gradients,
+    selective_states,
+    share,
+)
 from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
 
 f32 = np.float32
@@ -197,15 +201,9 @@ class _MambaInner(torch.autograd.Function):
         Delta = np.empty((batch, length, D), dtype=np.float32)
         share(softplus_forward, batch * length, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
-        y, x_last = np.empty_like(Delta), np.empty((batch, D, N), dtype=np.float32)
-        chunks = -(-length // loops.CHUNK) if any(ctx.needs_input_grad) else 0
-        saved = np.empty((batch, D, chunks, N), dtype=np.float32)
-        groups = channel_groups(batch, D)
-        A_, B_, C_, skip, x0_ = as_arrays(A, B, C, D_skip, x0)
-        share(
-            loops.selective_forward, batch * groups,
-            x.numpy(), Delta, A_, B_, C_, skip, x0_, y, x_last, saved, groups,
-        )  # fmt: skip
+        y, x_last, saved = selective_states(
+            x.numpy(), Delta, *as_arrays(A, B, C, D_skip, x0), keep=any(ctx.needs_input_grad)
+        )
         out = np.empty_like(y)
         share(gate_forward, batch * length, _rows(y), _rows(arrays[0]), _rows(out))
         ctx.save_for_backward(
@@ -222,7 +220,7 @@ class _MambaInner(torch.autograd.Function):
         ) = ctx.saved_tensors  # fmt: skip
         (batch, length, D), N, R = x.shape, A.shape[1], dt_proj.shape[1]
         conv = as_arrays(xz, w, bias, before)
-        dout, dx_last, y, saved, A_, skip = as_arrays(dout, dx_last, y, saved, A, D_skip)
+        dout, dx_last, y, saved = as_arrays(dout, dx_last, y, saved)
         dxz, dy = np.empty_like(conv[0]), np.empty_like(y)
         tokens = batch * length
         share(gate_backward, tokens, _rows(y), _rows(conv[0]), _rows(dout), _rows(dy), _rows(dxz))
@@ -230,34 +228,25 @@ class _MambaInner(torch.autograd.Function):
         Delta = np.empty_like(y)
         share(softplus_forward, tokens, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
-        groups = channel_groups(batch, D)
-        du, dDelta = np.empty_like(y), np.empty_like(y)
-        dB, dC = (np.empty((batch * groups, length, N), dtype=np.float32) for _ in range(2))
-        dA, dx0 = (np.empty((batch, D, N), dtype=np.float32) for _ in range(2))
-        share(
-            loops.selective_backward, batch * groups,
-            x.numpy(), Delta, A_, *as_arrays(B, C), skip, saved, dy, dx_last,
-            du, dDelta, dA, dB, dC, dx0, groups,
-        )  # fmt: skip
-        share(softplus_backward, tokens, raw.numpy(), _rows(dDelta))
-
-        draw = torch.from_numpy(_rows(dDelta))  # (B L, D), by now the gradient at raw
+        dx, dDelta, dA, dB, dC, dD, dx0 = selective_gradients(
+            x.numpy(), Delta, *as_arrays(A, B, C, D_skip), saved, dy, dx_last
+        )
+        draw = dDelta.view(tokens, D)  # Delta's gradient becomes that of raw, in place
+        share(softplus_backward, tokens, raw.numpy(), draw.numpy())
         dprojected = torch.empty_like(projected)  # (B L, R + 2N)
         torch.mm(draw, dt_proj, out=dprojected[:, :R])
-        for columns, gradient in ((slice(R, R + N), dB), (slice(R + N, None), dC)):
-            per_group = torch.from_numpy(gradient).view(batch, groups, length, N)
-            dprojected[:, columns] = per_group.sum(1).view(tokens, N)
-        dx = torch.from_numpy(_rows(du))  # (B L, D)
+        dprojected[:, R : R + N] = dB.view(tokens, N)
+        dprojected[:, R + N :] = dC.view(tokens, N)
+        dx = dx.view(tokens, D)
         torch.addmm(dx, dprojected, x_proj, out=dx)
         dw = np.empty((batch, *w.shape), dtype=np.float32)
         dbias, dbefore = np.empty((batch, D), dtype=np.float32), np.empty_like(conv[3])
         share(convolve_backward, batch, *conv, dx.view(x.shape).numpy(), dxz, dw, dbias, dbefore)
-        dD = (torch.from_numpy(dy) * x).sum((0, 1))
-        summed = [torch.from_numpy(g).sum(0) for g in (dw, dbias, dA)]
+        dw, dbias = (torch.from_numpy(g).sum(0) for g in (dw, dbias))
         return (
-            torch.from_numpy(dxz), summed[0], summed[1], torch.from_numpy(dbefore),
+            torch.from_numpy(dxz), dw, dbias, torch.from_numpy(dbefore),
             dprojected.T @ x.view(tokens, D), draw.T @ projected[:, :R], draw.sum(0),
-            summed[2], dD, torch.from_numpy(dx0),
+            dA, dD, dx0,
         )  # fmt: skip
 
 
