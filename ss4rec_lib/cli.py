@@ -99,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _train_parser(verbs.add_parser("train", help="train and evaluate a model, into a folder"))
 
+    _rate_parser(verbs.add_parser("rate", help="fit and judge a model of ratings, into a folder"))
+
     evaluate = verbs.add_parser("evaluate", help="evaluate a finished run, perhaps in another arm")
     evaluate.add_argument("run", metavar="FOLDER")
     evaluate.add_argument("--part", choices=("test", "valid"), default="test")
@@ -136,7 +138,9 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     train.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
     train.add_argument(
         "--preset", metavar="NAME",
-        help="model and configuration: official (default), seed_bpr, gru4rec, sasrec, sasrec_time",
+        help="model and configuration: official (default), seed_bpr, gru4rec, sasrec, sasrec_time; "
+        "fitted in one go: popularity, recent_popularity, recent_popularity_user, item_knn, als, "
+        "bpr_mf, neural_cf",
     )  # fmt: skip
     train.add_argument(
         "--protocol",
@@ -144,6 +148,10 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="exact-time (default) or recbole-float32",
     )
+    train.add_argument(
+        "--split", metavar="NAME",
+        help="leave-one-out (default) or global-time: all users cut at the same two moments",
+    )  # fmt: skip
     train.add_argument(
         "--min-interactions", type=int, metavar="K", help="of the k-core filter, 5; 0 for none"
     )
@@ -161,6 +169,38 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on with the run in FOLDER, under its settings"
     )
     train.set_defaults(verb=_train)
+
+
+def _rate_parser(rate: argparse.ArgumentParser) -> None:
+    rate.add_argument("--dataset", metavar="NAME", help="for example ml-100k")
+    rate.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
+    rate.add_argument(
+        "--model", metavar="NAME",
+        help="mean, bias, svd, svdpp, fm, fm-implicit, neural_cf, ss4rec-rating, ss4rec-ranking "
+        "or ss4rec-both",
+    )  # fmt: skip
+    rate.add_argument(
+        "--split", metavar="NAME", help="random, leave-last-out, global-time or 5-fold",
+    )  # fmt: skip
+    rate.add_argument(
+        "--protocol", dest="ordering", metavar="NAME",
+        help="exact-time (default) or recbole-float32",
+    )  # fmt: skip
+    rate.add_argument(
+        "--min-interactions", type=int, metavar="K",
+        help="of the k-core filter: 5, with random and 5-fold 0 (none)",
+    )  # fmt: skip
+    rate.add_argument("--folds", type=int, metavar="N", help="run the first N of 5 folds only")
+    rate.add_argument("--seed", type=int, metavar="N", help="0")
+    rate.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
+    rate.add_argument(
+        "--set", dest="changes", action="append", default=[], metavar="KEY=VALUE",
+        help="an option of the model; may be repeated",
+    )  # fmt: skip
+    rate.add_argument(
+        "--resume", action="store_true", help="go on with the run in FOLDER, under its settings"
+    )
+    rate.set_defaults(verb=_rate)
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -208,7 +248,7 @@ def _train(options: argparse.Namespace) -> int:
     from ss4rec_lib.experiments.run import run_experiment
     from ss4rec_lib.experiments.settings import settings_from_options
 
-    names = ("dataset", "path", "ordering", "min_interactions", "preset", "seed")
+    names = ("dataset", "path", "ordering", "split", "min_interactions", "preset", "seed")
     saved = RunFolder(options.out).settings
     settings = settings_from_options(
         {name: getattr(options, name) for name in names},
@@ -223,6 +263,23 @@ def _train(options: argparse.Namespace) -> int:
         raise
     if _speaks():
         print(f"{summary(record)}\nrun: {options.out}")
+    return 0
+
+
+def _rate(options: argparse.Namespace) -> int:
+    from ss4rec_lib.experiments.rate import rating_summary, run_rating_experiment
+    from ss4rec_lib.experiments.rate_folder import RateFolder
+    from ss4rec_lib.experiments.rate_settings import rate_settings_from_options
+
+    names = ("dataset", "path", "model", "split", "ordering", "min_interactions", "folds", "seed")
+    saved = RateFolder(options.out).settings
+    settings = rate_settings_from_options(
+        {name: getattr(options, name) for name in names},
+        options.changes,
+        saved if options.resume and (saved.exists() or options.dataset is None) else None,
+    )
+    record = run_rating_experiment(settings, options.out, options.resume)
+    print(f"{rating_summary(record)}\nrun: {options.out}")
     return 0
 
 
@@ -249,8 +306,11 @@ def _recommend(options: argparse.Namespace) -> int:
 
 def _record(options: argparse.Namespace) -> int:
     from ss4rec_lib.experiments.keep import keep
+    from ss4rec_lib.experiments.rate_folder import holds_ratings
+    from ss4rec_lib.experiments.rating_keep import keep_ratings
 
-    path = keep(options.run, options.name, ablation=options.ablation)
+    keep_it = keep_ratings if holds_ratings(options.run) else keep
+    path = keep_it(options.run, options.name, ablation=options.ablation)
     print(f"{path.parent.name}/{path.name}: recorded, and the table in results/ renewed")
     return 0
 

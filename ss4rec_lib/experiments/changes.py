@@ -1,8 +1,10 @@
 """Changed options as `key=value`: what can be set, and how its text is read.
 
-A key is a field of a model's configuration (`ss4rec_lib.models.registry`) or of `TrainingConfig`;
-no name is in both, and a name that several models share has one type. The field's declared type
-decides how the text is read; whether the model at hand has it is for `Settings` to say.
+A key is a field of a model's configuration (`ss4rec_lib.models.registry`, `.fitted`) or of
+`TrainingConfig`. A name that several models share has one type; one that is in `TrainingConfig` is
+set there, also where a model's configuration has it too (`learning_rate` of BPR). The field's
+declared type decides how the text is read; whether the model at hand has it is for `Settings` to
+say.
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ss4rec_lib.experiments.errors import SettingsError
+from ss4rec_lib.models.fitted import TRAINED_WITH
 from ss4rec_lib.models.registry import MODELS, config_fields
 from ss4rec_lib.training import TrainingConfig
 
-MODEL_KEYS: dict[str, Any] = {k: v for c in MODELS for k, v in config_fields(c).items()}
 TRAINING_KEYS: dict[str, Any] = config_fields(TrainingConfig)
+MODEL_KEYS: dict[str, Any] = {
+    key: declared
+    for kind in (*MODELS, *TRAINED_WITH)
+    for key, declared in config_fields(kind).items()
+    if key not in TRAINING_KEYS
+}
 KEYS = MODEL_KEYS | TRAINING_KEYS
 """Every key that can be set, with its declared type."""
 
 _EXPECTED = {
     int: "an integer", float: "a finite number", bool: "true or false", str: "text",
-    type(None): "none",
+    type(None): "none", tuple[int, ...]: "integers with commas between them",
 }  # fmt: skip
 
 
@@ -52,7 +60,7 @@ def parse_changes(pairs: Iterable[str]) -> dict[str, Any]:
             raise unknown_key(key, text)
         if key in changes:
             raise SettingsError(f"--set {pair}: {key} is set twice; give each key one value")
-        changes[key] = _parsed(key, text.strip())
+        changes[key] = parsed_value(key, text.strip(), KEYS[key])
     return changes
 
 
@@ -66,6 +74,8 @@ def as_text(value: Any) -> str:
     """A value as `parse_changes` reads it."""
     if value is None:
         return "none"
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -90,8 +100,13 @@ def alternatives(declared: Any) -> tuple[type, ...]:
     return (declared,)
 
 
-def _parsed(key: str, text: str) -> Any:
-    allowed = alternatives(KEYS[key])
+def parsed_value(key: str, text: str, declared: Any) -> Any:
+    """The text of a `--set key=text` as a value of the declared type.
+
+    Raises:
+        SettingsError: It is none of that type.
+    """
+    allowed = alternatives(declared)
     if type(None) in allowed and text.lower() == "none":
         return None
     for kind in allowed:
@@ -108,9 +123,11 @@ def _read_as(kind: type, text: str) -> Any:
         return text or None
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower())
-    if kind not in (int, float):
-        return None
     try:
+        if kind == tuple[int, ...]:
+            return tuple(int(part) for part in text.split(","))
+        if kind not in (int, float):
+            return None
         value = kind(text)
     except ValueError:
         return None

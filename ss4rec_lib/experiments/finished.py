@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
 from ss4rec_lib.data import DataError, Split, load_items
 from ss4rec_lib.data.target_time import check_target_time
 from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.experiments.baselines import is_fitted
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.folder import RunFolder, load_split
 from ss4rec_lib.experiments.recommend import parse_moment, recommend
 from ss4rec_lib.experiments.record import with_error
 from ss4rec_lib.experiments.settings import Settings
+from ss4rec_lib.files import FileProblem
+from ss4rec_lib.models.fitted import is_unknown, model_for
+from ss4rec_lib.models.fitted_files import restore_fitted
+from ss4rec_lib.models.registry import uses_time
 from ss4rec_lib.training.loop import resolve_device
 
 
@@ -41,6 +47,9 @@ class FinishedRun:
 def open_run(path: str | Path) -> FinishedRun:
     """Read a finished run from its folder.
 
+    What a baseline learned (factors, weights) is read from `model.safetensors` like the weights of
+    any model; what it only counted is counted again, from data that are the same to the bit.
+
     Raises:
         ExperimentError: It is not finished, a file is damaged, or the data are not those that the
             model was trained on.
@@ -50,12 +59,17 @@ def open_run(path: str | Path) -> FinishedRun:
     record = folder.read_result()
     settings = Settings.read(folder.settings)
     split, _ = load_split(settings)
-    model = folder.read_model(split)
+    model = None if is_fitted(settings) else folder.read_model(split)
     if split.fingerprint() != record["protocol"]["fingerprint"]:
         raise ExperimentError(
             f"the data of {settings.dataset} are not those that {folder.path} was trained on: "
             "the same counts perhaps, but other interactions. Put the old file back"
         )
+    if model is None:
+        try:
+            model = restore_fitted(split, settings.model_config(), folder.model)
+        except (FileNotFoundError, FileProblem) as error:
+            raise ExperimentError(str(error)) from error
     return FinishedRun(settings, record, split, model.to(resolve_device("auto")))
 
 
@@ -72,7 +86,8 @@ def evaluate_run(
         path: Folder of a finished run.
         part: `test` or `valid`.
         mask_seen: Take items of the history out of the ranking.
-        target_time: What the model is told of time; as in training when None.
+        target_time: What the model is told of time; as in training when None. Nothing is told to a
+            model that does not look at it.
         max_len: Most recent interactions it sees, as text: a number, or `none` for all of them;
             as in training when None.
 
@@ -90,11 +105,14 @@ def evaluate_run(
     longest = None if max_len is None else _length(max_len)
     run = open_run(path)
     protocol = run.record["protocol"]
+    if not uses_time(run.settings.model_config()):
+        target_time = "none"  # the figures of other arms would be these
     target_time = target_time or protocol["target_time"]
     longest = protocol["max_len"] if max_len is None else longest
     result = evaluate_ranking(
-        run.model, run.split, part, mask_seen=mask_seen, max_len=longest, target_time=target_time
-    )
+        model_for(run.model, run.split, part), run.split, part,
+        mask_seen=mask_seen, max_len=longest, target_time=target_time,
+    )  # fmt: skip
     columns = [f"@{k}" for k in result.ks]
     lines = [
         f"{protocol['split']}, {protocol['ordering']}, {part}: {len(result.users):,} targets, "
@@ -123,9 +141,19 @@ def recommend_from_run(
 
     Returns:
         See `recommend`.
+
+    Raises:
+        ExperimentError: The model knows nothing of the user, or see `open_run` and `recommend`.
+        DataError: An unknown user, or see `open_run`.
     """
     moment = parse_moment(at)
     run = open_run(path)
+    user = np.array([run.split.sequences.user_index(user_id)])
+    if is_unknown(run.split, run.settings.model_config(), user).any():
+        raise ExperimentError(
+            f"user {user_id} has no interaction in the training part, and {run.record['model']} "
+            "learns users, not histories: it can recommend nothing. Ask a run of another preset"
+        )
     try:
         items = load_items(run.settings.dataset, path=run.settings.path)
     except DataError as error:  # a file of ratings alone: ids are better than nothing
@@ -133,7 +161,7 @@ def recommend_from_run(
         items = None
     protocol = run.record["protocol"]
     return recommend(
-        run.model, run.split, user_id, moment, k, include_seen,
+        model_for(run.model, run.split, None), run.split, user_id, moment, k, include_seen,
         items=items, max_len=protocol["max_len"], target_time=protocol["target_time"],
     )  # fmt: skip
 

@@ -1,10 +1,10 @@
 """The folder of a run: which files it has, and what may be done with it.
 
 settings.json           what the run is made with; written first
-checkpoint.safetensors  where training can go on
+checkpoint.safetensors  where training can go on; baselines fitted in one go have none
 log.txt                 a line an epoch, added to when a run is resumed
-history.csv             a row an epoch
-model.safetensors       the model with the weights of the chosen epoch
+history.csv             a row an epoch, where there are epochs
+model.safetensors       the model with the weights of the chosen epoch, where any were learned
 ranks.npz               the rank of every test target in each arm
 result.json             the record; written last, so a run that has it is finished
 
@@ -14,12 +14,14 @@ A folder with any of them holds a run, and no other run is put into it.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ss4rec_lib.data import Split, leave_one_out, load_movielens
+from ss4rec_lib.data import Split, global_time_split, leave_one_out, load_movielens
+from ss4rec_lib.data.errors import NotEnoughInteractionsWarning
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.settings import Settings, refuse_differences
 from ss4rec_lib.files import FileProblem
@@ -106,14 +108,20 @@ class RunFolder:
 
 
 def load_split(settings: Settings) -> tuple[Split, bool]:
-    """The data of a run: leave-one-out under its protocol.
+    """The data of a run, split under its protocol.
 
     Returns:
         The split, and whether the ratings are the published ones (by hash).
 
     Raises:
-        DataError: As `load_movielens` and `leave_one_out` do.
+        DataError: As `load_movielens`, `leave_one_out` and `global_time_split` do.
     """
     ratings = load_movielens(settings.dataset, path=settings.path)
-    split = leave_one_out(ratings, settings.ordering, settings.min_interactions)
-    return split, bool(ratings.attrs["verified"])
+    verified = bool(ratings.attrs["verified"])
+    if settings.split == "leave-one-out":
+        return leave_one_out(ratings, settings.ordering, settings.min_interactions), verified
+    with warnings.catch_warnings():
+        # Some users always come after a cut: the split's report counts them, and a run logs it.
+        warnings.simplefilter("ignore", NotEnoughInteractionsWarning)
+        split = global_time_split(ratings, settings.ordering, settings.min_interactions)
+    return split, verified

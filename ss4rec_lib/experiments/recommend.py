@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ss4rec_lib.data import Split
+from ss4rec_lib.data import Batch, Split
 from ss4rec_lib.data.arguments import check_integer
 from ss4rec_lib.data.ordering import protocol_times
 from ss4rec_lib.data.target_time import check_target_time, typical_interval
 from ss4rec_lib.data.validation import MILLISECONDS_FROM
+from ss4rec_lib.evaluation.ranking import last_hidden
 from ss4rec_lib.experiments.errors import ExperimentError
 
 
@@ -39,7 +40,7 @@ def recommend(
     The history is everything the split has of the user, its validation and test targets included.
 
     Args:
-        model: Trained on `split`; put in evaluation mode meanwhile.
+        model: Trained on `split`, as `evaluate_ranking` takes it; put in evaluation mode meanwhile.
         split: The data.
         user_id: In the data's own ids.
         at: The moment, seconds since 1970-01-01 UTC; not before the user's last interaction.
@@ -73,14 +74,16 @@ def recommend(
     history = sequences.history(sequences.user_index(user_id))
     delta = _intervals(split, history.times, _now(split, user_id, history.times, at), target_time)
     window = slice(None) if max_len is None else slice(-max_len, None)
-    device = model.item_embedding.weight.device
-    past = torch.from_numpy(history.items[window].astype(np.int64)).to(device)  # (L,)
-    seconds = torch.from_numpy(delta[window].astype(np.float32)).to(device)  # (L,)
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    past = torch.from_numpy(history.items[window].astype(np.int64))[None]  # (1, L)
+    seconds = torch.from_numpy(delta[window].astype(np.float32))[None]  # (1, L)
+    user, length = torch.tensor([sequences.user_index(user_id)]), torch.tensor([past.shape[1]])
+    asked = Batch(past, seconds, torch.zeros_like(past), length, user, 0).to(device)
 
     was_training = model.training
     model.eval()
     try:
-        scores = model.logits(model(past[None], seconds[None])[0, -1])  # (n_items + 1,)
+        scores = model.logits(last_hidden(model, asked))[0]  # (n_items + 1,)
     finally:
         model.train(was_training)
     if torch.isnan(scores).any():

@@ -5,12 +5,18 @@
     valid, test         metrics with standard errors: own target time, seen items not masked
     arms                list of {target_time, masked, valid, test}; the first is `valid` and `test`
     epochs, best_epoch, stopped, curve      curve: the rows of the history
+                        0, 0, `fitted` and no rows for baselines without epochs
     train_seconds, valid_seconds            of all epochs, also where the run was resumed
     wall_seconds        of the process that finished the run, everything included
     resumed             whether other processes did a part of it
     peak_rss_bytes      largest resident memory of the process until training ended; it cannot be
                         reset, so imports and reading the data are in it
     machine, versions, revision
+
+Under the global-time split the protocol also has the cuts, `valid_from` and `test_from`, and how
+many users have a target on their other side. A baseline that is fitted in one go has in its
+`config` those options of training that matter to it, and its epoch, where it has any, is chosen
+with seen items masked (`masked_ndcg@10` of the curve).
 
 Paths and names of hosts or people are left out. Numbers that are not finite are null.
 """
@@ -29,12 +35,15 @@ from ss4rec_lib.data import Split
 from ss4rec_lib.evaluation.ranking import rank_targets
 from ss4rec_lib.experiments.settings import Settings
 from ss4rec_lib.machine import describe_machine, describe_versions
+from ss4rec_lib.models.fitted import FITTED, TRAINED_WITH, model_for, n_learned
 from ss4rec_lib.models.registry import model_name
 from ss4rec_lib.training import FitResult, TrainingConfig
 
 PACKAGES = (
-    "torch", "numpy", "pandas", "numba", "s5-pytorch", "accelerate", "safetensors", "ss4rec-lab"
+    "torch", "numpy", "pandas", "scipy", "numba", "s5-pytorch", "accelerate", "safetensors",
+    "implicit", "ss4rec-lab",
 )  # fmt: skip
+_CUTS = ("valid_from", "test_from", "n_valid", "n_test")
 
 
 def evaluate_arms(model: nn.Module, split: Split, training: TrainingConfig) -> list[dict[str, Any]]:
@@ -49,8 +58,12 @@ def evaluate_arms(model: nn.Module, split: Split, training: TrainingConfig) -> l
     times = [training.target_time] + ["hidden"] * (training.target_time == "known")
     found = {
         (time, part): rank_targets(
-            model, split, part, max_len=training.eval_max_len, target_time=time
-        )
+            model_for(model, split, part),
+            split,
+            part,
+            max_len=training.eval_max_len,
+            target_time=time,
+        )  # fmt: skip
         for time in times
         for part in ("valid", "test")
     }
@@ -86,7 +99,8 @@ def make_record(
         Plain JSON: text, finite numbers, true, false, null, lists and objects.
     """
     training, data = settings.training_config(), split.describe()
-    device = next(model.parameters()).device
+    config = settings.model_config()
+    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     machine = describe_machine() | {
         "torch_threads": torch.get_num_threads(),
         "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
@@ -94,7 +108,7 @@ def make_record(
     }
     record = {
         "dataset": settings.dataset,
-        "model": model_name(model.config),
+        "model": model_name(config),
         "preset": settings.preset,
         "protocol": {
             "ordering": data["ordering"],
@@ -107,16 +121,14 @@ def make_record(
             "users": data["users"],
             "interactions": data["rows"],
             "fingerprint": split.fingerprint(),
+            **{name: data[name] for name in _CUTS if settings.split == "global-time"},
         },
         "config": {
-            "model": dataclasses.asdict(model.config),
-            "training": dataclasses.asdict(training),
+            "model": dataclasses.asdict(config),
+            "training": _that_matter(config, dataclasses.asdict(training)),
         },
         "seed": settings.seed,
-        "parameters": sum(
-            parameter.numel() * (2 if parameter.is_complex() else 1)
-            for parameter in model.parameters()
-        ),
+        "parameters": n_learned(model),
         "valid": arms[0]["valid"],
         "test": arms[0]["test"],
         "arms": arms,
@@ -143,10 +155,17 @@ def summary(record: Mapping[str, Any]) -> str:
             for name in ("hr@10", "ndcg@10", "mrr@10")
         )
         lines.append(f"test, target time {arm['target_time']}, seen items {seen}: {figures}")
-    lines.append(
-        f"epoch {record['best_epoch']} of {record['epochs']} chosen on validation (NDCG@10 "
-        f"{with_error(record['valid'], 'ndcg@10')}); {record['train_seconds']:.0f} s of training"
-    )
+    # What the choice is made by: baselines fitted in one go are asked with seen items masked.
+    masked = record["preset"] in FITTED
+    valid = next(arm["valid"] for arm in record["arms"] if arm["masked"] == masked)
+    figure = f"NDCG@10 {with_error(valid, 'ndcg@10')}" + ", seen items masked" * masked
+    if record["epochs"]:
+        lines.append(
+            f"epoch {record['best_epoch']} of {record['epochs']} chosen on validation ({figure}); "
+            f"{record['train_seconds']:.0f} s of training"
+        )
+    else:
+        lines.append(f"validation: {figure}; {record['train_seconds']:.1f} s of fitting")
     return "\n".join(lines)
 
 
@@ -155,6 +174,14 @@ def with_error(metrics: Mapping[str, float | None], name: str) -> str:
     error = metrics.get(f"{name}_se")
     value = f"{metrics[name]:.4f}"
     return value if error is None or math.isnan(error) else f"{value} ± {error:.4f}"
+
+
+def _that_matter(config: Any, training: dict[str, Any]) -> dict[str, Any]:
+    """The options of training that a model of this configuration looks at."""
+    names = TRAINED_WITH.get(type(config))
+    if names is None:
+        return training
+    return {name: training[name] for name in ("seed", "target_time", *names)}
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 
 from ss4rec_lib.evaluation.ranking import KS
+from ss4rec_lib.experiments.baselines import check_baseline, fit_run, is_fitted
 from ss4rec_lib.experiments.errors import ExperimentError, SettingsError
 from ss4rec_lib.experiments.folder import RunFolder, load_split
 from ss4rec_lib.experiments.ranks import write_ranks
@@ -22,6 +23,7 @@ from ss4rec_lib.experiments.settings import Settings
 from ss4rec_lib.files import FileProblem, write_text
 from ss4rec_lib.machine import peak_rss_bytes
 from ss4rec_lib.models import save_model
+from ss4rec_lib.models.fitted_files import save_fitted
 from ss4rec_lib.models.registry import make_model
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import fit
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_NO_TARGET = ("users_too_short", "valid_without_history", "test_without_history")
+
 
 def run_experiment(
     settings: Settings, out: str | Path, resume: bool = False, progress: bool = True
@@ -42,7 +46,8 @@ def run_experiment(
 
     The test part is evaluated when training has ended, once in each arm (see
     `experiments.record`). Killed at any moment, the run goes on with `resume=True` from its last
-    checkpoint; a finished one is not repeated. Started as several processes (see `fit`), they
+    checkpoint (a baseline that is fitted in one go has none, and begins anew); a finished one is
+    not repeated. Started as several processes (see `fit`), they
     train one model, and the first of them evaluates and writes.
 
     Args:
@@ -56,11 +61,12 @@ def run_experiment(
 
     Raises:
         ExperimentError: `out` holds a run and `resume` is not set, or one with other settings; a
-            device that is not there; a catalogue too small for the metrics.
+            device that is not there; a catalogue too small for the metrics; a baseline that cannot
+            be fitted here.
         DataError: The data set cannot be had or used.
         CheckpointError: The checkpoint does not fit, or cannot be read or written.
         FileProblem: A file cannot be written.
-        TrainingDiverged: See `fit`.
+        TrainingDiverged: See `fit` and `experiments.baselines.fit_run`.
         KeyboardInterrupt: The run was interrupted, and can be resumed.
     """
     begin = time.perf_counter()
@@ -78,9 +84,12 @@ def run_experiment(
             f"{settings.dataset} has {split.sequences.n_items} items after the filter: expected "
             f"at least {max(KS)}, the largest K of the metrics"
         )
+    fitted = is_fitted(settings)
+    if fitted:
+        check_baseline(settings, split)
     revision = code_revision()
     seed_everything(settings.seed)
-    model = make_model(split.sequences.n_items, settings.model_config())
+    model = None if fitted else make_model(split.sequences.n_items, settings.model_config())
     resumed = folder.settings.exists()
     _on_main(accelerator, lambda: None if resumed else settings.write(folder.settings))
 
@@ -89,12 +98,18 @@ def run_experiment(
         logger.info(
             "%s: %r, revision %s", "resumed" if resumed else "started", split, revision or "unknown"
         )
+        without = {name: n for name, n in split.report.items() if n and name in _NO_TARGET}
+        if without:
+            logger.info("users without a target: %s", without)
         try:
-            result = fit(
-                model, split, training, checkpoint=folder.checkpoint, resume=resume,
-                on_epoch=lambda history: _write_history(folder, history) if main else None,
-                progress=progress,
-            )  # fmt: skip
+            if fitted:
+                model, result = fit_run(settings, split)
+            else:
+                result = fit(
+                    model, split, training, checkpoint=folder.checkpoint, resume=resume,
+                    on_epoch=lambda history: _write_history(folder, history) if main else None,
+                    progress=progress,
+                )  # fmt: skip
         except Exception as error:
             logger.error("%s: %s", type(error).__name__, error)
             raise
@@ -104,8 +119,12 @@ def run_experiment(
         peak = peak_rss_bytes()
 
         def finish() -> dict[str, Any]:
-            _write_history(folder, result.history)  # again: a resumed run may have no epoch left
-            save_model(model, folder.model)
+            if len(result.history):  # again: a resumed run may have no epoch left
+                _write_history(folder, result.history)
+            if fitted:
+                save_fitted(model, settings.model_config(), folder.model)
+            else:
+                save_model(model, folder.model)
             arms = evaluate_arms(model, split, training)
             write_ranks(folder.ranks, arms)
             measured = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,15 @@ from ss4rec_lib.experiments.changes import (
 )
 from ss4rec_lib.experiments.errors import SettingsError
 from ss4rec_lib.files import write_text
-from ss4rec_lib.models.registry import PRESETS, config_fields
+from ss4rec_lib.models.fitted import FITTED, TRAINED_WITH
+from ss4rec_lib.models.registry import PRESETS, config_fields, uses_time
 from ss4rec_lib.training import TrainingConfig
 
 FORMAT = 1
+SPLITS = ("leave-one-out", "global-time")
+
+ALL_PRESETS: Mapping[str, Callable[..., Any]] = {**PRESETS, **FITTED}
+"""Configurations by name: models that are trained, then baselines that are fitted."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,12 @@ class Settings:
         path: A folder, file or archive to read it from; None for the usual places.
         ordering: `exact-time` or `recbole-float32`; `--protocol` on the command line.
         min_interactions: k of the k-core filter, 0 for none.
-        preset: A configuration of `models.registry.PRESETS`; it says which model. Training starts
-            from `TrainingConfig.ml_1m()` on `ml-1m` and from `TrainingConfig()` elsewhere.
+        preset: A configuration of `ALL_PRESETS`; it says which model. Training starts from
+            `TrainingConfig.ml_1m()` on `ml-1m` and from `TrainingConfig()` elsewhere.
         seed: Of initial weights, batch order, dropout and negatives.
         model: Fields of the model's configuration that differ from the preset, by name.
         training: Fields of `TrainingConfig` that differ from the preset, by name; not `seed`.
+        split: `leave-one-out` or `global-time`, see `ss4rec_lib.data.splits`.
     """
 
     dataset: str
@@ -52,6 +58,7 @@ class Settings:
     seed: int = 0
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    split: str = "leave-one-out"
 
     def __post_init__(self) -> None:
         """Refuse settings that nothing can be run with.
@@ -62,7 +69,8 @@ class Settings:
         for name, value, allowed in (
             ("dataset", self.dataset, DATASETS),
             ("protocol (ordering)", self.ordering, ORDERINGS),
-            ("preset", self.preset, tuple(PRESETS)),
+            ("split", self.split, SPLITS),
+            ("preset", self.preset, tuple(ALL_PRESETS)),
         ):
             if value not in allowed:
                 raise SettingsError(
@@ -71,15 +79,19 @@ class Settings:
                 )
         if "seed" in self.training:
             raise SettingsError("seed is a setting of its own: give Settings(seed=...)")
-        of_model = config_fields(type(PRESETS[self.preset]()))
-        for part, known in (("model", of_model), ("training", TRAINING_KEYS)):
+        kind = type(ALL_PRESETS[self.preset]())
+        of_model = [name for name in config_fields(kind) if name not in TRAINING_KEYS]
+        of_training = TRAINING_KEYS
+        if kind in TRAINED_WITH:
+            of_training = (*TRAINED_WITH[kind], "target_time")
+        for part, known in (("model", of_model), ("training", of_training)):
             for name, value in getattr(self, part).items():
                 if name not in KEYS:
                     raise unknown_key(name, value)
                 if name not in known:
                     raise SettingsError(
                         f"{name}={as_text(value)} is no option of the {part} part with preset "
-                        f"{self.preset}: expected one of {', '.join(known)}"
+                        f"{self.preset}: expected {_one_of(known)}"
                     )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise SettingsError(f"seed={self.seed!r}: expected an integer")
@@ -93,13 +105,26 @@ class Settings:
             raise SettingsError(str(error)) from error
 
     def model_config(self) -> Any:
-        """The preset with the changes."""
-        return PRESETS[self.preset](**self.model)
+        """The preset with the changes, and with what training has under the same name."""
+        training = self.training_config()
+        shared = {name: getattr(training, name) for name in _shared(self.preset)}
+        return self._own_config(**shared)
 
     def training_config(self) -> TrainingConfig:
-        """The dataset's preset with the changes and the seed."""
-        preset = training_preset(self.dataset)
-        return dataclasses.replace(preset, **self.training, seed=self.seed)
+        """The dataset's preset with the changes and the seed.
+
+        A model that does not look at time is told nothing of it, whatever was asked for: arms that
+        differ in it would be one and the same.
+        """
+        training = dataclasses.replace(
+            training_preset(self.dataset, self.preset), **self.training, seed=self.seed
+        )
+        if not uses_time(self._own_config()):
+            training = dataclasses.replace(training, target_time="none")
+        return training
+
+    def _own_config(self, **shared: Any) -> Any:
+        return ALL_PRESETS[self.preset](**self.model, **shared)
 
     def resolved(self) -> dict[str, Any]:
         """Every value in force by name, those of the presets included."""
@@ -124,6 +149,8 @@ class Settings:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format", None) != FORMAT:
                 raise SettingsError(f"expected format {FORMAT}")
+            model = content.get("model", {}).items()  # JSON has no tuples
+            content["model"] = {k: tuple(v) if isinstance(v, list) else v for k, v in model}
             return cls(**content)
         except FileNotFoundError:
             raise SettingsError(f"{path.parent} holds no run: it has no {path.name}") from None
@@ -131,9 +158,20 @@ class Settings:
             raise SettingsError(f"{path} cannot be used: {error}") from error
 
 
-def training_preset(dataset: str) -> TrainingConfig:
-    """What training on a dataset starts from."""
-    return TrainingConfig.ml_1m() if dataset == "ml-1m" else TrainingConfig()
+def training_preset(dataset: str, preset: str = "official") -> TrainingConfig:
+    """What training on a dataset starts from; a default that is the model's own is kept."""
+    training = TrainingConfig.ml_1m() if dataset == "ml-1m" else TrainingConfig()
+    config, own = ALL_PRESETS[preset](), set(_shared(preset)) - {"seed"}
+    return dataclasses.replace(training, **{name: getattr(config, name) for name in own})
+
+
+def _shared(preset: str) -> list[str]:
+    """Fields that the model's configuration and `TrainingConfig` both have."""
+    return [name for name in config_fields(type(ALL_PRESETS[preset]())) if name in TRAINING_KEYS]
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return f"one of {', '.join(names)}" if names else "none"
 
 
 def settings_from_options(
@@ -175,9 +213,9 @@ def refuse_differences(folder: Path, saved: Settings, given: Mapping[str, Any]) 
     """
     found = saved.resolved()
     different = [
-        f"{name} is {as_text(found[name])} there and {as_text(value)} here"
+        f"{name} is {as_text(found.get(name, 'no option'))} there and {as_text(value)} here"
         for name, value in given.items()
-        if found[name] != value
+        if name not in found or found[name] != value
     ]
     if different:
         raise SettingsError(

@@ -1,6 +1,7 @@
 """Models: SS4Rec and what it is compared with, all behind `forward` and `logits`."""
 
 from ss4rec_lib.models.baselines import Popularity
+from ss4rec_lib.models.bayesian_fm import BayesianFM
 from ss4rec_lib.models.config import SS4RecConfig
 from ss4rec_lib.models.factorization import (
     ALS,
@@ -14,10 +15,11 @@ from ss4rec_lib.models.files import load_model, save_model
 from ss4rec_lib.models.gru4rec import GRU4Rec, GRU4RecConfig
 from ss4rec_lib.models.neighbours import ItemKNN, ItemKNNConfig
 from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_neural_cf
+from ss4rec_lib.models.neural_cf_rating import RatingNeuralCF
 from ss4rec_lib.models.official import load_official_state_dict, official_state_dict
 from ss4rec_lib.models.official_checkpoint import load_official_checkpoint
 from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
-from ss4rec_lib.models.rating_baselines import BayesianFM, BiasBaseline, BiasedMF, SVDPlusPlus
+from ss4rec_lib.models.rating_baselines import BiasBaseline, BiasedMF, GlobalMean, SVDPlusPlus
 from ss4rec_lib.models.recent_popularity import RecentPopularity
 from ss4rec_lib.models.registry import make_model
 from ss4rec_lib.models.sasrec import SASRec, SASRecConfig
@@ -31,6 +33,7 @@ __all__ = [
     "BiasedMF",
     "GRU4Rec",
     "GRU4RecConfig",
+    "GlobalMean",
     "ItemKNN",
     "ItemKNNConfig",
     "MatrixBPR",
@@ -39,6 +42,7 @@ __all__ = [
     "NeuralCFConfig",
     "Popularity",
     "RatingConfig",
+    "RatingNeuralCF",
     "RatingSS4Rec",
     "RecentPopularity",
     "SASRec",

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PopularityConfig:
+    """Popularity has no options."""
 
 
 class Popularity(nn.Module):

@@ -18,6 +18,7 @@ buffers of the model.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +187,7 @@ def fit_als(matrix: sparse.csr_array, config: ALSConfig | None = None) -> ALS:
 
     Raises:
         ImportError: `implicit` is not installed; the message says how to get it.
+        FloatingPointError: The factors are not finite.
     """
     config = config or ALSConfig()
     fitted = _fitted(
@@ -208,6 +210,7 @@ def fit_matrix_bpr(
 
     Raises:
         ImportError: `implicit` is not installed; the message says how to get it.
+        FloatingPointError: The factors are not finite.
     """
     config = config or MatrixBPRConfig()
     fitted = _fitted(
@@ -218,8 +221,12 @@ def fit_matrix_bpr(
     return MatrixBPR(fitted.user_factors, _with_padding(fitted.item_factors), config)
 
 
-def _fitted(name: str, matrix: sparse.csr_array, **options: Any) -> Any:
-    """A model of `implicit`, fitted to the matrix without its column of padding."""
+def import_implicit() -> tuple[Any, Any]:
+    """The modules `als` and `bpr` of `implicit`.
+
+    Raises:
+        ImportError: It is not installed; the message says how to get it.
+    """
     try:
         from implicit.cpu import als, bpr
     except ImportError as error:
@@ -227,10 +234,28 @@ def _fitted(name: str, matrix: sparse.csr_array, **options: Any) -> Any:
             f"training with ALS or BPR needs the library implicit ({error}): pip install implicit, "
             "or the extra `peers` of this project"
         ) from error
+    return als, bpr
+
+
+def _fitted(name: str, matrix: sparse.csr_array, **options: Any) -> Any:
+    """A model of `implicit`, fitted to the matrix without its column of padding."""
+    als, bpr = import_implicit()
+    from implicit.recommender_base import ModelFitError
+    from threadpoolctl import threadpool_limits  # implicit imports it too
+
     module, _, kind = name.partition(".")
-    model = getattr({"als": als, "bpr": bpr}[module], kind)(**options)
-    # implicit wants the older matrix class, and 32-bit indices.
-    model.fit(sparse.csr_matrix(matrix[:, 1:], dtype=np.float32), show_progress=False)
+    # implicit has threads of its own, and warns when those of BLAS are on top of them.
+    with threadpool_limits(1, "blas"):
+        model = getattr({"als": als, "bpr": bpr}[module], kind)(**options)
+        # It wants the older matrix class, and 32-bit indices.
+        wanted = sparse.csr_matrix(matrix[:, 1:], dtype=np.float32)
+        with contextlib.suppress(ModelFitError):  # NaN; infinite numbers it lets pass
+            model.fit(wanted, show_progress=False)
+    if not all(np.isfinite(f).all() for f in (model.user_factors, model.item_factors)):
+        raise FloatingPointError(
+            f"the factors of {kind} are not finite with {options}: try a smaller learning_rate or "
+            "alpha, or a larger regularization"
+        )
     return model
 
 

@@ -12,18 +12,39 @@ them, and the second is the fair one. Only training interactions are ever counte
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.models.baselines_config import check_size
+from ss4rec_lib.models.baselines_config import check_choice, check_numbers, check_size
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
 
 DAY = 86_400  # seconds
+MOMENTS = ("end", "user")
+
+
+@dataclass(frozen=True)
+class RecentPopularityConfig:
+    """Options of popularity of the last days.
+
+    Attributes:
+        window_days: Length of the window, days.
+        moments: Where it ends: `end`, at the end of the training part for everybody; or `user`, at
+            the last interaction of each user's history.
+    """
+
+    window_days: float = 30.0
+    moments: str = "end"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be counted (ValueError naming field and value)."""
+        check_numbers(self, "window_days", above=0)
+        check_choice(self, "moments", MOMENTS)
 
 
 class RecentPopularity(nn.Module):
@@ -72,6 +93,10 @@ class RecentPopularity(nn.Module):
         self._items, self._times = items[order], times[order].astype(np.int64)
         self.window_days = float(window_days)
         self.moments = None if moments is None else np.asarray(moments, dtype=np.int64)
+
+    def at(self, moments: np.ndarray) -> RecentPopularity:
+        """The same interactions, counted before other moments of the users, (n_users,)."""
+        return RecentPopularity(self._items, self._times, self.n_items, self.window_days, moments)
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
         """The end of the training part at every position, (B, L, 1) int64 seconds.

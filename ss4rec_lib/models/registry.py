@@ -6,6 +6,8 @@ Names of configurations:
     gru4rec                 a recurrent network, blind to time
     sasrec                  causal self-attention, blind to time
     sasrec_time             the same with elapsed time, the target's included
+
+Baselines that are fitted and not trained are in `ss4rec_lib.models.fitted`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from ss4rec_lib.models.config import SS4RecConfig
+from ss4rec_lib.models.fitted import fitted_name
 from ss4rec_lib.models.gru4rec import GRU4Rec, GRU4RecConfig
 from ss4rec_lib.models.sasrec import SASRec, SASRecConfig
 from ss4rec_lib.models.ss4rec import SS4Rec
@@ -69,4 +72,11 @@ def model_name(config: Any) -> str:
         return kinds[config.model_type]
     if isinstance(config, SASRecConfig) and config.time != "none":
         return "SASRec with time"
-    return MODELS[type(config)].__name__
+    return MODELS[type(config)].__name__ if type(config) in MODELS else fitted_name(config)
+
+
+def uses_time(config: Any) -> bool:
+    """Whether the model of a configuration looks at the intervals of a history at all."""
+    if isinstance(config, SS4RecConfig):
+        return config.model_type != "mamba_only"
+    return isinstance(config, SASRecConfig) and config.time != "none"

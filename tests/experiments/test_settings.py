@@ -15,7 +15,7 @@ from ss4rec_lib.experiments.changes import (
 )
 from ss4rec_lib.experiments.errors import SettingsError
 from ss4rec_lib.experiments.settings import Settings, settings_from_options
-from ss4rec_lib.models import SS4RecConfig
+from ss4rec_lib.models import NeuralCFConfig, SS4RecConfig
 from ss4rec_lib.models.registry import MODELS, PRESETS, config_fields, make_model
 from ss4rec_lib.training import TrainingConfig
 
@@ -28,8 +28,9 @@ def test_no_name_is_in_both_configurations():
 def test_every_key_has_a_type_that_can_be_read_and_its_default_comes_back():
     """A field of a new type would otherwise be refused whatever is typed."""
     for key, declared in KEYS.items():
-        assert set(alternatives(declared)) <= {int, float, bool, str, type(None)}, key
-    for config in (SS4RecConfig(), TrainingConfig()):
+        readable = {int, float, bool, str, type(None), tuple[int, ...]}
+        assert set(alternatives(declared)) <= readable, key
+    for config in (SS4RecConfig(), TrainingConfig(), NeuralCFConfig()):
         values = dataclasses.asdict(config)
         assert parse_changes(f"{k}={as_text(v)}" for k, v in values.items()) == values
 
