@@ -114,7 +114,7 @@ def test_help_is_quick_to_import():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "recommend", "record"])
+@pytest.mark.parametrize("verb", ["train", "rate", "evaluate", "recommend", "record"])
 def test_a_verb_without_its_folder_is_a_usage_error(capsys, verb):
     with pytest.raises(SystemExit) as stop:
         cli.main([verb])

@@ -47,8 +47,8 @@ def test_every_make_target_of_the_readme_exists():
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    """Stands for runs/planted: one command trains there, the next ones read it."""
-    return tmp_path_factory.mktemp("runs") / "planted"
+    """Stands for the folder runs/: one command trains there, the next ones read it."""
+    return tmp_path_factory.mktemp("runs")
 
 
 @pytest.mark.slow
@@ -56,7 +56,10 @@ def run_folder(tmp_path_factory):
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("make ")])
 def test_commands_run(command, tmp_path, run_folder):
     """In the checkout, with outputs in a folder of their own; in the order of the README."""
-    words = [str(run_folder) if w == "runs/planted" else w for w in shlex.split(command)]
+    words = [
+        str(run_folder / w.removeprefix("runs/")) if w.startswith("runs/") else w
+        for w in shlex.split(command)
+    ]
     if words[0] == "ss4rec" and words[1] == "lessons":
         words += ["--out", str(tmp_path / "lessons")]
     if words[0] == "papermill":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ss4rec_lib.experiments.comparisons import load_ranks
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.folder import RunFolder
 from ss4rec_lib.experiments.ranks import read_ranks
+from ss4rec_lib.experiments.rating_results import RATINGS, load_rating_records
 from ss4rec_lib.experiments.results import (
     ABLATIONS,
     RANKS,
@@ -57,10 +59,13 @@ def keep(
             "Give this one a name with --as"
         )
     ranks = RunFolder(run).ranks
+    of_all = load_ranks(folder, [each for each in kinds[False] if ablation or each != name])
     if not ablation:
-        read_ranks(ranks)  # or an error, now
+        of_all[name] = read_ranks(ranks)  # or an error, now
     kinds[ablation] = dict(sorted((kinds[ablation] | {name: record}).items()))
-    table = results_table(kinds[False], kinds[True])  # or an error, now
+    table = results_table(
+        kinds[False], kinds[True], of_all, load_rating_records(folder / RATINGS)
+    )  # or an error, now
     path = (folder / ABLATIONS if ablation else folder) / f"{name}.json"
     if not ablation:
         with whole_file(folder / RANKS / f"{name}.npz") as temporary:

@@ -14,8 +14,9 @@ from typing import Any
 from ss4rec_lib.data.cache import checkout
 from ss4rec_lib.experiments.changes import as_text
 from ss4rec_lib.experiments.errors import ExperimentError
-from ss4rec_lib.experiments.settings import training_preset
-from ss4rec_lib.models.registry import PRESETS
+from ss4rec_lib.experiments.settings import ALL_PRESETS, training_preset
+from ss4rec_lib.models.fitted import FITTED
+from ss4rec_lib.models.registry import uses_time
 
 ABLATIONS = (
     "ablations"  # the folder of runs that settings are chosen by, within that of the records
@@ -69,9 +70,10 @@ def check_record(label: str, record: Any) -> None:
     missing = sorted(_NEEDED - record.keys()) if isinstance(record, dict) else sorted(_NEEDED)
     if missing:
         raise ExperimentError(f"{label} is no record of a run: it lacks {', '.join(missing)}")
-    if record["preset"] not in PRESETS:
+    if record["preset"] not in ALL_PRESETS:
+        known = ", ".join(ALL_PRESETS)
         raise ExperimentError(
-            f"{label} has the preset {record['preset']!r}: expected one of {', '.join(PRESETS)}"
+            f"{label} has the preset {record['preset']!r}: expected one of {known}"
         )
 
 
@@ -79,12 +81,15 @@ def changes_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the recorded configuration has other than the presets of *this* version.
 
     The full configuration is recorded, so a later change of a preset shows up here, and the
-    command line made from it still means the same run.
+    command line made from it still means the same run. That a model blind to time was told nothing
+    of it is no change: it cannot be otherwise.
     """
-    presets = {
-        "model": dataclasses.asdict(PRESETS[record["preset"]]()),
-        "training": dataclasses.asdict(training_preset(record["dataset"])),
-    }
+    preset = record["preset"]
+    model = json.loads(json.dumps(dataclasses.asdict(ALL_PRESETS[preset]())))  # tuples to lists
+    training = dataclasses.asdict(training_preset(record["dataset"], preset))
+    if _is_blind(record):
+        training["target_time"] = "none"
+    presets = {"model": model, "training": training}
     missing = object()
     return {
         key: value
@@ -94,10 +99,25 @@ def changes_of(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_blind(record: Mapping[str, Any]) -> bool:
+    """Whether the recorded model does not look at time."""
+    if record["preset"] in FITTED:
+        return True
+    preset = ALL_PRESETS[record["preset"]]()
+    names = {field.name for field in dataclasses.fields(preset)}
+    recorded = record["config"]["model"]
+    return not uses_time(
+        dataclasses.replace(preset, **{k: v for k, v in recorded.items() if k in names})
+    )
+
+
 def record_name(record: Mapping[str, Any]) -> str:
     """A file name that says what the run was: data, protocol, model, changes, seed."""
     protocol = record["protocol"]
-    parts = [record["dataset"], protocol["ordering"], "ss4rec"]
+    parts = [record["dataset"], protocol["ordering"]]
+    if protocol["split"] != "leave-one-out":
+        parts.append(protocol["split"])
+    parts.append("ss4rec")
     if protocol["min_interactions"] != 5:
         parts.append(f"{protocol['min_interactions']}-core")
     if record["preset"] != "official":
@@ -154,6 +174,8 @@ class Group:
         protocol = self.first["protocol"]
         words = ["ss4rec", "train", "--dataset", self.first["dataset"]]
         words += ["--preset", self.first["preset"], "--protocol", protocol["ordering"]]
+        if protocol["split"] != "leave-one-out":
+            words += ["--split", protocol["split"]]
         if protocol["min_interactions"] != 5:
             words += ["--min-interactions", str(protocol["min_interactions"])]
         for key, value in changes_of(self.first).items():
@@ -193,4 +215,5 @@ def _place(group: Group) -> tuple:
     """Where a group stands in a table: by data, protocol, then what is changed."""
     record, protocol = group.first, group.first["protocol"]
     core = protocol["min_interactions"]
-    return (record["dataset"], protocol["ordering"], core, record["model"], group.differs)
+    later = protocol["split"] != "leave-one-out"
+    return (record["dataset"], later, protocol["ordering"], core, record["model"], group.differs)

@@ -13,8 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ss4rec_lib.experiments.cells import markdown, over_seeds
+from ss4rec_lib.experiments.comparisons import Ranks, compare, load_ranks
 from ss4rec_lib.experiments.errors import ExperimentError
-from ss4rec_lib.experiments.record import with_error
+from ss4rec_lib.experiments.rating_results import RATINGS, load_rating_records
+from ss4rec_lib.experiments.rating_table import ratings_table
 from ss4rec_lib.experiments.results import (
     ABLATIONS,
     Group,
@@ -37,7 +40,8 @@ revision. This page is made from them.
 
 How to read the table:
 
-- **Protocol.** Leave-one-out, all items of the catalogue ranked, no sampled negatives.
+- **Protocol.** Leave-one-out unless `global-time` is named, where everybody is cut at the same
+  moment. All items of the catalogue ranked, no sampled negatives.
   `exact-time` orders each history by its timestamps; `recbole-float32` by the timestamps rounded
   to 64 s, as RecBole does and most published figures are made: an easier task, not to be compared
   with the other one.
@@ -45,8 +49,9 @@ How to read the table:
   `known` (as published), `hidden` (trained as `known`, asked with a constant interval),
   `previous` (past intervals only), `none` (no time at all). **Masked**: items of the history are
   taken out of the ranking.
-- The epoch is chosen by validation NDCG@10, unmasked; the test part is evaluated after that, once
-  in each arm.
+- The epoch is chosen by validation NDCG@10, unmasked (options of fitted baselines, and the epoch of
+  NeuralCF, masked: they put seen items first); the test part is evaluated after that, once in each
+  arm.
 - **±** is the standard deviation over seeds (sd) where there are several, else the standard error
   over users (se) of the one run. Differences under two or three of them say nothing.
 - Seconds are of training alone, a run; validation comes on top. `36 (31)` reads: 36 epochs run,
@@ -55,6 +60,10 @@ How to read the table:
 
 # Figures quoted from others, as they published them: name, valid NDCG@10, test metrics.
 _RERUN_VALID = 0.2190  # best validation NDCG@10 of the public rerun, after 61 epochs
+_MILESTONES = (
+    (0.2132, "an earlier two-core prototype's last, after 1,785 s"),
+    (_RERUN_VALID, "the public rerun's best, after 6.5 h on a GPU"),
+)
 _PUBLISHED = (
     (
         "SS4Rec, paper ([arXiv 2502.08132](https://arxiv.org/abs/2502.08132))",
@@ -78,6 +87,7 @@ _UNVERIFIED = (
 )
 
 _METRICS = ("hr@10", "ndcg@10", "mrr@10")
+_SHORT = "ml-1m"  # whose runs the README shows
 
 
 _ABLATIONS_INTRODUCTION = """\
@@ -89,14 +99,40 @@ this table, so it shows the validation part only (unmasked, each with its own ta
 """
 
 
+_RATINGS_INTRODUCTION = """\
+## Ratings
+
+Runs of `ss4rec rate`: how many stars, told the film. Test part; the epoch of a trained model is
+chosen on validation. The ranking beside it is over the whole catalogue. Lesson 05 says why the two
+hardly speak to each other. Records: [ratings/](ratings/).
+"""
+
+
+_COMPARISONS_INTRODUCTION = """\
+## Differences, user by user
+
+SS4Rec (published configuration) minus the other models of its protocol with the same budget of
+epochs, on the test part: NDCG@10, in thousandths, with its 95 % interval, the same users under
+both. SS4Rec as `known` is told the target's time; as `hidden` it is the same network, asked with a
+constant in its place; `none` was trained and asked without any time. An interval over users and
+seeds says what holds for these architectures; one over users alone speaks of two sets of weights.
+None is corrected for the number of rows.
+"""
+
+
 def results_table(
-    records: Mapping[str, dict[str, Any]], ablations: Mapping[str, dict[str, Any]] | None = None
+    records: Mapping[str, dict[str, Any]],
+    ablations: Mapping[str, dict[str, Any]] | None = None,
+    ranks: Mapping[str, Ranks] | None = None,
+    ratings: Mapping[str, dict[str, Any]] | None = None,
 ) -> str:
     """The page `results/README.md`.
 
     Args:
         records: By name, as `load_records` gives them; may be empty.
         ablations: The runs that settings were chosen by, the same way.
+        ranks: The records' ranks by name, for differences between them; None leaves these out.
+        ratings: The records of rating experiments, by name.
 
     Raises:
         ExperimentError: Two records of the same run.
@@ -107,18 +143,41 @@ def results_table(
         header = ["dataset", "protocol", "model", "settings", "target time", "masked", "seeds"]
         header += ["valid NDCG@10", *(f"test {name.upper()}" for name in _METRICS)]
         rows = [row for group in groups for row in _arm_rows(group)]
-        parts.append(_markdown([*header, "train seconds", "epochs"], rows))
+        parts.append(markdown([*header, "train seconds", "epochs"], rows))
         parts += [f"{_UNVERIFIED}\n"] * (not all(group.verified for group in groups))
     else:
         parts.append("No run is recorded yet.\n")
+    comparisons = differences_table(groups, ranks or {})
+    if comparisons:
+        parts += [_COMPARISONS_INTRODUCTION, comparisons]
     header = ["published", "valid NDCG@10", *(f"test {name.upper()}" for name in _METRICS)]
-    parts += [_PUBLISHED_INTRODUCTION, _markdown(header, _PUBLISHED)]
+    parts += [_PUBLISHED_INTRODUCTION, markdown(header, _PUBLISHED)]
     if ablations:
         parts += [_ABLATIONS_INTRODUCTION, ablations_table(ablations)]
+    if ratings:
+        parts += [_RATINGS_INTRODUCTION, ratings_table(ratings)]
     if groups:
         parts.append("## Where they come from, and how to make them again\n")
         parts += [_origin(group) for group in groups]
     return "\n".join(parts)
+
+
+def differences_table(groups: Sequence[Group], ranks: Mapping[str, Ranks]) -> str:
+    """SS4Rec minus the others, see `experiments.comparisons`; empty if nothing can be compared."""
+    rows: dict[tuple, list[str]] = {}
+    for found in compare(list(groups), ranks):
+        a, b = found.a, found.b
+        key = (id(a), found.a_time, id(b))
+        rows.setdefault(key, [
+            _dataset(a), _protocol(a), f"SS4Rec, {_budget(a)}", found.a_time, _named(b),
+            found.b_time, found.counts,
+        ]).append(
+            f"{1000 * found.difference:+.1f} ({1000 * found.low:+.1f} to {1000 * found.high:+.1f})"
+        )  # fmt: skip
+    if not rows:
+        return ""
+    header = ["dataset", "protocol", "this", "target time", "minus", "target time", "interval over"]
+    return markdown([*header, "not masked", "masked"], list(rows.values()))
 
 
 def ablations_table(records: Mapping[str, dict[str, Any]]) -> str:
@@ -128,34 +187,41 @@ def ablations_table(records: Mapping[str, dict[str, Any]]) -> str:
     groups.sort(key=lambda group: (group.first["dataset"], _protocol(group)))
     rows = []
     for group in groups:
-        losses = [record["curve"][-1]["train_loss"] for record in group.records]
+        losses = [r["curve"][-1]["train_loss"] for r in group.records if r["curve"]]
         rows.append([
             _dataset(group), _protocol(group), group.first["model"], group.differs,
             group.first["protocol"]["target_time"], _listed(group.seeds),
-            *(_over_seeds([r["valid"] for r in group.records], name) for name in _METRICS),
-            f"{statistics.mean(losses):.3f}", _mean_seconds(group),
+            *(over_seeds([r["valid"] for r in group.records], name) for name in _METRICS),
+            f"{statistics.mean(losses):.3f}" if losses else "-", _mean_seconds(group),
         ])  # fmt: skip
     header = ["dataset", "protocol", "model", "settings", "target time", "seeds"]
     header += [*(f"valid {name.upper()}" for name in _METRICS)]
-    return _markdown([*header, "last train loss", "train seconds"], rows)
+    return markdown([*header, "last train loss", "train seconds"], rows)
 
 
 def runs_table(records: Mapping[str, dict[str, Any]]) -> str:
-    """The short table for the README: each group's own target time, seen items not masked."""
+    """The short table for the README: each group's own target time, seen items not masked.
+
+    MovieLens-1M alone where it is among the records, the best of a protocol first.
+    """
     if not records:
         return "No run is recorded yet."
-    rows, groups = [], grouped(records)
+    groups = [g for g in grouped(records) if g.first["dataset"] == _SHORT] or grouped(records)
+    groups.sort(key=lambda g: -statistics.mean(r["test"]["ndcg@10"] for r in g.records))
+    groups.sort(key=_protocol)
+    rows = []
     for group in groups:
-        figures = [_over_seeds([r["test"] for r in group.records], m) for m in _METRICS]
+        figures = [over_seeds([r["test"] for r in group.records], m) for m in _METRICS]
+        budget = f", {_budget(group)}" if group.first["curve"] else ""
         rows.append([
-            _dataset(group), _protocol(group), group.differs,
+            _dataset(group), _protocol(group), _named(group) + budget,
             group.first["protocol"]["target_time"], str(len(group.seeds)), *figures,
             _mean_seconds(group),
         ])  # fmt: skip
-    header = ["dataset", "protocol", "settings", "target time", "seeds"]
+    header = ["dataset", "protocol", "model", "target time", "seeds"]
     header += [*(name.upper() for name in _METRICS), "train seconds"]
     return (
-        _markdown(header, rows) + "\nTest part, all items ranked, seen ones not masked; ± is the "
+        markdown(header, rows) + "\nTest part, all items ranked, seen ones not masked; ± is the "
         "standard deviation over seeds (sd), or the standard error over users (se) of a single "
         "run. Other arms (masked, time hidden), machines, and the commands that make these runs "
         "again: [results/README.md](results/README.md)."
@@ -171,7 +237,13 @@ def out_of_date(write: bool = False, folder: Path | None = None) -> list[str]:
     """
     folder = results_folder() if folder is None else folder
     path = folder / TABLE
-    wanted = results_table(load_records(folder), load_records(folder / ABLATIONS))
+    records = load_records(folder)
+    wanted = results_table(
+        records,
+        load_records(folder / ABLATIONS),
+        load_ranks(folder, list(records)),
+        load_rating_records(folder / RATINGS),
+    )
     if path.is_file() and path.read_text(encoding="utf-8") == wanted:
         return []
     if write:
@@ -183,24 +255,15 @@ def _arm_rows(group: Group) -> list[list[str]]:
     rows = []
     for arm in group.first["arms"]:
         arms = group.arm(arm["target_time"], arm["masked"])
-        tests = [_over_seeds([arm["test"] for arm in arms], name) for name in _METRICS]
+        tests = [over_seeds([arm["test"] for arm in arms], name) for name in _METRICS]
         epochs = dict.fromkeys(f"{r['epochs']} ({r['best_epoch']})" for r in group.records)
         rows.append([
             _dataset(group), _protocol(group), group.first["model"], group.differs,
             arm["target_time"], "yes" if arm["masked"] else "no", _listed(group.seeds),
-            _over_seeds([arm["valid"] for arm in arms], "ndcg@10"), *tests,
+            over_seeds([arm["valid"] for arm in arms], "ndcg@10"), *tests,
             _mean_seconds(group), ", ".join(epochs),
         ])  # fmt: skip
     return rows
-
-
-def _over_seeds(metrics: Sequence[Mapping[str, Any]], name: str) -> str:
-    """Mean and standard deviation over seeds; of a single seed its standard error over users."""
-    if len(metrics) == 1:
-        text = with_error(metrics[0], name)
-        return f"{text} se" if "±" in text else text
-    values = [each[name] for each in metrics]
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} sd"
 
 
 def _dataset(group: Group) -> str:
@@ -211,7 +274,22 @@ def _protocol(group: Group) -> str:
     protocol = group.first["protocol"]
     k = protocol["min_interactions"]
     core = f"{k}-core" if k > 1 else "no filter"
-    return f"{protocol['ordering']}, {core}, {protocol['catalogue']:,} items"
+    split = "" if protocol["split"] == "leave-one-out" else f"{protocol['split']}, "
+    return f"{split}{protocol['ordering']}, {core}, {protocol['catalogue']:,} items"
+
+
+def _budget(group: Group) -> str:
+    return _counted(group.first["config"]["training"]["epochs"], "epoch")
+
+
+def _named(group: Group) -> str:
+    """A model of a comparison, with its settings where the name does not say them."""
+    differs = [
+        change for change in group.differs.split(", ")
+        if not change.startswith(("official", "epochs=", "target_time=", "model_type="))
+        and change != group.first["preset"]
+    ]  # fmt: skip
+    return ", ".join([group.first["model"], *differs])
 
 
 def _mean_seconds(group: Group) -> str:
@@ -251,33 +329,35 @@ def _origin(group: Group) -> str:
 
 
 def _time_to_published(group: Group) -> list[str]:
-    """When each run reached the published validation figure that its protocol compares with."""
+    """When each run reached the validation figures that its protocol is compared with."""
     protocol = group.first["protocol"]
     here = group.first["dataset"], protocol["ordering"], protocol["target_time"]
     if here != ("ml-1m", "recbole-float32", "known") or protocol["min_interactions"] != 5:
         return []
-    found = []
-    for record in group.records:
-        seconds, text = 0.0, "not reached"
-        for row in record["curve"]:
-            seconds += row["train_seconds"] + row["valid_seconds"]
-            if row["ndcg@10"] >= _RERUN_VALID:
-                text = f"{seconds:,.0f} s, epoch {row['epoch']}"
-                break
-        found.append(f"seed {record['seed']}: {text}")
-    return [
-        f"- training and validation until the public rerun's valid NDCG@10 of {_RERUN_VALID:.4f} "
-        f"(6.5 h on a GPU): {'; '.join(found)}"
-    ]
+    lines = []
+    for figure, whose in _MILESTONES:
+        found = [
+            f"seed {record['seed']}: {_first_reached(record['curve'], figure)}"
+            for record in group.records
+        ]
+        lines.append(
+            f"- training and validation until valid NDCG@10 {figure:.4f} ({whose}): "
+            f"{'; '.join(found)}"
+        )
+    return lines
+
+
+def _first_reached(curve: Sequence[Mapping[str, Any]], figure: float) -> str:
+    seconds = 0.0
+    for row in curve:
+        seconds += row["train_seconds"] + row["valid_seconds"]
+        if row["ndcg@10"] >= figure:
+            return f"{seconds:,.0f} s, epoch {row['epoch']}"
+    return "not reached"
 
 
 def _counted(n: int, thing: str) -> str:
     return f"{n} {thing}{'s' * (n != 1)}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

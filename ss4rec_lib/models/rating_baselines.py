@@ -1,16 +1,17 @@
-"""What a rating model is compared with: biases, matrix factorisation, SVD++, a Bayesian FM.
+"""What a rating model is compared with: a mean, biases, matrix factorisation, SVD++.
 
 All are fitted on triples (user, item, rating), know nothing of time, and predict
 
+    GlobalMean     mu
     BiasBaseline   mu + b_u + b_i                                       Koren 2010, in NumPy
     BiasedMF       mu + b_u + b_i + q_i . p_u                           Surprise's `SVD`
     SVDPlusPlus    mu + b_u + b_i + q_i . (p_u + |I_u|^-1/2 sum y_j)    Surprise's `SVDpp`
-    BayesianFM     a factorisation machine, averaged over Gibbs draws   myFM
 
-The last three are libraries' (Surprise 1.1.5, myFM 0.4.0, both in the extra `peers`); here they get
-one interface, and predictions for whole vectors. Defaults are Surprise's, the ones behind its
-published table. Users and items are any integers; an unknown one has bias 0 and no factors.
-Predictions are clipped to the range of the training ratings, as Surprise clips them.
+The last two are Surprise's (1.1.5, in the extra `peers`); here they get one interface, and
+predictions for whole vectors. Defaults are Surprise's, the ones behind its published table. Users
+and items are any integers; an unknown one has bias 0 and no factors. Predictions are clipped to
+the range of the training ratings, as Surprise clips them; `scores`, to rank by, are not. Two more
+with this interface: `bayesian_fm.BayesianFM` and `neural_cf_rating.RatingNeuralCF`.
 
 Glossary: mu global mean, b bias, I_u the items user u rated in training, y_j what having rated j
 says about a user.
@@ -27,7 +28,12 @@ import pandas as pd
 from scipy import sparse
 
 
-def _library(name: str) -> ModuleType:
+def library(name: str) -> ModuleType:
+    """A package of the extra `peers`.
+
+    Raises:
+        ImportError: It is not installed, or not whole; says what to install.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -38,7 +44,7 @@ def _library(name: str) -> ModuleType:
 
 
 class RatingBaseline(abc.ABC):
-    """`fit(users, items, ratings)`, then `predict(users, items)`."""
+    """`fit(users, items, ratings)`, then `predict(users, items)` or `scores(users, items)`."""
 
     def fit(self, users: np.ndarray, items: np.ndarray, ratings: np.ndarray) -> RatingBaseline:
         """Learn from the training ratings.
@@ -86,11 +92,33 @@ class RatingBaseline(abc.ABC):
         Raises:
             ValueError: vectors of different lengths, ids that are not integers, or not fitted.
         """
+        users, items = _ids(users, items)
+        found = self._predict(*self._known(users, items))
+        return np.clip(found, self.low, self.high)
+
+    def scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """What `predict` clips, for every user with every item: to rank items by.
+
+        Clipped predictions tie at the end of the scale, where a ranking begins.
+
+        Args:
+            users: (U,) integers.
+            items: (V,) integers.
+
+        Returns:
+            (U, V) float64.
+
+        Raises:
+            ValueError: ids that are not integers, or not fitted.
+        """
+        users, items = _ids(users, users)[0], _ids(items, items)[0]
+        return self._scores(*self._known(users, items))
+
+    def _known(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of ids; ValueError when nothing was learned."""
         if not hasattr(self, "mean"):
             raise ValueError(f"{type(self).__name__} has not been fitted: call fit first")
-        users, items = _ids(users, items)
-        found = self._predict(_places(self.user_ids, users), _places(self.item_ids, items))
-        return np.clip(found, self.low, self.high)
+        return _places(self.user_ids, users), _places(self.item_ids, items)
 
     @abc.abstractmethod
     def _fit(self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray) -> None:
@@ -99,6 +127,21 @@ class RatingBaseline(abc.ABC):
     @abc.abstractmethod
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Predictions for such places; unknown ids have the place after the last."""
+
+    def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Predictions for every pair of such places, (U, V)."""
+        pairs = np.repeat(user, len(item)), np.tile(item, len(user))
+        return self._predict(*pairs).reshape(len(user), len(item))
+
+
+class GlobalMean(RatingBaseline):
+    """mu for everybody and everything: what knowing nobody is worth."""
+
+    def _fit(self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray) -> None:
+        """`fit` has taken the mean."""
+
+    def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        return np.full(len(user), self.mean)
 
 
 class BiasBaseline(RatingBaseline):
@@ -163,7 +206,7 @@ class BiasedMF(RatingBaseline):
         self.seed = seed
 
     def _fit(self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray) -> None:
-        surprise = _library("surprise")
+        surprise = library("surprise")
         self.algorithm = self._algorithm(surprise)
         table = pd.DataFrame({"user": user, "item": item, "rating": ratings})
         reader = surprise.Reader(rating_scale=(self.low, self.high))
@@ -188,6 +231,11 @@ class BiasedMF(RatingBaseline):
         biases = self.mean + _or_zero(self.user_bias)[user] + _or_zero(self.item_bias)[item]
         p, q = _or_zero(self.user_factors), _or_zero(self.item_factors)
         return biases + np.einsum("nf,nf->n", p[user], q[item])
+
+    def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        biases = _or_zero(self.user_bias)[user][:, None] + _or_zero(self.item_bias)[item]
+        p, q = _or_zero(self.user_factors), _or_zero(self.item_factors)
+        return self.mean + biases + p[user] @ q[item].T
 
 
 class SVDPlusPlus(BiasedMF):
@@ -220,63 +268,10 @@ class SVDPlusPlus(BiasedMF):
 
     def _finish(self, of_item: list[int], user: np.ndarray, item: np.ndarray) -> None:
         implicit = np.asarray(self.algorithm.yj)[of_item]  # (n_items, f)
-        self.user_factors = self.user_factors + _rated(user, item) @ implicit
+        self.user_factors = self.user_factors + rated(user, item) @ implicit
 
 
-class BayesianFM(RatingBaseline):
-    """A factorisation machine under a Gaussian prior, averaged over Gibbs draws: myFM.
-
-    Rendle, Zhang and Koren, "On the Difficulty of Evaluating Baselines", arXiv 1905.01395: tuned by
-    nothing but its width, it beat a decade of published rating models. `implicit` adds, as they
-    do, what else the user rated and who else rated the item (both in training only).
-
-    Args:
-        rank: width of the factors.
-        n_iter: Gibbs draws.
-        implicit: whether to add those features; several times slower.
-        seed: of the draws.
-    """
-
-    def __init__(
-        self, rank: int = 8, n_iter: int = 300, implicit: bool = False, seed: int = 0
-    ) -> None:
-        self.rank, self.n_iter, self.implicit, self.seed = rank, n_iter, implicit, seed
-
-    def _fit(self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray) -> None:
-        self._myfm = _library("myfm")
-        n_users, n_items = len(self.user_ids), len(self.item_ids)
-        rated, raters = _rated(user, item), _rated(item, user)
-        # One row for each user, and a last one, all 0, for everybody unknown.
-        self._blocks = tuple(
-            sparse.vstack(
-                [
-                    sparse.hstack([sparse.eye(n), other]) if self.implicit else sparse.eye(n),
-                    sparse.csr_matrix((1, n + other.shape[1] * self.implicit)),
-                ],
-                format="csr",
-            )
-            for n, other in ((n_users, rated), (n_items, raters))
-        )
-        shapes = [n_users, n_items, n_items, n_users] if self.implicit else [n_users, n_items]
-        self._fm = self._myfm.MyFMRegressor(self.rank, random_seed=self.seed)
-        self._fm.fit(
-            None,
-            ratings,
-            X_rel=self._relations(user, item),
-            n_iter=self.n_iter,
-            n_kept_samples=max(1, self.n_iter // 2),  # the first half is burn-in
-            group_shapes=shapes,
-        )
-
-    def _relations(self, user: np.ndarray, item: np.ndarray) -> list[object]:
-        pairs = zip((user, item), self._blocks, strict=True)
-        return [self._myfm.RelationBlock(np.asarray(at), block) for at, block in pairs]
-
-    def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        return self._fm.predict(None, self._relations(user, item))
-
-
-def _rated(user: np.ndarray, item: np.ndarray) -> sparse.csr_matrix:
+def rated(user: np.ndarray, item: np.ndarray) -> sparse.csr_matrix:
     """(n_users, n_items): |I_u|^-1/2 at the items a user rated, 0 elsewhere."""
     weights = 1 / np.sqrt(np.bincount(user))[user]
     return sparse.csr_matrix((weights, (user, item)))

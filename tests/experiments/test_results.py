@@ -192,7 +192,7 @@ def test_a_preset_that_changes_later_shows_up_as_a_change(record, monkeypatch):
     from ss4rec_lib.training import TrainingConfig
 
     assert "patience" not in changes_of(record)
-    monkeypatch.setattr(results, "training_preset", lambda dataset: TrainingConfig(patience=3))
+    monkeypatch.setattr(results, "training_preset", lambda *_: TrainingConfig(patience=3))
     assert changes_of(record)["patience"] == 10
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ss4rec_lib.models.rating_baselines import BayesianFM, BiasBaseline, BiasedMF, SVDPlusPlus
+from ss4rec_lib.models.bayesian_fm import BayesianFM
+from ss4rec_lib.models.rating_baselines import BiasBaseline, BiasedMF, GlobalMean, SVDPlusPlus
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "surprise_ratings.npz"
 
@@ -119,3 +120,22 @@ def test_what_cannot_be_learned_from_is_refused(triples, message):
 def test_predicting_before_fitting_is_refused():
     with pytest.raises(ValueError, match="BiasBaseline has not been fitted"):
         BiasBaseline().predict([1], [1])
+
+
+def test_the_mean_is_the_mean_for_everybody():
+    model = GlobalMean().fit([5, 5, 9], [1, 2, 2], [1.0, 2.0, 5.0])
+    assert model.predict([5, 7], [1, 8]) == pytest.approx([8 / 3, 8 / 3])
+    assert model.scores([5, 7, 9], [1, 8]) == pytest.approx(np.full((3, 2), 8 / 3))
+
+
+@pytest.mark.parametrize("model", [BiasBaseline(reg_u=0, reg_i=0), BiasedMF(), SVDPlusPlus()])
+def test_scores_are_the_predictions_of_all_pairs_without_clipping(model):
+    if model.__class__ is not BiasBaseline:
+        pytest.importorskip("surprise")
+    model.fit([1, 1, 2, 2, 3], [1, 2, 1, 2, 3], [5.0, 5.0, 5.0, 1.0, 1.0])
+    users, items = np.array([1, 2, 3, 9]), np.array([3, 1, 9])
+    found = model.scores(users, items)
+    clipped = model.predict(np.repeat(users, 3), np.tile(items, 4)).reshape(4, 3)
+    assert np.clip(found, 1, 5) == pytest.approx(clipped)
+    with pytest.raises(ValueError, match="has not been fitted"):
+        type(model)().scores(users, items)
