@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ss4rec_lib.data import Split
 from ss4rec_lib.data.batch import Batch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ss4rec_lib.models.rating_baselines import RatingBaseline
 
 RANKED_BY = ("score", "rating")
-_NUMBERS = 1 << 24  # of the largest tensor held while all items are rated
+_NUMBERS = 1 << 22  # of the largest tensor held while all items are rated: 16 MiB
 
 
 class ByRating(nn.Module):
@@ -85,11 +86,35 @@ class RankingOfRatingModel(nn.Module):
         hidden, bias = state[:, :-1], state[:, -1:]  # (B, d_model), (B, 1)
         if self._by == "score":
             return self._model.logits(hidden)
-        items = torch.arange(self._model.n_items + 1, device=state.device)  # (V,)
-        rows = max(1, _NUMBERS // (3 * hidden.shape[1] * len(items)))
-        shape = len(items), hidden.shape[1]
-        found = [
-            self._model.predict_ratings(h[:, None].expand(-1, *shape), items.expand(len(h), -1), b)
-            for h, b in zip(hidden.split(rows), bias.split(rows), strict=True)
-        ]
-        return torch.cat(found)
+        return expected_of_everything(self._model, hidden, bias[:, 0])
+
+
+def expected_of_everything(model: RatingSS4Rec, hidden: Tensor, history_bias: Tensor) -> Tensor:
+    """`model.predict_ratings` of every item, with the products that items share done once.
+
+    The head's first layer on [h, e, h * e] is W_h h + W_e e + (W_he * h) e: a vector of the row, a
+    matrix of the catalogue, and one product of it with a small matrix of the row.
+
+    Args:
+        model: A `RatingSS4Rec`.
+        hidden: States before the targets, (B, d_model).
+        history_bias: What the history says of the user, (B,).
+
+    Returns:
+        (B, n_items + 1).
+    """
+    first, rest = model.head[0], model.head[1:]
+    of_hidden, of_item, of_both = first.weight.chunk(3, dim=1)  # (d_model, d_model) each
+    e = model.trunk.item_embedding.weight  # (V, d_model)
+    catalogue = functional.linear(e, of_item)
+    biases = model.mean + model.item_bias.weight[:, 0]  # (V,)
+    found = []
+    for h, bias in zip(
+        *(a.split(max(1, _NUMBERS // catalogue.numel())) for a in (hidden, history_bias)),
+        strict=True,
+    ):
+        row = functional.linear(h, of_hidden, first.bias)  # (b, d_model)
+        both = e @ (of_both * h[:, None]).mT  # (b, V, d_model)
+        x = both.add_(catalogue).add_(row[:, None])
+        found.append(biases + bias[:, None] + rest(x)[..., 0])
+    return torch.cat(found)

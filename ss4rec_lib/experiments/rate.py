@@ -124,7 +124,7 @@ def _record(
         "seed": settings.seed,
         "data_verified": data.verified,
         "valid": None if judged.valid is None else _finite(judged.valid),
-        "test": _finite(judged.test),
+        "test": _finite(judged.test) | dict.fromkeys(judged.undefined),
         "ranking": ranking or None,
         "folds": judged.folds,
         "train_seconds": judged.train_seconds,

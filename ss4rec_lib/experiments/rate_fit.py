@@ -46,6 +46,8 @@ class Judged:
         best_epoch: The one whose weights were kept; None where none is chosen.
         curve: A row an epoch, of the models that choose one.
         folds: `rmse` and `mae` of each fold; None where there are none.
+        undefined: Metrics that mean nothing in a fold, so not in all of them together either: the
+            calibration line of one prediction for all.
         peak_rss_bytes: Largest resident memory until fitting ended.
         device: What it was fitted on.
     """
@@ -60,6 +62,7 @@ class Judged:
     folds: list[dict[str, float]] | None
     peak_rss_bytes: int | None
     device: str = "cpu"
+    undefined: tuple[str, ...] = ()
 
 
 def fit_baseline(settings: RateSettings, data: RatingData, folder: RateFolder) -> Judged:
@@ -98,6 +101,7 @@ def fit_baseline(settings: RateSettings, data: RatingData, folder: RateFolder) -
         curve=curve,
         folds=[{m: test[m] for m in ("rmse", "mae")} for test in tests] if several else None,
         peak_rss_bytes=peak,
+        undefined=tuple(name for name in tests[0] if any(np.isnan(test[name]) for test in tests)),
     )
 
 

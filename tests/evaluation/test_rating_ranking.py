@@ -6,7 +6,7 @@ import torch
 
 from ss4rec_lib.data import leave_one_out, planted_ratings
 from ss4rec_lib.data.rating_splits import train_ratings
-from ss4rec_lib.evaluation import evaluate_both, rank_targets
+from ss4rec_lib.evaluation import evaluate_both, rank_targets, rating_ranking
 from ss4rec_lib.evaluation.rating_ranking import ByRating, RankingOfRatingModel
 from ss4rec_lib.models import (
     BiasBaseline,
@@ -105,6 +105,21 @@ def test_a_sequence_model_ranks_by_its_scores_as_evaluate_both_does(split, seque
     assert not sequence_model.training
     _, wanted = evaluate_both(sequence_model, split, ks=(5,))
     assert np.array_equal(found.above, wanted.above)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("at_once", [1, 3, 10**6])
+def test_ratings_of_everything_are_those_of_each_item(sequence_model, at_once, monkeypatch):
+    numbers = at_once * (N_ITEMS + 1) * TRUNK.hidden_size
+    monkeypatch.setattr(rating_ranking, "_NUMBERS", numbers)
+    hidden, bias = torch.randn(7, TRUNK.hidden_size), torch.randn(7)
+    items = torch.arange(N_ITEMS + 1)
+    wanted = [
+        sequence_model.predict_ratings(h.expand(len(items), -1), items, b)
+        for h, b in zip(hidden, bias, strict=True)
+    ]
+    found = rating_ranking.expected_of_everything(sequence_model, hidden, bias)
+    torch.testing.assert_close(found, torch.stack(wanted))
 
 
 @pytest.mark.parametrize("masked", [False, True])

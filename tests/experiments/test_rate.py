@@ -139,6 +139,8 @@ def test_five_folds_are_judged_together_and_one_by_one(rate, tmp_path):
     assert record["valid"] is None and record["ranking"] is None and len(record["folds"]) == 5
     squared = np.mean([fold["rmse"] ** 2 for fold in record["folds"]])  # folds of equal size
     assert record["test"]["rmse"] == pytest.approx(np.sqrt(squared))
+    assert rate("mean", "5-fold", tmp_path / "mean") == 0
+    assert record_of(tmp_path / "mean")["test"]["calibration_slope"] is None  # as in each fold
     assert rate("bias", "5-fold", tmp_path / "two", "--folds", "2") == 0
     two = record_of(tmp_path / "two")
     assert two["folds"] == record["folds"][:2] and two["protocol"]["folds_run"] == 2
