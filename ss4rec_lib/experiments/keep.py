@@ -15,6 +15,7 @@ from ss4rec_lib.experiments.results import (
     RANKS,
     check_record,
     load_records,
+    plain_name,
     record_name,
     results_folder,
 )
@@ -48,10 +49,7 @@ def keep(
     folder = results_folder() if folder is None else folder
     record = RunFolder(run).read_result()
     check_record(str(RunFolder(run).result), record)
-    name = record_name(record) if name is None else name
-    if name != Path(name).name or name.startswith(".") or not name:
-        raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
-    name = name.removesuffix(".json")
+    name = plain_name(record_name(record) if name is None else name)
     kinds = {False: load_records(folder), True: load_records(folder / ABLATIONS)}
     if kinds[ablation].get(name, record) != record:
         raise ExperimentError(

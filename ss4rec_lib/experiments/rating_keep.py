@@ -17,7 +17,7 @@ from ss4rec_lib.experiments.rating_results import (
     rating_groups,
     rating_name,
 )
-from ss4rec_lib.experiments.results import results_folder
+from ss4rec_lib.experiments.results import plain_name, results_folder
 from ss4rec_lib.experiments.table import out_of_date
 from ss4rec_lib.files import whole_file, write_text
 
@@ -52,10 +52,7 @@ def keep_ratings(
     files = RateFolder(run)
     record = files.read_result()
     check_rating_record(str(files.result), record)
-    name = rating_name(record) if name is None else name
-    if name != Path(name).name or name.startswith(".") or not name:
-        raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
-    name = name.removesuffix(".json")
+    name = plain_name(rating_name(record) if name is None else name)
     records = load_rating_records(folder)
     if records.get(name, record) != record:
         raise ExperimentError(

@@ -25,6 +25,7 @@ from ss4rec_lib.experiments.changes import as_text
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.rate_options import RATING_MODELS, default_options
 from ss4rec_lib.experiments.rate_settings import FOLDS, RANKED_SPLITS, SPLITS, TASK
+from ss4rec_lib.experiments.results import read_records
 
 RATINGS = "ratings"  # the folder of rating experiments, within that of the records
 ERRORS = "errors"  # the folder of their errors, within that one
@@ -58,15 +59,7 @@ def load_rating_records(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ExperimentError: A JSON file that is no record, naming what it lacks.
     """
-    records = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ExperimentError(f"{path.name} in {folder.name}/ is not JSON: {error}") from error
-        check_rating_record(path.name, record)
-        records[path.stem] = record
-    return records
+    return read_records(folder, check_rating_record)
 
 
 def check_rating_record(label: str, record: Any) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,35 @@ def load_records(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ExperimentError: A JSON file that is no record, naming what it lacks.
     """
+    return read_records(folder, check_record)
+
+
+def read_records(folder: Path, check: Callable[[str, Any], None]) -> dict[str, dict[str, Any]]:
+    """The JSON files of a folder by name, each of them checked.
+
+    Args:
+        folder: Where they are; one that does not exist has none.
+        check: Called with a file's name and content; refuses what is no record.
+
+    Raises:
+        ExperimentError: A file that is not JSON, or what `check` raises.
+    """
     records = {}
     for path in sorted(folder.glob("*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ExperimentError(f"{path.name} in {folder.name}/ is not JSON: {error}") from error
-        check_record(path.name, record)
+        check(path.name, record)
         records[path.stem] = record
     return records
+
+
+def plain_name(name: str) -> str:
+    """A record's name without `.json`; one with a folder is refused (ExperimentError)."""
+    if name != Path(name).name or name.startswith(".") or not name:
+        raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
+    return name.removesuffix(".json")
 
 
 def check_record(label: str, record: Any) -> None:
