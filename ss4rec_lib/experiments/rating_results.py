@@ -10,12 +10,10 @@ errors of the model `mean` are not kept either: with one prediction for all, the
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from ss4rec_lib.experiments.changes import as_text
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.rate_options import RATING_MODELS, default_options
 from ss4rec_lib.experiments.rate_settings import FOLDS, RANKED_SPLITS, SPLITS, TASK
-from ss4rec_lib.experiments.results import read_records
+from ss4rec_lib.experiments.results import Seeds, by_seed, read_records
 
 RATINGS = "ratings"  # the folder of rating experiments, within that of the records
 ERRORS = "errors"  # the folder of their errors, within that one
@@ -123,22 +121,8 @@ def rating_command(record: Mapping[str, Any], name: str) -> str:
     return shlex.join([*words, "--seed", str(record["seed"]), "--out", f"runs/{name}"])
 
 
-@dataclass(frozen=True)
-class RatingGroup:
-    """Runs that differ in nothing but the seed.
-
-    Attributes:
-        names: Of the records, by ascending seed.
-        records: The records in that order.
-    """
-
-    names: list[str]
-    records: list[dict[str, Any]]
-
-    @property
-    def first(self) -> dict[str, Any]:
-        """The record with the lowest seed, which speaks for what all share."""
-        return self.records[0]
+class RatingGroup(Seeds):
+    """Runs of `ss4rec rate` that differ in nothing but the seed."""
 
     def ranking(self, by: str, masked: bool) -> list[dict[str, Any]]:
         """Ranking metrics of the test part of every record; empty where nothing is ranked."""
@@ -156,23 +140,13 @@ def rating_groups(records: Mapping[str, dict[str, Any]]) -> list[RatingGroup]:
     Raises:
         ExperimentError: Two records of the same run: its seed would count twice.
     """
-    groups: dict[str, list[str]] = {}
-    for name, record in records.items():
+
+    def shared(record: Mapping[str, Any]) -> list[Any]:
         config = {key: value for key, value in record["config"].items() if key not in _INCIDENTAL}
-        same = [record["dataset"], record["protocol"]["split"], record["model"], config]
-        same.append(_beside_defaults(record))
-        groups.setdefault(json.dumps(same, sort_keys=True), []).append(name)
-    found = []
-    for names in groups.values():
-        names.sort(key=lambda name: records[name]["seed"])
-        for one, other in zip(names, names[1:], strict=False):
-            if records[one]["seed"] == records[other]["seed"]:
-                raise ExperimentError(
-                    f"{one}.json and {other}.json are the same run (seed {records[one]['seed']}): "
-                    "keep one of them"
-                )
-        found.append(RatingGroup(names, [records[name] for name in names]))
-    return sorted(found, key=_place)
+        own = [record["dataset"], record["protocol"]["split"], record["model"], config]
+        return [*own, _beside_defaults(record)]
+
+    return sorted((RatingGroup(*each) for each in by_seed(records, shared)), key=_place)
 
 
 def _place(group: RatingGroup) -> tuple:

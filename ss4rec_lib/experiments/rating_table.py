@@ -70,11 +70,10 @@ def ratings_table(records: Mapping[str, dict[str, Any]]) -> str:
 def _row(group: RatingGroup) -> list[str]:
     tests = [record["test"] for record in group.records]
     changes = [f"{key}={as_text(value)}" for key, value in changed_options(group.first).items()]
-    verified = all(record["data_verified"] for record in group.records)
     seconds = statistics.mean(record["train_seconds"] for record in group.records)
     epochs = dict.fromkeys(_epochs(record) for record in group.records)
     return [
-        group.first["dataset"] + ("" if verified else " \\*"),
+        group.first["dataset"] + ("" if group.verified else " \\*"),
         _split(group.first["protocol"]),
         group.first["model"],
         ", ".join(changes) or "default",

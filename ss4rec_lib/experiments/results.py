@@ -148,7 +148,7 @@ def record_name(record: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Group:
+class Seeds:
     """Runs that differ in nothing but the seed.
 
     Attributes:
@@ -173,6 +173,10 @@ class Group:
     def verified(self) -> bool:
         """Whether all were made from the published ratings, by hash."""
         return all(record["data_verified"] for record in self.records)
+
+
+class Group(Seeds):
+    """Runs of `ss4rec train` that differ in nothing but the seed."""
 
     @property
     def differs(self) -> str:
@@ -210,15 +214,28 @@ def grouped(records: Mapping[str, dict[str, Any]]) -> list[Group]:
     Raises:
         ExperimentError: Two records of the same run: its seed would count twice.
     """
-    groups: dict[str, list[str]] = {}
-    for name, record in records.items():
+
+    def shared(record: Mapping[str, Any]) -> list[Any]:
         config = {
             part: {key: value for key, value in values.items() if key not in _INCIDENTAL}
             for part, values in record["config"].items()
         }
-        same = [record["dataset"], record["preset"], record["protocol"], config]
-        groups.setdefault(json.dumps(same, sort_keys=True), []).append(name)
-    found = []
+        return [record["dataset"], record["preset"], record["protocol"], config]
+
+    return sorted((Group(*each) for each in by_seed(records, shared)), key=_place)
+
+
+def by_seed(
+    records: Mapping[str, dict[str, Any]], shared: Callable[[Mapping[str, Any]], Any]
+) -> list[tuple[list[str], list[dict[str, Any]]]]:
+    """Names and records that have the same `shared(record)`, each by ascending seed.
+
+    Raises:
+        ExperimentError: Two records of the same run: its seed would count twice.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, record in records.items():
+        groups.setdefault(json.dumps(shared(record), sort_keys=True), []).append(name)
     for names in groups.values():
         names.sort(key=lambda name: records[name]["seed"])
         for one, other in zip(names, names[1:], strict=False):
@@ -227,8 +244,7 @@ def grouped(records: Mapping[str, dict[str, Any]]) -> list[Group]:
                     f"{one}.json and {other}.json are the same run (seed {records[one]['seed']}): "
                     "keep one of them"
                 )
-        found.append(Group(names, [records[name] for name in names]))
-    return sorted(found, key=_place)
+    return [(names, [records[name] for name in names]) for names in groups.values()]
 
 
 def _place(group: Group) -> tuple:
