@@ -13,81 +13,34 @@ A folder with any of them holds a run, and no other run is put into it.
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from ss4rec_lib.data import Split, global_time_split, leave_one_out, load_movielens
 from ss4rec_lib.data.errors import NotEnoughInteractionsWarning
+from ss4rec_lib.experiments.any_folder import ExperimentFolder
 from ss4rec_lib.experiments.errors import ExperimentError
-from ss4rec_lib.experiments.settings import Settings, refuse_differences
+from ss4rec_lib.experiments.settings import Settings
 from ss4rec_lib.files import FileProblem
 from ss4rec_lib.models import load_model
 
 
-class RunFolder:
+class RunFolder(ExperimentFolder):
     """Paths of a run's files.
 
     Args:
         path: The folder; need not exist.
     """
 
+    command, settings_type = "train", Settings
+
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.settings = self.path / "settings.json"
-        self.checkpoint = self.path / "checkpoint.safetensors"
+        super().__init__(path)
         self.log = self.path / "log.txt"
-        self.history = self.path / "history.csv"
         self.model = self.path / "model.safetensors"
         self.ranks = self.path / "ranks.npz"
-        self.result = self.path / "result.json"
-
-    def prepare(self, settings: Settings, resume: bool) -> dict[str, Any] | None:
-        """Whether a run may begin or go on here; nothing is written.
-
-        Returns:
-            The record when there is nothing left to do, else None.
-
-        Raises:
-            ExperimentError: A run is here and `resume` is not set, or its settings differ.
-        """
-        files = (
-            self.settings, self.checkpoint, self.log, self.history, self.model, self.ranks,
-            self.result,
-        )  # fmt: skip
-        here = [file.name for file in files if file.exists()]
-        if here and not resume:
-            raise ExperimentError(
-                f"{self.path} holds a run already ({', '.join(here)}), and nothing was changed. "
-                "--resume (resume=True) goes on with it; for another run choose another folder."
-            )
-        if not here:
-            return None
-        refuse_differences(self.path, Settings.read(self.settings), settings.resolved())
-        return self.read_result() if self.result.exists() else None
-
-    def read_result(self) -> dict[str, Any]:
-        """The record of a finished run.
-
-        Raises:
-            ExperimentError: The run is not finished, there is none, or the file is damaged.
-        """
-        try:
-            record = json.loads(self.result.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            state = "is not finished" if self.settings.exists() else "holds no run"
-            raise ExperimentError(
-                f"{self.path} {state}: it has no {self.result.name}. "
-                f"Train first: ss4rec train --resume --out {self.path}"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise ExperimentError(f"{self.result} cannot be read: {error}") from error
-        if not isinstance(record, dict):
-            raise ExperimentError(f"{self.result} is no record of a run: it holds no JSON object")
-        return record
 
     def read_model(self, split: Split) -> nn.Module:
         """The trained model, for the data it was trained on.

@@ -20,64 +20,34 @@ from typing import Any
 import numpy as np
 
 from ss4rec_lib.evaluation import RatingResult
+from ss4rec_lib.experiments.any_folder import ExperimentFolder
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.rate_settings import TASK, RateSettings
-from ss4rec_lib.experiments.settings import refuse_differences
 from ss4rec_lib.files import whole_file
 
 
-class RateFolder:
+class RateFolder(ExperimentFolder):
     """Paths of a run's files.
 
     Args:
         path: The folder; need not exist.
     """
 
+    command, settings_type = "rate", RateSettings
+
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.settings = self.path / "settings.json"
-        self.checkpoint = self.path / "checkpoint.safetensors"
-        self.history = self.path / "history.csv"
+        super().__init__(path)
         self.predictions = self.path / "predictions.npz"
-        self.result = self.path / "result.json"
-
-    def prepare(self, settings: RateSettings, resume: bool) -> dict[str, Any] | None:
-        """Whether a run may begin or go on here; nothing is written.
-
-        Returns:
-            The record when there is nothing left to do, else None.
-
-        Raises:
-            ExperimentError: A run is here and `resume` is not set, or its settings differ.
-        """
-        # A run of `ss4rec train` has these, too: its folder is refused as well.
-        files = self.settings, self.checkpoint, self.history, self.predictions, self.result
-        here = [file.name for file in files if file.exists()]
-        if here and not resume:
-            raise ExperimentError(
-                f"{self.path} holds a run already ({', '.join(here)}), and nothing was changed. "
-                "--resume (resume=True) goes on with it; for another run choose another folder."
-            )
-        if not here:
-            return None
-        saved = RateSettings.read(self.settings)
-        refuse_differences(self.path, saved, settings.resolved())
-        return self.read_result() if self.result.exists() else None
 
     def read_result(self) -> dict[str, Any]:
         """The record of a finished run.
 
         Raises:
-            ExperimentError: The run is not finished, there is none, or the file is damaged.
+            ExperimentError: The run is not finished, there is none, the file is damaged, or it is
+                the record of another kind of experiment.
         """
-        try:
-            record = json.loads(self.result.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            state = "is not finished" if self.settings.exists() else "holds no run"
-            raise ExperimentError(f"{self.path} {state}: it has no {self.result.name}") from None
-        except (OSError, ValueError) as error:
-            raise ExperimentError(f"{self.result} cannot be read: {error}") from error
-        if not isinstance(record, dict) or record.get("task") != TASK:
+        record = super().read_result()
+        if record.get("task") != TASK:
             raise ExperimentError(f"{self.result} is no record of a rating experiment")
         return record
 
