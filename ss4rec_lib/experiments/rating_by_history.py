@@ -14,7 +14,6 @@ a history is kept nowhere else; reading the file needs nothing.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +36,8 @@ from ss4rec_lib.files import FileProblem, write_text
 FILE = "by_history.csv"
 EDGES = (0, 30, 50, 100, 200, 400, 10_000)
 """Ends of the ranges of history lengths, in ratings."""
+
+_COLUMNS = ["dataset", "model", "seed", "more_than", "up_to", "targets", "rmse", "rmse_se"]
 
 
 def errors_by_history(
@@ -64,29 +65,28 @@ def errors_by_history(
         and (folder / ERRORS / f"{name}.npz").is_file()
     }
     if not records:
-        return pd.DataFrame(columns=list(_COLUMNS))
-    ratings, splits, rows = load_movielens(dataset, path=path), {}, []
-    for group in rating_groups(records):
-        for name, record in zip(group.names, group.records, strict=True):
-            protocol = record["protocol"]
-            key = protocol["ordering"], protocol["min_interactions"]
-            if key not in splits:
-                splits[key] = leave_one_out(ratings, *key)
-            split = splits[key]
+        return pd.DataFrame(columns=_COLUMNS)
+    ratings, protocols, rows = load_movielens(dataset, path=path), {}, []
+    in_order = [
+        pair for g in rating_groups(records) for pair in zip(g.names, g.records, strict=True)
+    ]
+    for name, record in in_order:
+        protocol = record["protocol"]
+        key = protocol["ordering"], protocol["min_interactions"]
+        if key not in protocols:
+            split = leave_one_out(ratings, *key)
             users = held_out_ratings(split, "test").users
-            squared = read_errors(folder / ERRORS / f"{name}.npz")
-            if protocol["fingerprint"] != split.fingerprint() or len(squared) != len(users):
-                raise ExperimentError(
-                    f"{name} was made from other ratings than those of {dataset} here: take the "
-                    "file that it was made from"
-                )
-            before = np.diff(split.sequences.offsets)[users] - 1  # (n_targets,)
-            own = {"dataset": dataset, "model": record["model"], "seed": record["seed"]}
-            rows += [own | part for part in _ranges(squared, before)]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-
-_COLUMNS = ("dataset", "model", "seed", "more_than", "up_to", "targets", "rmse", "rmse_se")
+            protocols[key] = split.fingerprint(), np.diff(split.sequences.offsets)[users] - 1
+        fingerprint, before = protocols[key]  # before: (n_targets,)
+        squared = read_errors(folder / ERRORS / f"{name}.npz")
+        if protocol["fingerprint"] != fingerprint or len(squared) != len(before):
+            raise ExperimentError(
+                f"{name} was made from other ratings than those of {dataset} here: take the "
+                "file that it was made from"
+            )
+        own = {"dataset": dataset, "model": record["model"], "seed": record["seed"]}
+        rows += [own | part for part in _ranges(squared, before)]
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def _ranges(squared: np.ndarray, before: np.ndarray) -> Iterator[dict[str, float]]:
@@ -111,12 +111,12 @@ def read_by_history(folder: Path | None = None) -> pd.DataFrame:
     """
     path = (results_folder() / RATINGS if folder is None else folder) / FILE
     if not path.is_file():
-        return pd.DataFrame(columns=list(_COLUMNS))
+        return pd.DataFrame(columns=_COLUMNS)
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ExperimentError(f"{path} cannot be read: {error}") from error
-    if list(table.columns) != list(_COLUMNS):
+    if list(table.columns) != _COLUMNS:
         raise ExperimentError(f"{path} has other columns than {', '.join(_COLUMNS)}")
     return table
 
@@ -136,9 +136,7 @@ def write_by_history(dataset: str, path: str | None = None, folder: Path | None 
     others = read_by_history(folder)
     parts = [others[others["dataset"] != dataset], rows]
     table = pd.concat([part for part in parts if len(part)]).sort_values("dataset", kind="stable")
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n")
-    write_text(folder / FILE, text.getvalue())
+    write_text(folder / FILE, table.to_csv(index=False, lineterminator="\n"))
     return folder / FILE
 
 
