@@ -3,6 +3,7 @@
     NAME.json           the record
     errors/NAME.npz     of leave-last-out runs `squared_error`, float16, one a test target in the
                         order of the split (ascending users): enough for paired differences of RMSE
+    by_history.csv      these errors by length of history, see `experiments.rating_by_history`
 
 Ratings of MovieLens may not be passed on, so predictions and ratings stay in the run's folder. The
 errors of the model `mean` are not kept either: with one prediction for all, they *are* ratings.

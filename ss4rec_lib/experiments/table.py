@@ -123,7 +123,9 @@ _RATINGS_INTRODUCTION = """\
 
 Runs of `ss4rec rate`: how many stars, told the film. Test part; the epoch of a trained model is
 chosen on validation. The ranking beside it is over the whole catalogue. Lesson 05 says why the two
-hardly speak to each other. Records: [ratings/](ratings/).
+hardly speak to each other. Records: [ratings/](ratings/). Errors by how much a user had rated
+before, made by `python -m ss4rec_lib.experiments.rating_by_history DATASET`:
+[by_history.csv](ratings/by_history.csv).
 """
 
 
