@@ -176,8 +176,8 @@ def _rate_parser(rate: argparse.ArgumentParser) -> None:
     rate.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
     rate.add_argument(
         "--model", metavar="NAME",
-        help="mean, bias, svd, svdpp, fm, fm-implicit, neural_cf, ss4rec-rating, ss4rec-ranking "
-        "or ss4rec-both",
+        help="mean, bias, svd, svdpp, fm, fm-implicit, neural_cf, ss4rec-rating, ss4rec-ranking, "
+        "ss4rec-both or ss4rec-user",
     )  # fmt: skip
     rate.add_argument(
         "--split", metavar="NAME", help="random, leave-last-out, global-time or 5-fold",

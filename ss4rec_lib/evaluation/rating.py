@@ -363,10 +363,10 @@ def _of_batch(model: torch.nn.Module, batch: RatedBatch, ranked: bool) -> tuple[
     above = tied = np.zeros(0, dtype=np.int64)
     if ranked:
         hidden = model(*known)  # (B, L, d_model)
-        predicted = model.rate(*known, batch.targets, hidden=hidden)  # (B, L)
+        predicted = model.rate(*known, batch.targets, batch.users, hidden)  # (B, L)
         above, tied = ranks_of_targets(model.logits(hidden[rows, last]), targets)
     else:
-        predicted = model.rate(*known, batch.targets)  # (B, L)
+        predicted = model.rate(*known, batch.targets, batch.users)  # (B, L)
     return (
         batch.users.cpu().numpy(),
         predicted[rows, last].double().cpu().numpy(),

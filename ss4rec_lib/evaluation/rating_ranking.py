@@ -70,7 +70,7 @@ class RankingOfRatingModel(nn.Module):
         self.train(model.training)  # evaluation puts this mode back, the model's with it
 
     def last_hidden(self, batch: Batch) -> Tensor:
-        """Each row's hidden state and what its history says of the user, (B, d_model + 1)."""
+        """Each row's hidden state, b(history) and p_u, (B, d_model + 1 + user_factors)."""
         lengths = batch.lengths.cpu().numpy()[:, None]  # (B, 1)
         steps = np.minimum(np.arange(batch.items.shape[1]), lengths - 1)
         known = np.asarray(self._ratings[batch.starts.cpu().numpy()[:, None] + steps])
@@ -79,18 +79,24 @@ class RankingOfRatingModel(nn.Module):
         last = batch.lengths - 1  # (B,)
         hidden = self._model(batch.items, batch.delta, ratings)[rows, last]  # (B, d_model)
         bias = self._model.history_bias(batch.items, ratings)[rows, last]  # (B,)
-        return torch.cat((hidden, bias[:, None]), dim=1)
+        state = [hidden, bias[:, None]]
+        user = self._model.user_vectors(batch.users)
+        if user is not None:
+            state.append(user[:, 0])
+        return torch.cat(state, dim=1)
 
     def logits(self, state: Tensor) -> Tensor:
-        """Scores or expected ratings of all items, (B, d_model + 1) -> (B, n_items + 1)."""
-        hidden, bias = state[:, :-1], state[:, -1:]  # (B, d_model), (B, 1)
+        """Scores or expected ratings of all items, as `last_hidden` -> (B, n_items + 1)."""
+        f = self._model.config.user_factors
+        hidden, bias, user = state.split((state.shape[1] - 1 - f, 1, f), dim=1)
         if self._by == "score":
             return self._model.logits(hidden)
-        return expected_of_everything(self._model, hidden, bias[:, 0])
+        found = expected_of_everything(self._model, hidden, bias[:, 0])
+        return found + user @ self._model.item_factors.weight.T if f else found
 
 
 def expected_of_everything(model: RatingSS4Rec, hidden: Tensor, history_bias: Tensor) -> Tensor:
-    """`model.predict_ratings` of every item, with the products that items share done once.
+    """`model.predict_ratings` of every item, for a stranger, with shared products done once.
 
     The head's first layer on [h, e, h * e] is W_h h + W_e e + (W_he * h) e: a vector of the row, a
     matrix of the catalogue, and one product of it with a small matrix of the row.

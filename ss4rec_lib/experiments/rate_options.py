@@ -39,8 +39,9 @@ SEQUENCE_MODELS: Mapping[str, str] = {
     "ss4rec-rating": "rating",
     "ss4rec-ranking": "ranking",
     "ss4rec-both": "both",
+    "ss4rec-user": "both",
 }
-"""SS4Rec, and what it is trained for."""
+"""SS4Rec, and what it is trained for; `ss4rec-user` has a vector for each user besides."""
 
 RATING_MODELS = (*BASELINES, *SEQUENCE_MODELS)
 PACKAGES_OF = {
@@ -49,16 +50,23 @@ PACKAGES_OF = {
 """What a baseline is imported from, where that is not this package."""
 
 _GIVEN = ("seed", "valid", "implicit", "return")  # known from the model's name or from the run
-_OWN = ("rating_weight", "use_ratings")  # options of `RatingConfig` beside those of the trunk
-_ONLY_BOTH = ("rating_weight",)  # where there is nothing to weigh, it is no option
+# Options of `RatingConfig` beside those of the trunk, and the models that they are options of.
+_OWN = {
+    "rating_weight": ("ss4rec-both", "ss4rec-user"),  # elsewhere there is nothing to weigh
+    "use_ratings": tuple(SEQUENCE_MODELS),
+    "user_factors": ("ss4rec-user",),
+    "user_penalty": ("ss4rec-user",),
+}
 
 # Chosen on the validation part of MovieLens-100K, leave-last-out. The error in ratings is smallest
 # after a few epochs of a large learning rate; a ranking takes longer.
 _TRUNK = {"hidden_size": 32, "d_H": 32, "interval": "log1p"}
 _RATING_WEIGHT = 4.0  # nats a target are larger than squared rating units
+_USER_FACTORS = 32  # of ss4rec-user, whose options were chosen on that of MovieLens-1M
 _TRAINING = {
     "ss4rec-rating": {"epochs": 6, "learning_rate": 6e-3, "patience": 5},
     "ss4rec-both": {"epochs": 8, "learning_rate": 6e-3, "patience": 5},
+    "ss4rec-user": {"epochs": 8, "learning_rate": 6e-3, "patience": 5},
     "ss4rec-ranking": {"epochs": 20, "learning_rate": 3e-3, "patience": 10},
 }
 
@@ -77,7 +85,11 @@ def options_of(model: str) -> dict[str, Any]:
 def default_options(model: str) -> dict[str, Any]:
     """What the options of a model are where nothing else is said."""
     if model in SEQUENCE_MODELS:
-        rating = RatingConfig(SS4RecConfig.official(**_TRUNK), rating_weight=_RATING_WEIGHT)
+        rating = RatingConfig(
+            SS4RecConfig.official(**_TRUNK),
+            rating_weight=_RATING_WEIGHT,
+            user_factors=_USER_FACTORS,
+        )
         own = {name: getattr(rating, name) for name in _own(model)}
         found = dataclasses.asdict(rating.trunk) | own
         found |= dataclasses.asdict(TrainingConfig(**_TRAINING[model]))
@@ -149,7 +161,7 @@ def make_baseline(model: str, options: Mapping[str, Any], seed: int) -> RatingBa
 
 
 def _own(model: str) -> list[str]:
-    return [name for name in _OWN if model == "ss4rec-both" or name not in _ONLY_BOTH]
+    return [name for name, models in _OWN.items() if model in models]
 
 
 def _class_of(model: str) -> type[RatingBaseline]:

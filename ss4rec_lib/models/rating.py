@@ -5,13 +5,19 @@
     rating = mu + b_item[target] + b(history) + head([hidden, e_target, hidden * e_target])
 
 `hidden[k]` knows items and ratings 0..k and the interval to interaction k + 1; the target's item
-enters only here, after the trunk, and its rating nowhere. There is no parameter for a user: in
-place of a user's bias stands the one that the history shows, the shrunken mean of its residuals
+enters only here, after the trunk, and its rating nowhere. There is no parameter for a user unless
+one is asked for: in place of a user's bias stands the one that the history shows, the shrunken mean
+of its residuals
 
     b(history) = sum_{j <= k} (r_j - mu - b_item[i_j]) / (k + 1 + shrinkage)
 
 which is the b_u of the bias baseline, computed from the past alone, so that a new user needs no
 training. The last layer of the head starts at 0: an untrained model *is* that baseline.
+
+With `user_factors` the model also keeps what no history of limited length can show, a vector for
+each user as in matrix factorisation, and adds `p_u . q_item`, with the squared lengths of both as a
+penalty (Koren, Bell, Volinsky 2009, equation 5). p_u starts at 0 and stays there for somebody who
+was not trained on.
 
 The scores of the catalogue are the trunk's, so the same hidden state ranks and rates, and can be
 trained for either or both.
@@ -44,6 +50,9 @@ class RatingConfig:
         rating_weight: with `both`, the loss is ranking loss + rating_weight * squared error.
         use_ratings: whether the history's ratings enter: the embedding and b(history). Without
             them the model knows what was rated and when, never how.
+        user_factors: length of p_u and q_item; 0 for none, a model without users.
+        user_penalty: what is added to a target's squared error for each unit of
+            |p_u|^2 + |q_item|^2.
         levels: the ratings there are, ascending; a rating enters as the nearest of them, and
             predictions are clipped to their range.
     """
@@ -52,6 +61,8 @@ class RatingConfig:
     train_for: str = "rating"
     rating_weight: float = 1.0
     use_ratings: bool = True
+    user_factors: int = 0
+    user_penalty: float = 0.05
     levels: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
 
     def __post_init__(self) -> None:
@@ -64,6 +75,10 @@ class RatingConfig:
             raise ValueError(f"train_for={self.train_for!r}: choose one of {', '.join(TRAIN_FOR)}")
         if not (math.isfinite(self.rating_weight) and self.rating_weight > 0):
             raise ValueError(f"rating_weight={self.rating_weight}: expected a number above 0")
+        if not self.user_factors >= 0:
+            raise ValueError(f"user_factors={self.user_factors}: expected 0 (none) or more")
+        if not (math.isfinite(self.user_penalty) and self.user_penalty >= 0):
+            raise ValueError(f"user_penalty={self.user_penalty}: expected 0 or more")
         levels = tuple(self.levels)
         rising = all(a < b for a, b in zip(levels, levels[1:], strict=False))
         if len(levels) < 2 or not all(map(math.isfinite, levels)) or not rising:
@@ -90,10 +105,12 @@ class RatingSS4Rec(nn.Module):
         item_bias: Where b_item starts, (n_items + 1,), entry 0 for padding; 0 when None.
             `ss4rec_lib.training.ratings.rating_model` takes both from the training part.
         shrinkage: Where the shrinkage of b(history) starts, in ratings; it is learned.
+        n_users: How many users there are vectors for, with `user_factors`; their indices are
+            0..n_users - 1, those of `Sequences`.
 
     Raises:
         ValueError: A configuration of another trunk, a mean that is not finite, biases of another
-            catalogue.
+            catalogue, vectors for no users.
     """
 
     def __init__(
@@ -103,6 +120,7 @@ class RatingSS4Rec(nn.Module):
         mean: float = 3.5,
         item_bias: np.ndarray | None = None,
         shrinkage: float = 15.0,
+        n_users: int = 0,
     ) -> None:
         super().__init__()
         self.config = config or RatingConfig(trunk=trunk.config)
@@ -136,6 +154,20 @@ class RatingSS4Rec(nn.Module):
             nn.init.normal_(self.rating_embedding.weight[1:], std=trunk.config.initializer_range)
             with torch.no_grad():
                 self.rating_embedding.weight[0] = 0
+        if self.config.user_factors:
+            if n_users < 1:
+                raise ValueError(
+                    f"n_users={n_users} with user_factors={self.config.user_factors}: say for how "
+                    "many users"
+                )
+            f = self.config.user_factors
+            # Zero times something has a gradient, zero times zero none: one side starts at random.
+            self.user_embedding = nn.Embedding(n_users + 1, f, padding_idx=0)  # 0: a stranger
+            self.item_factors = nn.Embedding(self.n_items + 1, f, padding_idx=0)
+            nn.init.zeros_(self.user_embedding.weight)
+            nn.init.normal_(self.item_factors.weight[1:], std=0.1)
+            with torch.no_grad():
+                self.item_factors.weight[0] = 0
         self.head = nn.Sequential(
             nn.Linear(3 * d, d), nn.SiLU(), Dropout(trunk.config.dropout_prob), nn.Linear(d, 1)
         )
@@ -203,8 +235,23 @@ class RatingSS4Rec(nn.Module):
         count = torch.arange(1, items.shape[1] + 1, device=items.device)  # (L,)
         return residual.cumsum(1) / (count + self.log_shrinkage.exp())
 
+    def user_vectors(self, users: Tensor | None) -> Tensor | None:
+        """p_u of each row, (B, 1, user_factors); None without `user_factors`, or without users.
+
+        Args:
+            users: Indices of users, (B,), integer; below 0 or beyond the last one, a stranger (0).
+        """
+        if not self.config.user_factors or users is None:
+            return None
+        rows = torch.where(users < self.user_embedding.num_embeddings - 1, users + 1, 0).clamp(0)
+        return self.user_embedding(rows)[:, None]  # (B, 1, user_factors)
+
     def predict_ratings(
-        self, hidden: Tensor, target_items: Tensor, history_bias: Tensor | float = 0.0
+        self,
+        hidden: Tensor,
+        target_items: Tensor,
+        history_bias: Tensor | float = 0.0,
+        user: Tensor | None = None,
     ) -> Tensor:
         """Expected ratings, not clipped: what is trained.
 
@@ -212,13 +259,28 @@ class RatingSS4Rec(nn.Module):
             hidden: States before the targets, (..., d_model).
             target_items: Item ids, (...).
             history_bias: As `history_bias` gives it at the same positions, (...).
+            user: p_u at the same positions, (..., user_factors); None for a stranger's.
 
         Returns:
             (...).
         """
         e = self.trunk.item_embedding(target_items)  # (..., d_model)
         rest = self.head(torch.cat((hidden, e, hidden * e), dim=-1))[..., 0]  # (...)
+        if user is not None:
+            rest = rest + (user * self.item_factors(target_items)).sum(-1)
         return self.mean + self.item_bias(target_items)[..., 0] + history_bias + rest
+
+    def penalty(self, target_items: Tensor, user: Tensor | None) -> Tensor | float:
+        """The penalty of each target, (...), for `user` as in `predict_ratings`; 0 without users.
+
+        Args:
+            target_items: Item ids, (...).
+            user: p_u at the same positions, (..., user_factors).
+        """
+        if user is None:
+            return 0.0
+        lengths = user.square().sum(-1) + self.item_factors(target_items).square().sum(-1)
+        return self.config.user_penalty * lengths
 
     def rate(
         self,
@@ -226,6 +288,7 @@ class RatingSS4Rec(nn.Module):
         delta: Tensor,
         ratings: Tensor | None,
         target_items: Tensor,
+        users: Tensor | None = None,
         hidden: Tensor | None = None,
     ) -> Tensor:
         """Expected rating of `target_items[k]` after interactions 0..k, within the levels' range.
@@ -236,12 +299,16 @@ class RatingSS4Rec(nn.Module):
             ratings: See there.
             target_items: Item ids, (B, L); what stands at a position without a target (0)
                 is meaningless.
+            users: Whose histories they are, see `user_vectors`; None for strangers.
             hidden: What `forward` gave for the same arguments, where that is known already.
 
         Returns:
-            (B, L). Position k depends on items, delta and ratings 0..k and on target_items[k].
+            (B, L). Position k depends on items, delta and ratings 0..k, on target_items[k] and,
+            with `user_factors`, on the user.
         """
         if hidden is None:
             hidden = self(items, delta, ratings)  # (B, L, d_model)
-        expected = self.predict_ratings(hidden, target_items, self.history_bias(items, ratings))
+        expected = self.predict_ratings(
+            hidden, target_items, self.history_bias(items, ratings), self.user_vectors(users)
+        )
         return expected.clamp(self.config.levels[0], self.config.levels[-1])

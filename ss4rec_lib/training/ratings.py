@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ss4rec_lib.data import Split, train_batches
 from ss4rec_lib.data.rated_batch import RatedBatch, RatedBatches
@@ -57,7 +56,8 @@ def rating_model(
     biases = BiasBaseline().fit(*known)
     item_bias = np.zeros(split.sequences.n_items + 1)
     item_bias[biases.item_ids] = biases.item_bias
-    return RatingSS4Rec(trunk, config, biases.mean, item_bias, biases.reg_u)
+    n_users = split.sequences.n_users
+    return RatingSS4Rec(trunk, config, biases.mean, item_bias, biases.reg_u, n_users)
 
 
 class RatingStep(nn.Module):
@@ -88,9 +88,13 @@ class RatingStep(nn.Module):
                 loss = loss + self._objective(model, hidden, targets, batch.n_targets)
             if config.train_for != "ranking":
                 bias = model.history_bias(items, ratings).flatten()[kept]  # (M,)
-                expected = model.predict_ratings(hidden, targets, bias)  # (M,)
+                user = model.user_vectors(batch.users)  # (B, 1, f), or None
+                if user is not None:
+                    user = user.expand(-1, items.shape[1], -1).flatten(0, 1)[kept]  # (M, f)
+                expected = model.predict_ratings(hidden, targets, bias, user)  # (M,)
                 actual = batch.target_ratings.flatten()[kept]
-                squared = F.mse_loss(expected.float(), actual, reduction="sum") / batch.n_targets
+                squared = (expected.float() - actual).square() + model.penalty(targets, user)
+                squared = squared.sum() / batch.n_targets
                 weight = config.rating_weight if config.train_for == "both" else 1.0
                 loss = loss + weight * squared
         return loss

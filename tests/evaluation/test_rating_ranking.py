@@ -91,10 +91,13 @@ def test_the_scores_of_the_bayesian_machine_are_its_predictions(implicit, split)
     assert model.scores(users, items) == pytest.approx(found, abs=1e-9)
 
 
-@pytest.fixture(scope="module")
-def sequence_model(split):
+@pytest.fixture(scope="module", params=[0, 4])
+def sequence_model(split, request):
     seed_everything(0)
-    model = rating_model(split, RatingConfig(TRUNK, train_for="both"))
+    options = {"train_for": "both", "user_factors": request.param}
+    model = rating_model(split, RatingConfig(TRUNK, **options))
+    if request.param:
+        torch.nn.init.normal_(model.user_embedding.weight)
     torch.nn.init.normal_(model.head[-1].weight)  # a head that says something
     return model.eval()
 
@@ -134,8 +137,9 @@ def test_a_sequence_model_ranks_by_the_ratings_it_expects(split, sequence_model,
             hidden = sequence_model(items, delta[None], ratings)[:, -1]
             bias = sequence_model.history_bias(items, ratings)[:, -1]
             everything = torch.arange(N_ITEMS + 1)
+            p = sequence_model.user_vectors(torch.tensor([user]))
             known[user, "all"] = sequence_model.predict_ratings(
-                hidden.expand(N_ITEMS + 1, -1), everything, bias
+                hidden.expand(N_ITEMS + 1, -1), everything, bias, None if p is None else p[0]
             )
         return float(known[user, "all"][item])
 

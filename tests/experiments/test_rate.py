@@ -76,7 +76,7 @@ def need(model):
 @pytest.mark.parametrize(
     ("split", "model"),
     [(split, model) for split in ("random", "leave-last-out") for model in RATING_MODELS]
-    + [("global-time", model) for model in ("bias", "neural_cf", "ss4rec-both")],
+    + [("global-time", model) for model in ("bias", "neural_cf", "ss4rec-both", "ss4rec-user")],
 )
 def test_every_model_is_judged_on_the_splits(split, model, rate, tmp_path, capsys):
     need(model)
@@ -233,6 +233,8 @@ def test_the_folder_of_another_kind_of_run_is_refused(rate, finished, capsys):
         (["ss4rec-both", "random", "--set", "rating_weight=0"], "rating_weight=0"),
         (["ss4rec-rating", "random", "--set", "rating_weight=2"], "has no option 'rating_weight'"),
         (["ss4rec-both", "random", "--set", "hidden_size=8"], "d_H=32 but hidden_size=8"),
+        (["ss4rec-both", "random", "--set", "user_factors=8"], "has no option 'user_factors'"),
+        (["ss4rec-user", "random", "--set", "user_penalty=-1"], "user_penalty=-1"),
         (["ss4rec-both", "random", "--set", "accumulate=2"], "accumulate=1"),
     ],
 )

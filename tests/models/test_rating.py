@@ -15,7 +15,7 @@ from ss4rec_lib.models import SS4Rec, SS4RecConfig
 from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
 from ss4rec_lib.models.rating_baselines import BiasBaseline
 
-N_ITEMS = 12
+N_ITEMS, N_USERS = 12, 3
 TRUNK = SS4RecConfig.official(
     hidden_size=8, d_H=8, d_P=4, d_state=4, n_layers=2, dropout_prob=0.0, interval="log1p"
 )
@@ -26,11 +26,13 @@ def make(seed=0, **options):
     """A model whose every parameter matters: an untrained head would let leaks pass unseen."""
     torch.manual_seed(seed)
     config = RatingConfig(TRUNK, **{"levels": WIDE, **options})
-    model = RatingSS4Rec(SS4Rec(N_ITEMS, TRUNK), config, mean=3.4)
+    model = RatingSS4Rec(SS4Rec(N_ITEMS, TRUNK), config, mean=3.4, n_users=N_USERS)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "head" in name or "bias" in name or "embedding" in name:
+            if any(part in name for part in ("head", "bias", "embedding", "factors")):
                 parameter.copy_(0.7 * torch.randn_like(parameter))
+        if model.config.user_factors:
+            model.user_embedding.weight[0] = 0  # a stranger's
     return model.eval()
 
 
@@ -44,17 +46,19 @@ def inputs(seed, B=2, L=9):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 100), st.integers(0, 7), st.booleans())
-def test_nothing_after_a_position_changes_its_prediction(seed, k, use_ratings):
+@given(st.integers(0, 100), st.integers(0, 7), st.booleans(), st.sampled_from([0, 4]))
+def test_nothing_after_a_position_changes_its_prediction(seed, k, use_ratings, user_factors):
     """Position k: the target's rating is ratings[k + 1], the future items[k + 1:] and so on."""
-    model = make(use_ratings=use_ratings)
+    model = make(use_ratings=use_ratings, user_factors=user_factors)
+    users = torch.tensor([2, 0])
     items, delta, ratings, targets = inputs(seed)
     others = inputs(seed + 1000)
-    before = model.rate(items, delta, ratings, targets)
+    before = model.rate(items, delta, ratings, targets, users)
     changed = [torch.cat((old[:, : k + 1], new[:, k + 1 :]), 1) for old, new in
                zip((items, delta, ratings), others[:3], strict=True)]  # fmt: skip
     # The target's item stays known; it stands in `targets`, not in the history.
-    after = model.rate(*changed, torch.cat((targets[:, : k + 1], others[3][:, k + 1 :]), 1))
+    targets = torch.cat((targets[:, : k + 1], others[3][:, k + 1 :]), 1)
+    after = model.rate(*changed, targets, users)
     assert torch.allclose(before[:, : k + 1], after[:, : k + 1], atol=1e-5)
 
 
@@ -118,12 +122,13 @@ def test_ratings_enter_as_the_nearest_level():
     assert not torch.allclose(same, model(items, delta, torch.tensor([[3.0, 0.5, 4.5]])))
 
 
-def test_an_untrained_model_is_the_bias_baseline_of_the_history():
+@pytest.mark.parametrize("user_factors", [0, 4])
+def test_an_untrained_model_is_the_bias_baseline_of_the_history(user_factors):
     """As b_u of the baseline with the items' biases held: recomputed from its definition."""
     from ss4rec_lib.training.ratings import rating_model
 
     split = leave_one_out(planted_ratings(n_users=40, n_items=30, mean_length=20, seed=4))
-    model = rating_model(split, RatingConfig(TRUNK))
+    model = rating_model(split, RatingConfig(TRUNK, user_factors=user_factors))
     known = train_ratings(split)
     baseline = BiasBaseline().fit(*known)
     item_bias = dict(zip(baseline.item_ids, baseline.item_bias, strict=True))
@@ -137,6 +142,30 @@ def test_an_untrained_model_is_the_bias_baseline_of_the_history():
         bias = sum(residuals) / (len(residuals) + 15)
         expected = np.clip(baseline.mean + item_bias.get(item, 0) + bias, 1, 5)
         assert result.predicted[row] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_user_adds_the_product_of_two_vectors():
+    """Written out, user by user; somebody outside of the training part adds nothing."""
+    model = make(user_factors=4)
+    given = inputs(10, B=5)
+    users = torch.tensor([2, 0, -1, N_USERS, 1])
+    found = model.rate(*given, users) - model.rate(*given)
+    for row, user in enumerate(users.tolist()):
+        p = model.user_embedding.weight[user + 1] if 0 <= user < N_USERS else torch.zeros(4)
+        expected = model.item_factors.weight[given[3][row]] @ p  # (L,)
+        torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_penalty_is_of_the_lengths_of_both_vectors():
+    model = make(user_factors=4, user_penalty=0.3)
+    users, targets = torch.tensor([1, 2]), torch.tensor([7, 3])
+    user = model.user_vectors(users)[:, 0]
+    found = model.penalty(targets, user).detach()
+    for row in range(2):
+        p = model.user_embedding.weight.detach()[users[row] + 1]
+        q = model.item_factors.weight.detach()[targets[row]]
+        assert float(found[row]) == pytest.approx(0.3 * float(p @ p + q @ q), rel=1e-5)
+    assert make().penalty(targets, None) == 0 and make().user_vectors(users) is None
 
 
 def test_predictions_of_rate_stay_within_the_levels():
@@ -197,6 +226,8 @@ def test_items_and_intervals_are_checked_as_the_trunk_checks_them():
     [
         ({"train_for": "rmse"}, "train_for='rmse'"),
         ({"rating_weight": 0}, "rating_weight=0"),
+        ({"user_factors": -1}, "user_factors=-1"),
+        ({"user_penalty": float("nan")}, "user_penalty=nan"),
         ({"levels": (3.0,)}, "levels="),
         ({"levels": (3.0, 2.0)}, "ascending"),
     ],
@@ -214,5 +245,7 @@ def test_parts_that_do_not_belong_together_are_refused():
         RatingSS4Rec(trunk, item_bias=np.zeros(3))
     with pytest.raises(ValueError, match="mean=nan"):
         RatingSS4Rec(trunk, mean=float("nan"))
+    with pytest.raises(ValueError, match="n_users=0 with user_factors=2"):
+        RatingSS4Rec(trunk, RatingConfig(TRUNK, user_factors=2))
     with pytest.raises(ValueError, match="shrinkage=0"):
         RatingSS4Rec(trunk, shrinkage=0)

@@ -115,6 +115,18 @@ def test_the_loss_is_the_mean_squared_error_over_all_training_targets(split):
     assert loss == pytest.approx(squared / n, rel=1e-4)
 
 
+def test_users_are_learned_and_their_lengths_are_held_down(split):
+    config = dataclasses.replace(FAST, epochs=6)
+    held, free = (
+        trained(split, config, user_factors=4, user_penalty=penalty)[0] for penalty in (10.0, 0.0)
+    )
+    rows = free.user_embedding.weight.detach().norm(dim=1)
+    assert rows[0] == 0 and (rows[1:] > 0).all()  # row 0 is the stranger's
+    for name in ("user_embedding", "item_factors"):
+        lengths = [getattr(m, name).weight.detach().norm() for m in (held, free)]
+        assert lengths[0] < 0.5 * lengths[1], name
+
+
 def test_both_losses_are_weighted(split):
     config = TrainingConfig(epochs=1, max_tokens=10**6, max_len=None, learning_rate=1e-9)
     loss = {
