@@ -14,7 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ss4rec_lib.evaluation import RankingResult, difference_over_seeds, paired_difference
+from ss4rec_lib.evaluation.statistics import PairedDifference, SeedsDifference
 from ss4rec_lib.experiments.ranks import read_ranks
 from ss4rec_lib.experiments.results import RANKS, Group, changes_of
 from ss4rec_lib.models.fitted import FITTED
@@ -116,15 +119,35 @@ def _difference(
 ) -> Comparison:  # fmt: skip
     of_a = {s: ranks[n][a_time, masked] for s, n in zip(a.seeds, a.names, strict=True)}
     of_b = {s: ranks[n][b_time, masked] for s, n in zip(b.seeds, b.names, strict=True)}
-    if len(of_a) > 1 and len(of_b) > 1:
-        found = difference_over_seeds(list(of_a.values()), list(of_b.values()), metric)
-        counts = "users and seeds"
-    else:
-        shared = sorted(of_a.keys() & of_b.keys())
-        seeds = (shared[0], shared[0]) if shared else (a.seeds[0], b.seeds[0])
-        found = paired_difference(of_a[seeds[0]], of_b[seeds[1]], metric)
-        counts = f"users (seed {seeds[0]})" if shared else f"users (seeds {seeds[0]}, {seeds[1]})"
+    found, counts = difference_of_runs(of_a, of_b, metric)
     return Comparison(
         a, a_time, b, b_time, masked, metric,
         found.difference, found.low, found.high, found.p_value, counts,
     )  # fmt: skip
+
+
+def difference_of_runs(
+    of_a: Mapping[int, RankingResult | np.ndarray],
+    of_b: Mapping[int, RankingResult | np.ndarray],
+    metric: str,
+    samples: int = 10_000,
+) -> tuple[PairedDifference | SeedsDifference, str]:
+    """Runs of one model minus those of another, and what the interval counts.
+
+    Args:
+        of_a: By seed, a result or the values of its users or targets, (n,).
+        of_b: The same for the other model, of the same users or targets.
+        metric: Of results, such as `ndcg@10`; of values, their name.
+        samples: Of the bootstrap, where there is one.
+
+    Returns:
+        With two seeds or more on either side, a difference over users and seeds; else one over
+        users, at the lowest seed that both have.
+    """
+    if len(of_a) > 1 and len(of_b) > 1:
+        found = difference_over_seeds(list(of_a.values()), list(of_b.values()), metric)
+        return found, "users and seeds"
+    shared = sorted(of_a.keys() & of_b.keys())
+    seeds = (shared[0], shared[0]) if shared else (next(iter(of_a)), next(iter(of_b)))
+    found = paired_difference(of_a[seeds[0]], of_b[seeds[1]], metric, samples=samples)
+    return found, f"users (seed {seeds[0]})" if shared else f"users (seeds {seeds[0]}, {seeds[1]})"

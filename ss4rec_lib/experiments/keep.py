@@ -9,6 +9,7 @@ from ss4rec_lib.experiments.comparisons import load_ranks
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.folder import RunFolder
 from ss4rec_lib.experiments.ranks import read_ranks
+from ss4rec_lib.experiments.rating_differences import load_errors
 from ss4rec_lib.experiments.rating_results import RATINGS, load_rating_records
 from ss4rec_lib.experiments.results import (
     ABLATIONS,
@@ -61,9 +62,9 @@ def keep(
     if not ablation:
         of_all[name] = read_ranks(ranks)  # or an error, now
     kinds[ablation] = dict(sorted((kinds[ablation] | {name: record}).items()))
-    table = results_table(
-        kinds[False], kinds[True], of_all, load_rating_records(folder / RATINGS)
-    )  # or an error, now
+    ratings = load_rating_records(folder / RATINGS)
+    errors = load_errors(folder / RATINGS, list(ratings))
+    table = results_table(kinds[False], kinds[True], of_all, ratings, errors)  # or an error, now
     path = (folder / ABLATIONS if ablation else folder) / f"{name}.json"
     if not ablation:
         with whole_file(folder / RANKS / f"{name}.npz") as temporary:

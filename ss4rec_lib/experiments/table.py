@@ -13,9 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ss4rec_lib.experiments.cells import markdown, over_seeds
 from ss4rec_lib.experiments.comparisons import Ranks, compare, load_ranks
 from ss4rec_lib.experiments.errors import ExperimentError
+from ss4rec_lib.experiments.rating_differences import load_errors
 from ss4rec_lib.experiments.rating_results import RATINGS, load_rating_records
 from ss4rec_lib.experiments.rating_table import ratings_table
 from ss4rec_lib.experiments.results import (
@@ -146,6 +149,7 @@ def results_table(
     ablations: Mapping[str, dict[str, Any]] | None = None,
     ranks: Mapping[str, Ranks] | None = None,
     ratings: Mapping[str, dict[str, Any]] | None = None,
+    errors: Mapping[str, np.ndarray] | None = None,
 ) -> str:
     """The page `results/README.md`.
 
@@ -154,6 +158,7 @@ def results_table(
         ablations: The runs that settings were chosen by, the same way.
         ranks: The records' ranks by name, for differences between them; None leaves these out.
         ratings: The records of rating experiments, by name.
+        errors: Their squared errors by name, for differences between them.
 
     Raises:
         ExperimentError: Two records of the same run.
@@ -177,7 +182,7 @@ def results_table(
     if ablations:
         parts += [_ABLATIONS_INTRODUCTION, ablations_table(ablations)]
     if ratings:
-        parts += [_RATINGS_INTRODUCTION, ratings_table(ratings)]
+        parts += [_RATINGS_INTRODUCTION, ratings_table(ratings, errors)]
     if groups:
         parts.append("## Where they come from, and how to make them again\n")
         parts += [_origin(group) for group in groups]
@@ -259,12 +264,13 @@ def out_of_date(write: bool = False, folder: Path | None = None) -> list[str]:
     """
     folder = results_folder() if folder is None else folder
     path = folder / TABLE
-    records = load_records(folder)
+    records, ratings = load_records(folder), load_rating_records(folder / RATINGS)
     wanted = results_table(
         records,
         load_records(folder / ABLATIONS),
         load_ranks(folder, list(records)),
-        load_rating_records(folder / RATINGS),
+        ratings,
+        load_errors(folder / RATINGS, list(ratings)),
     )
     if path.is_file() and path.read_text(encoding="utf-8") == wanted:
         return []

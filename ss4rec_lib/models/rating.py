@@ -105,12 +105,12 @@ class RatingSS4Rec(nn.Module):
         item_bias: Where b_item starts, (n_items + 1,), entry 0 for padding; 0 when None.
             `ss4rec_lib.training.ratings.rating_model` takes both from the training part.
         shrinkage: Where the shrinkage of b(history) starts, in ratings; it is learned.
-        n_users: How many users there are vectors for, with `user_factors`; their indices are
-            0..n_users - 1, those of `Sequences`.
+        owners: With `user_factors`, whose each history is: (n_histories,), integers from 0, one
+            vector for each. A random split has many histories of one person.
 
     Raises:
         ValueError: A configuration of another trunk, a mean that is not finite, biases of another
-            catalogue, vectors for no users.
+            catalogue, vectors for nobody.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class RatingSS4Rec(nn.Module):
         mean: float = 3.5,
         item_bias: np.ndarray | None = None,
         shrinkage: float = 15.0,
-        n_users: int = 0,
+        owners: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.config = config or RatingConfig(trunk=trunk.config)
@@ -155,14 +155,16 @@ class RatingSS4Rec(nn.Module):
             with torch.no_grad():
                 self.rating_embedding.weight[0] = 0
         if self.config.user_factors:
-            if n_users < 1:
+            owners = np.zeros(0, dtype=np.int64) if owners is None else np.asarray(owners)
+            if owners.ndim != 1 or len(owners) == 0 or owners.min() < 0:
                 raise ValueError(
-                    f"n_users={n_users} with user_factors={self.config.user_factors}: say for how "
-                    "many users"
+                    f"owners has shape {owners.shape} with user_factors={self.config.user_factors}"
+                    ": expected whose each history is, (n_histories,), integers from 0"
                 )
             f = self.config.user_factors
+            self.register_buffer("owners", torch.from_numpy(owners.astype(np.int64)))
             # Zero times something has a gradient, zero times zero none: one side starts at random.
-            self.user_embedding = nn.Embedding(n_users + 1, f, padding_idx=0)  # 0: a stranger
+            self.user_embedding = nn.Embedding(int(owners.max()) + 2, f, padding_idx=0)
             self.item_factors = nn.Embedding(self.n_items + 1, f, padding_idx=0)
             nn.init.zeros_(self.user_embedding.weight)
             nn.init.normal_(self.item_factors.weight[1:], std=0.1)
@@ -239,11 +241,13 @@ class RatingSS4Rec(nn.Module):
         """p_u of each row, (B, 1, user_factors); None without `user_factors`, or without users.
 
         Args:
-            users: Indices of users, (B,), integer; below 0 or beyond the last one, a stranger (0).
+            users: Indices of histories, (B,), integer, as `Batch.users`; below 0 or beyond the
+                last one, a stranger's, whose vector is 0.
         """
         if not self.config.user_factors or users is None:
             return None
-        rows = torch.where(users < self.user_embedding.num_embeddings - 1, users + 1, 0).clamp(0)
+        known = (users >= 0) & (users < len(self.owners))
+        rows = torch.where(known, self.owners[users.where(known, 0)] + 1, 0)  # row 0: strangers
         return self.user_embedding(rows)[:, None]  # (B, 1, user_factors)
 
     def predict_ratings(

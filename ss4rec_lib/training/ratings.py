@@ -56,8 +56,8 @@ def rating_model(
     biases = BiasBaseline().fit(*known)
     item_bias = np.zeros(split.sequences.n_items + 1)
     item_bias[biases.item_ids] = biases.item_bias
-    n_users = split.sequences.n_users
-    return RatingSS4Rec(trunk, config, biases.mean, item_bias, biases.reg_u, n_users)
+    owners = np.unique(split.sequences.user_ids, return_inverse=True)[1]
+    return RatingSS4Rec(trunk, config, biases.mean, item_bias, biases.reg_u, owners)
 
 
 class RatingStep(nn.Module):

@@ -68,7 +68,8 @@ def test_the_table_puts_seeds_together_and_prints_every_command(results):
     assert [row.split(" | ")[2] for row in rows] == ["mean", "neural_cf", "bias"]
     assert " sd" in rows[1] and "| 0, 1 |" in rows[1] and "2 (" in rows[1]
     assert " se" in rows[2] and "2 of 5 folds" in rows[2] and "reg_u=7" in rows[2]
-    assert "± " not in rows[0].split(" | ")[7] and rows[0].split(" | ")[7] == "-"
+    assert rows[0].split(" | ")[8] == "-"  # one prediction for all has no calibration line
+    assert " sd" in rows[1].split(" | ")[4] and rows[2].split(" | ")[4] == "-"  # validation
     commands = [line for line in page.splitlines() if line.startswith("ss4rec rate")]
     assert len(commands) == 4
     assert commands[-1] == (

@@ -15,7 +15,8 @@ from ss4rec_lib.models import SS4Rec, SS4RecConfig
 from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
 from ss4rec_lib.models.rating_baselines import BiasBaseline
 
-N_ITEMS, N_USERS = 12, 3
+N_ITEMS = 12
+OWNERS = np.array([0, 1, 2, 1])  # the last history is another one of user 1
 TRUNK = SS4RecConfig.official(
     hidden_size=8, d_H=8, d_P=4, d_state=4, n_layers=2, dropout_prob=0.0, interval="log1p"
 )
@@ -26,7 +27,7 @@ def make(seed=0, **options):
     """A model whose every parameter matters: an untrained head would let leaks pass unseen."""
     torch.manual_seed(seed)
     config = RatingConfig(TRUNK, **{"levels": WIDE, **options})
-    model = RatingSS4Rec(SS4Rec(N_ITEMS, TRUNK), config, mean=3.4, n_users=N_USERS)
+    model = RatingSS4Rec(SS4Rec(N_ITEMS, TRUNK), config, mean=3.4, owners=OWNERS)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if any(part in name for part in ("head", "bias", "embedding", "factors")):
@@ -148,10 +149,11 @@ def test_a_user_adds_the_product_of_two_vectors():
     """Written out, user by user; somebody outside of the training part adds nothing."""
     model = make(user_factors=4)
     given = inputs(10, B=5)
-    users = torch.tensor([2, 0, -1, N_USERS, 1])
+    users = torch.tensor([2, 3, -1, len(OWNERS), 1])
     found = model.rate(*given, users) - model.rate(*given)
     for row, user in enumerate(users.tolist()):
-        p = model.user_embedding.weight[user + 1] if 0 <= user < N_USERS else torch.zeros(4)
+        known = 0 <= user < len(OWNERS)
+        p = model.user_embedding.weight[OWNERS[user] + 1] if known else torch.zeros(4)
         expected = model.item_factors.weight[given[3][row]] @ p  # (L,)
         torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=1e-4)
 
@@ -245,7 +247,7 @@ def test_parts_that_do_not_belong_together_are_refused():
         RatingSS4Rec(trunk, item_bias=np.zeros(3))
     with pytest.raises(ValueError, match="mean=nan"):
         RatingSS4Rec(trunk, mean=float("nan"))
-    with pytest.raises(ValueError, match="n_users=0 with user_factors=2"):
+    with pytest.raises(ValueError, match=r"owners has shape \(0,\) with user_factors=2"):
         RatingSS4Rec(trunk, RatingConfig(TRUNK, user_factors=2))
     with pytest.raises(ValueError, match="shrinkage=0"):
         RatingSS4Rec(trunk, shrinkage=0)

@@ -127,6 +127,20 @@ def test_users_are_learned_and_their_lengths_are_held_down(split):
         assert lengths[0] < 0.5 * lengths[1], name
 
 
+def test_under_a_random_split_a_user_is_the_same_person_in_every_history():
+    """Each held-out rating has a history of its own there: its index is not that of a person."""
+    random = random_holdout(rated(), seed=1)[0]
+    model, _ = trained(random, user_factors=4)
+    ids = random.sequences.user_ids
+    people, histories = np.unique(ids, return_counts=True)
+    assert len(people) == model.user_embedding.num_embeddings - 1
+    vectors = model.user_vectors(torch.arange(len(ids)))[:, 0]
+    assert (histories > 1).sum() > 10
+    for user in people[histories > 1]:
+        own = vectors[torch.from_numpy(ids == user)]
+        assert torch.equal(own, own[:1].expand_as(own)) and own.any()
+
+
 def test_both_losses_are_weighted(split):
     config = TrainingConfig(epochs=1, max_tokens=10**6, max_len=None, learning_rate=1e-9)
     loss = {
