@@ -18,6 +18,16 @@ import numpy as np
 from ss4rec_lib.experiments.cells import markdown, over_seeds
 from ss4rec_lib.experiments.comparisons import Ranks, compare, load_ranks
 from ss4rec_lib.experiments.errors import ExperimentError
+from ss4rec_lib.experiments.labels import (
+    budget_of,
+    dataset_of,
+    listed,
+    mean_seconds,
+    named,
+    protocol_of,
+)
+from ss4rec_lib.experiments.origins import origin_of
+from ss4rec_lib.experiments.published import PUBLISHED, PUBLISHED_INTRODUCTION
 from ss4rec_lib.experiments.rating_differences import load_errors
 from ss4rec_lib.experiments.rating_results import RATINGS, load_rating_records
 from ss4rec_lib.experiments.rating_table import ratings_table
@@ -59,48 +69,6 @@ How to read the table:
   over users (se) of the one run. Differences under two or three of them say nothing.
 - Seconds are of training alone, a run; validation comes on top. `36 (31)` reads: 36 epochs run,
   the 31st chosen.
-"""
-
-# Figures quoted from others, as they published them: name, valid NDCG@10, test metrics.
-_RERUN_VALID = 0.2190  # best validation NDCG@10 of the public rerun, after 61 epochs
-_MILESTONES = (
-    (0.2132, "an earlier two-core prototype's last, after 1,785 s"),
-    (_RERUN_VALID, "the public rerun's best, after 6.5 h on a GPU"),
-)
-_RECBOLE = "recbole-float32, 5-core", "no"
-_PUBLISHED = (
-    (
-        "SS4Rec, paper ([arXiv 2502.08132](https://arxiv.org/abs/2502.08132))",
-        *_RECBOLE, "known", "-", "0.3561", "0.2127", "0.1688",
-    ),
-    (
-        "SS4Rec, a public rerun of the unmodified code (6.5 h and 22 GB on a GPU)",
-        *_RECBOLE, "known", f"{_RERUN_VALID:.4f}", "0.3477", "0.2056", "0.1620",
-    ),
-    (
-        "Mamba4Rec, paper ([arXiv 2403.03900](https://arxiv.org/abs/2403.03900))",
-        *_RECBOLE, "none", "-", "0.3121", "0.1822", "0.1425",
-    ),
-    (
-        "SASRec, full cross-entropy ([arXiv 2309.07602](https://arxiv.org/abs/2309.07602))",
-        "by time, ties not stated, 5-core", "yes", "none", "-", "0.3152", "0.1821", "-",
-    ),
-    (
-        "GRU4Rec, full cross-entropy (the same paper)",
-        "by time, ties not stated, 5-core", "yes", "none", "-", "0.2811", "0.1648", "-",
-    ),
-    (
-        "HSTU-large in RecTools, time given",
-        "by time, no filter", "yes", "known", "-", "0.3642", "0.2164", "-",
-    ),
-)  # fmt: skip
-_PUBLISHED_INTRODUCTION = """\
-## Published figures, for comparison
-
-Quoted, not measured here: MovieLens-1M, leave-one-out, the whole catalogue ranked. Only rows that
-agree in protocol, masking and target time can be held against each other, and against the runs
-above. SASRec and GRU4Rec of arXiv 2309.07602 were evaluated with seen items taken out
-(`filter_seen` in their published settings), so they belong beside `exact-time`, masked.
 """
 
 _UNVERIFIED = (
@@ -178,14 +146,14 @@ def results_table(
         parts += [_COMPARISONS_INTRODUCTION, comparisons]
     header = ["published", "protocol", "masked", "target time", "valid NDCG@10"]
     header += [f"test {name.upper()}" for name in _METRICS]
-    parts += [_PUBLISHED_INTRODUCTION, markdown(header, _PUBLISHED)]
+    parts += [PUBLISHED_INTRODUCTION, markdown(header, PUBLISHED)]
     if ablations:
         parts += [_ABLATIONS_INTRODUCTION, ablations_table(ablations)]
     if ratings:
         parts += [_RATINGS_INTRODUCTION, ratings_table(ratings, errors)]
     if groups:
         parts.append("## Where they come from, and how to make them again\n")
-        parts += [_origin(group) for group in groups]
+        parts += [origin_of(group) for group in groups]
     return "\n".join(parts)
 
 
@@ -196,7 +164,7 @@ def differences_table(groups: Sequence[Group], ranks: Mapping[str, Ranks]) -> st
         a, b = found.a, found.b
         key = (id(a), found.a_time, id(b))
         rows.setdefault(key, [
-            _dataset(a), _protocol(a), f"SS4Rec, {_budget(a)}", found.a_time, _named(b),
+            dataset_of(a), protocol_of(a), f"SS4Rec, {budget_of(a)}", found.a_time, named(b),
             found.b_time, found.counts,
         ]).append(
             f"{1000 * found.difference:+.1f} ({1000 * found.low:+.1f} to {1000 * found.high:+.1f})"
@@ -211,15 +179,15 @@ def ablations_table(records: Mapping[str, dict[str, Any]]) -> str:
     """Validation metrics of runs that settings are chosen by, the best first in each protocol."""
     groups = grouped(records)
     groups.sort(key=lambda group: -statistics.mean(r["valid"]["ndcg@10"] for r in group.records))
-    groups.sort(key=lambda group: (group.first["dataset"], _protocol(group)))
+    groups.sort(key=lambda group: (group.first["dataset"], protocol_of(group)))
     rows = []
     for group in groups:
         losses = [r["curve"][-1]["train_loss"] for r in group.records if r["curve"]]
         rows.append([
-            _dataset(group), _protocol(group), group.first["model"], group.differs,
-            group.first["protocol"]["target_time"], _listed(group.seeds),
+            dataset_of(group), protocol_of(group), group.first["model"], group.differs,
+            group.first["protocol"]["target_time"], listed(group.seeds),
             *(over_seeds([r["valid"] for r in group.records], name) for name in _METRICS),
-            f"{statistics.mean(losses):.3f}" if losses else "-", _mean_seconds(group),
+            f"{statistics.mean(losses):.3f}" if losses else "-", mean_seconds(group),
         ])  # fmt: skip
     header = ["dataset", "protocol", "model", "settings", "target time", "seeds"]
     header += [*(f"valid {name.upper()}" for name in _METRICS)]
@@ -235,15 +203,15 @@ def runs_table(records: Mapping[str, dict[str, Any]]) -> str:
         return "No run is recorded yet."
     groups = [g for g in grouped(records) if g.first["dataset"] == _SHORT] or grouped(records)
     groups.sort(key=lambda g: -statistics.mean(r["test"]["ndcg@10"] for r in g.records))
-    groups.sort(key=_protocol)
+    groups.sort(key=protocol_of)
     rows = []
     for group in groups:
         figures = [over_seeds([r["test"] for r in group.records], m) for m in _METRICS]
-        budget = f", {_budget(group)}" if group.first["curve"] else ""
+        budget = f", {budget_of(group)}" if group.first["curve"] else ""
         rows.append([
-            _dataset(group), _protocol(group), _named(group) + budget,
+            dataset_of(group), protocol_of(group), named(group) + budget,
             group.first["protocol"]["target_time"], str(len(group.seeds)), *figures,
-            _mean_seconds(group),
+            mean_seconds(group),
         ])  # fmt: skip
     header = ["dataset", "protocol", "model", "target time", "seeds"]
     header += [*(name.upper() for name in _METRICS), "train seconds"]
@@ -286,106 +254,12 @@ def _arm_rows(group: Group) -> list[list[str]]:
         tests = [over_seeds([arm["test"] for arm in arms], name) for name in _METRICS]
         epochs = dict.fromkeys(f"{r['epochs']} ({r['best_epoch']})" for r in group.records)
         rows.append([
-            _dataset(group), _protocol(group), group.first["model"], group.differs,
-            arm["target_time"], "yes" if arm["masked"] else "no", _listed(group.seeds),
+            dataset_of(group), protocol_of(group), group.first["model"], group.differs,
+            arm["target_time"], "yes" if arm["masked"] else "no", listed(group.seeds),
             over_seeds([arm["valid"] for arm in arms], "ndcg@10"), *tests,
-            _mean_seconds(group), ", ".join(epochs),
+            mean_seconds(group), ", ".join(epochs),
         ])  # fmt: skip
     return rows
-
-
-def _dataset(group: Group) -> str:
-    return group.first["dataset"] + ("" if group.verified else " \\*")
-
-
-def _protocol(group: Group) -> str:
-    protocol = group.first["protocol"]
-    k = protocol["min_interactions"]
-    core = f"{k}-core" if k > 1 else "no filter"
-    split = "" if protocol["split"] == "leave-one-out" else f"{protocol['split']}, "
-    return f"{split}{protocol['ordering']}, {core}, {protocol['catalogue']:,} items"
-
-
-def _budget(group: Group) -> str:
-    return _counted(group.first["config"]["training"]["epochs"], "epoch")
-
-
-def _named(group: Group) -> str:
-    """A model of a comparison, with its settings where the name does not say them."""
-    differs = [
-        change for change in group.differs.split(", ")
-        if not change.startswith(("official", "epochs=", "target_time=", "model_type="))
-        and change != group.first["preset"]
-    ]  # fmt: skip
-    return ", ".join([group.first["model"], *differs])
-
-
-def _mean_seconds(group: Group) -> str:
-    return f"{statistics.mean(record['train_seconds'] for record in group.records):,.0f}"
-
-
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values))
-
-
-def _origin(group: Group) -> str:
-    """Machine, versions and revision of a group, and the commands that make it again."""
-    records = group.records
-    places = dict.fromkeys(
-        f"{r['machine']['processor']}, {r['machine']['cores']} cores, "
-        f"{_counted(r['machine']['torch_threads'], 'thread')}, device {r['machine']['device']}"
-        for r in records
-    )
-    revisions = dict.fromkeys(record["revision"] or "unknown" for record in records)
-    torch_versions = dict.fromkeys(record["versions"].get("torch", "unknown") for record in records)
-    peaks = [record["peak_rss_bytes"] for record in records if record["peak_rss_bytes"]]
-    lines = [
-        f"**{group.first['dataset']}, {_protocol(group)}, {group.first['model']}, "
-        f"{group.differs}**",
-        "",
-        "```bash",
-        *(group.command(seed) for seed in group.seeds),
-        "```",
-        "",
-        f"- machine: {'; '.join(places)}; torch {_listed(list(torch_versions))}",
-        f"- revision: {_listed(list(revisions))}",
-        *_time_to_published(group),
-        *([f"- peak resident memory: {max(peaks) / 1e6:,.0f} MB"] if peaks else []),
-        f"- records: {', '.join(f'[{name}]({name}.json)' for name in group.names)}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _time_to_published(group: Group) -> list[str]:
-    """When each run reached the validation figures that its protocol is compared with."""
-    protocol = group.first["protocol"]
-    here = group.first["dataset"], protocol["ordering"], protocol["target_time"]
-    if here != ("ml-1m", "recbole-float32", "known") or protocol["min_interactions"] != 5:
-        return []
-    lines = []
-    for figure, whose in _MILESTONES:
-        found = [
-            f"seed {record['seed']}: {_first_reached(record['curve'], figure)}"
-            for record in group.records
-        ]
-        lines.append(
-            f"- training and validation until valid NDCG@10 {figure:.4f} ({whose}): "
-            f"{'; '.join(found)}"
-        )
-    return lines
-
-
-def _first_reached(curve: Sequence[Mapping[str, Any]], figure: float) -> str:
-    seconds = 0.0
-    for row in curve:
-        seconds += row["train_seconds"] + row["valid_seconds"]
-        if row["ndcg@10"] >= figure:
-            return f"{seconds:,.0f} s, epoch {row['epoch']}"
-    return "not reached"
-
-
-def _counted(n: int, thing: str) -> str:
-    return f"{n} {thing}{'s' * (n != 1)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
