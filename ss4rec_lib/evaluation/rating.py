@@ -254,7 +254,8 @@ def evaluate_rating(
 
     Args:
         model: a sequence rating model: `rate(items, delta, ratings, target_items) -> (B, L)`, as
-            `ss4rec_lib.models.rating.RatingSS4Rec` has it; put in evaluation mode meanwhile.
+            `ss4rec_lib.models.rating.RatingSS4Rec` has it; put in evaluation mode meanwhile. One
+            whose `knows_users` is true also takes `users`, (B,), whose histories these are.
         split: leave-one-out, global-time or `random_holdout`.
         part: `valid` or `test`.
         max_len: most recent interactions the model sees; None for the whole history.
@@ -360,13 +361,14 @@ def _of_batch(model: torch.nn.Module, batch: RatedBatch, ranked: bool) -> tuple[
     last = batch.lengths - 1  # (B,)
     targets = batch.targets[rows, last]  # (B,)
     known = batch.items, batch.delta, batch.ratings
+    user = {"users": batch.users} if getattr(model, "knows_users", False) else {}
     above = tied = np.zeros(0, dtype=np.int64)
     if ranked:
         hidden = model(*known)  # (B, L, d_model)
-        predicted = model.rate(*known, batch.targets, batch.users, hidden)  # (B, L)
+        predicted = model.rate(*known, batch.targets, hidden=hidden, **user)  # (B, L)
         above, tied = ranks_of_targets(model.logits(hidden[rows, last]), targets)
     else:
-        predicted = model.rate(*known, batch.targets, batch.users)  # (B, L)
+        predicted = model.rate(*known, batch.targets, **user)  # (B, L)
     return (
         batch.users.cpu().numpy(),
         predicted[rows, last].double().cpu().numpy(),

@@ -237,6 +237,11 @@ class RatingSS4Rec(nn.Module):
         count = torch.arange(1, items.shape[1] + 1, device=items.device)  # (L,)
         return residual.cumsum(1) / (count + self.log_shrinkage.exp())
 
+    @property
+    def knows_users(self) -> bool:
+        """Whether there is a vector for each user: then `rate` is to be given `users`."""
+        return self.config.user_factors > 0
+
     def user_vectors(self, users: Tensor | None) -> Tensor | None:
         """p_u of each row, (B, 1, user_factors); None without `user_factors`, or without users.
 
@@ -244,7 +249,7 @@ class RatingSS4Rec(nn.Module):
             users: Indices of histories, (B,), integer, as `Batch.users`; below 0 or beyond the
                 last one, a stranger's, whose vector is 0.
         """
-        if not self.config.user_factors or users is None:
+        if not self.knows_users or users is None:
             return None
         known = (users >= 0) & (users < len(self.owners))
         rows = torch.where(known, self.owners[users.where(known, 0)] + 1, 0)  # row 0: strangers
@@ -292,8 +297,8 @@ class RatingSS4Rec(nn.Module):
         delta: Tensor,
         ratings: Tensor | None,
         target_items: Tensor,
-        users: Tensor | None = None,
         hidden: Tensor | None = None,
+        users: Tensor | None = None,
     ) -> Tensor:
         """Expected rating of `target_items[k]` after interactions 0..k, within the levels' range.
 
@@ -303,8 +308,8 @@ class RatingSS4Rec(nn.Module):
             ratings: See there.
             target_items: Item ids, (B, L); what stands at a position without a target (0)
                 is meaningless.
-            users: Whose histories they are, see `user_vectors`; None for strangers.
             hidden: What `forward` gave for the same arguments, where that is known already.
+            users: Whose histories they are, see `user_vectors`; None for strangers.
 
         Returns:
             (B, L). Position k depends on items, delta and ratings 0..k, on target_items[k] and,

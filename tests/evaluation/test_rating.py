@@ -222,6 +222,19 @@ def test_both_are_what_each_is_alone(split):
     assert np.array_equal(ranking.users, alone.users)
 
 
+def test_a_model_that_knows_users_is_told_whose_histories_they_are(split):
+    class Knows(LastRating):
+        knows_users = True
+
+        def rate(self, items, delta, ratings, target_items, hidden=None, users=None):
+            return users[:, None] + 0 * ratings
+
+    model = Knows(split.sequences.n_items)
+    wanted = split.held_out["test"][0]
+    assert np.array_equal(evaluate_rating(model, split).predicted, wanted)
+    assert np.array_equal(evaluate_both(model, split)[0].predicted, wanted)
+
+
 def test_unknown_parts_and_impossible_cut_offs_are_refused(split):
     model = LastRating(split.sequences.n_items)
     with pytest.raises(ValueError, match="'train' of the split holds no targets"):

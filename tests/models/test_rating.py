@@ -54,12 +54,12 @@ def test_nothing_after_a_position_changes_its_prediction(seed, k, use_ratings, u
     users = torch.tensor([2, 0])
     items, delta, ratings, targets = inputs(seed)
     others = inputs(seed + 1000)
-    before = model.rate(items, delta, ratings, targets, users)
+    before = model.rate(items, delta, ratings, targets, users=users)
     changed = [torch.cat((old[:, : k + 1], new[:, k + 1 :]), 1) for old, new in
                zip((items, delta, ratings), others[:3], strict=True)]  # fmt: skip
     # The target's item stays known; it stands in `targets`, not in the history.
     targets = torch.cat((targets[:, : k + 1], others[3][:, k + 1 :]), 1)
-    after = model.rate(*changed, targets, users)
+    after = model.rate(*changed, targets, users=users)
     assert torch.allclose(before[:, : k + 1], after[:, : k + 1], atol=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_a_user_adds_the_product_of_two_vectors():
     model = make(user_factors=4)
     given = inputs(10, B=5)
     users = torch.tensor([2, 3, -1, len(OWNERS), 1])
-    found = model.rate(*given, users) - model.rate(*given)
+    found = model.rate(*given, users=users) - model.rate(*given)
     for row, user in enumerate(users.tolist()):
         known = 0 <= user < len(OWNERS)
         p = model.user_embedding.weight[OWNERS[user] + 1] if known else torch.zeros(4)
