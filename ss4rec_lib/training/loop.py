@@ -413,9 +413,11 @@ def train(
             at = run.progress
             batches = run.plan(at.epoch)
             bar.set_description(f"epoch {at.epoch}/{config.epochs}")
-            bar.update(at.epoch - 1 + at.position / len(batches) - bar.n)
-            for _ in _one_epoch(run, path, batches):
-                bar.update(1 / len(batches))
+            start = at.position
+            bar.update(at.epoch - 1 + start / len(batches) - bar.n)
+            for done, _ in enumerate(_one_epoch(run, path, batches), start + 1):
+                # To where it is, not by a step: rounded steps sum past the end, and tqdm warns.
+                bar.update(at.epoch - 1 + done / len(batches) - bar.n)
             _end_epoch(run, run.optimizer.param_groups[0]["lr"])
             if path is not None:
                 run.save(path)

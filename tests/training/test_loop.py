@@ -93,6 +93,19 @@ def test_the_best_epoch_is_put_back_and_patience_ends_training(split):
         assert len(ndcg) == result.best_epoch + 3
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_progress_bar_ends_at_its_end(split, capsys):
+    """With a number of steps whose rounded shares sum to more than 1, which tqdm warns of."""
+    tokens = next(
+        tokens
+        for tokens in range(100, 2_000, 10)
+        if sum([1 / (n := len(train_batches(split, tokens, 200, 0, 1)))] * n) > 1
+    )
+    config = dataclasses.replace(FAST, epochs=1, max_tokens=tokens)
+    fit(SS4Rec(split.sequences.n_items, SMALL), split, config, progress=True)
+    assert "100%" in capsys.readouterr().err
+
+
 def test_an_interrupt_keeps_the_best_weights_and_the_history(split):
     def stop(history):
         if len(history) == 2:
