@@ -91,12 +91,13 @@ class RankingOfRatingModel(nn.Module):
         hidden, bias, user = state.split((state.shape[1] - 1 - f, 1, f), dim=1)
         if self._by == "score":
             return self._model.logits(hidden)
-        found = expected_of_everything(self._model, hidden, bias[:, 0])
-        return found + user @ self._model.item_factors.weight.T if f else found
+        return expected_of_everything(self._model, hidden, bias[:, 0], user if f else None)
 
 
-def expected_of_everything(model: RatingSS4Rec, hidden: Tensor, history_bias: Tensor) -> Tensor:
-    """`model.predict_ratings` of every item, for a stranger, with shared products done once.
+def expected_of_everything(
+    model: RatingSS4Rec, hidden: Tensor, history_bias: Tensor, user: Tensor | None = None
+) -> Tensor:
+    """`model.predict_ratings` of every item, with the products that items share done once.
 
     The head's first layer on [h, e, h * e] is W_h h + W_e e + (W_he * h) e: a vector of the row, a
     matrix of the catalogue, and one product of it with a small matrix of the row.
@@ -105,6 +106,7 @@ def expected_of_everything(model: RatingSS4Rec, hidden: Tensor, history_bias: Te
         model: A `RatingSS4Rec`.
         hidden: States before the targets, (B, d_model).
         history_bias: What the history says of the user, (B,).
+        user: p_u, (B, user_factors); None for strangers.
 
     Returns:
         (B, n_items + 1).
@@ -123,4 +125,5 @@ def expected_of_everything(model: RatingSS4Rec, hidden: Tensor, history_bias: Te
         both = e @ (of_both * h[:, None]).mT  # (b, V, d_model)
         x = both.add_(catalogue).add_(row[:, None])
         found.append(biases + bias[:, None] + rest(x)[..., 0])
-    return torch.cat(found)
+    expected = torch.cat(found)
+    return expected if user is None else expected + user @ model.item_factors.weight.T

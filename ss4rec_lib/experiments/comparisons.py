@@ -19,7 +19,7 @@ import numpy as np
 from ss4rec_lib.evaluation import RankingResult, difference_over_seeds, paired_difference
 from ss4rec_lib.evaluation.statistics import PairedDifference, SeedsDifference
 from ss4rec_lib.experiments.ranks import read_ranks
-from ss4rec_lib.experiments.results import RANKS, Group, changes_of
+from ss4rec_lib.experiments.results import RANKS, Group, changes_of, read_beside
 from ss4rec_lib.models.fitted import FITTED
 
 Ranks = Mapping[tuple[str, bool], RankingResult]
@@ -56,8 +56,7 @@ def load_ranks(folder: Path, names: list[str]) -> dict[str, Ranks]:
     Raises:
         ExperimentError: A damaged file.
     """
-    paths = {name: folder / RANKS / f"{name}.npz" for name in names}
-    return {name: read_ranks(path) for name, path in paths.items() if path.exists()}
+    return read_beside(folder / RANKS, names, read_ranks)
 
 
 def compare(

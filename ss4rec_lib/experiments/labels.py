@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from ss4rec_lib.experiments.results import Group
+from ss4rec_lib.experiments.results import Group, Seeds
 
 
-def dataset_of(group: Group) -> str:
+def dataset_of(group: Seeds) -> str:
     """The data set, starred where the file was not the published one."""
     return group.first["dataset"] + ("" if group.verified else " \\*")
 

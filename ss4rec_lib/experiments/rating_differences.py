@@ -18,6 +18,7 @@ import numpy as np
 from ss4rec_lib.experiments.comparisons import difference_of_runs
 from ss4rec_lib.experiments.rate_options import SEQUENCE_MODELS
 from ss4rec_lib.experiments.rating_results import ERRORS, RatingGroup, read_errors
+from ss4rec_lib.experiments.results import read_beside
 
 # Errors have many values, ranks few: a sample of users costs a hundred times more than there.
 _SAMPLES = 2_000
@@ -46,8 +47,7 @@ def load_errors(folder: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     Raises:
         ExperimentError: A damaged file.
     """
-    paths = {name: folder / ERRORS / f"{name}.npz" for name in names}
-    return {name: read_errors(path) for name, path in paths.items() if path.exists()}
+    return read_beside(folder / ERRORS, names, read_errors)
 
 
 def compare_ratings(

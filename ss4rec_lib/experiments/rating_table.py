@@ -10,6 +10,7 @@ import numpy as np
 
 from ss4rec_lib.experiments.cells import markdown, over_seeds
 from ss4rec_lib.experiments.changes import as_text
+from ss4rec_lib.experiments.labels import dataset_of
 from ss4rec_lib.experiments.rating_differences import compare_ratings
 from ss4rec_lib.experiments.rating_results import (
     RatingGroup,
@@ -91,7 +92,7 @@ def differences_table(groups: Sequence[RatingGroup], errors: Mapping[str, np.nda
     """SS4Rec minus the others, a row for each pair; empty if nothing can be compared."""
     rows = [
         [
-            found.a.first["dataset"] + ("" if found.a.verified else " \\*"),
+            dataset_of(found.a),
             *(_named(group) for group in (found.a, found.b)),
             f"{1000 * found.difference:+.1f} ({1000 * found.low:+.1f} to {1000 * found.high:+.1f})",
             found.counts,
@@ -115,7 +116,7 @@ def _row(group: RatingGroup) -> list[str]:
     seconds = statistics.mean(record["train_seconds"] for record in group.records)
     epochs = dict.fromkeys(_epochs(record) for record in group.records)
     return [
-        group.first["dataset"] + ("" if group.verified else " \\*"),
+        dataset_of(group),
         _split(group.first["protocol"]),
         group.first["model"],
         ", ".join(_changes(group)) or "default",

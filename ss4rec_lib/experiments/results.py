@@ -6,10 +6,10 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ss4rec_lib.data.cache import checkout
 from ss4rec_lib.experiments.changes import as_text
@@ -17,6 +17,8 @@ from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.settings import ALL_PRESETS, training_preset
 from ss4rec_lib.models.fitted import FITTED
 from ss4rec_lib.models.registry import uses_time
+
+T = TypeVar("T")
 
 ABLATIONS = (
     "ablations"  # the folder of runs that settings are chosen by, within that of the records
@@ -55,6 +57,18 @@ def load_records(folder: Path) -> dict[str, dict[str, Any]]:
         ExperimentError: A JSON file that is no record, naming what it lacks.
     """
     return read_records(folder, check_record)
+
+
+def read_beside(folder: Path, names: Sequence[str], read: Callable[[Path], T]) -> dict[str, T]:
+    """What was kept beside records, by their names; records without such a file are left out.
+
+    Args:
+        folder: Where `NAME.npz` lies.
+        names: Of the records.
+        read: Reads one file, or raises an ExperimentError.
+    """
+    paths = {name: folder / f"{name}.npz" for name in names}
+    return {name: read(path) for name, path in paths.items() if path.exists()}
 
 
 def read_records(folder: Path, check: Callable[[str, Any], None]) -> dict[str, dict[str, Any]]:

@@ -229,6 +229,7 @@ def test_items_and_intervals_are_checked_as_the_trunk_checks_them():
         ({"train_for": "rmse"}, "train_for='rmse'"),
         ({"rating_weight": 0}, "rating_weight=0"),
         ({"user_factors": -1}, "user_factors=-1"),
+        ({"user_factors": 2.5}, "user_factors=2.5"),
         ({"user_penalty": float("nan")}, "user_penalty=nan"),
         ({"levels": (3.0,)}, "levels="),
         ({"levels": (3.0, 2.0)}, "ascending"),
