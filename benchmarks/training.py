@@ -34,9 +34,7 @@ from ss4rec_lib.data import Batch, DataWarning, Split, eval_batches, leave_one_o
 from ss4rec_lib.machine import describe_machine, describe_versions, peak_rss_bytes
 from ss4rec_lib.models import SS4Rec
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training import TrainingConfig
-from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
-from ss4rec_lib.training.loop import Run
+from ss4rec_lib.training import Run, TrainingConfig, linear_cross_entropy
 
 PARTS = {  # of a step: what the profiler calls the operations
     "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"),
@@ -90,7 +88,7 @@ class Trainee:
         targets = tokens = 0
         for _ in range(n):
             batch = next(self._batches)
-            self.run.learn(batch)
+            self.run.train_step(batch)
             self.run.optimizer.step()
             targets += batch.n_targets
             tokens += batch.items.numel()

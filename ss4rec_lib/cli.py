@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _is_for_the_user(error: Exception) -> bool:
     """Whether the message says all there is to say; anything else is a bug, with its traceback."""
     # Imported only now: these errors come from packages that are heavy, and loaded by then.
-    from ss4rec_lib.data.errors import DataError
+    from ss4rec_lib.data import DataError
     from ss4rec_lib.experiments.errors import ExperimentError
-    from ss4rec_lib.files import FileProblem
+    from ss4rec_lib.files import FileError
     from ss4rec_lib.training import CheckpointError, TrainingDiverged
 
-    ours = (DataError, ExperimentError, FileProblem, CheckpointError, TrainingDiverged)
+    ours = (DataError, ExperimentError, FileError, CheckpointError, TrainingDiverged)
     return isinstance(error, ours)
 
 
@@ -138,7 +138,7 @@ def _train_parser(train: argparse.ArgumentParser) -> None:
     train.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
     train.add_argument(
         "--preset", metavar="NAME",
-        help="model and configuration: official (default), seed_bpr, gru4rec, sasrec, sasrec_time; "
+        help="model and configuration: official (default), bpr, gru4rec, sasrec, sasrec_time; "
         "fitted in one go: popularity, recent_popularity, recent_popularity_user, item_knn, als, "
         "bpr_mf, neural_cf",
     )  # fmt: skip
@@ -228,7 +228,7 @@ def _lessons(options: argparse.Namespace) -> int:
     if len(parameters) < len(given):
         raise LessonError("a parameter was given more than once; give each name one value")
     if "dataset" in parameters:
-        from ss4rec_lib.data.catalogue import DATASETS, lookup
+        from ss4rec_lib.data import DATASETS, lookup
 
         if parameters["dataset"] not in DATASETS:
             lookup(parameters["dataset"])  # its error, here and not once in every lesson

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PARTIAL = ".partial-"
 
 
-class FileProblem(OSError):
+class FileError(OSError):
     """A file that cannot be written, or whose content is not what it should be."""
 
 
@@ -44,7 +44,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Left-over temporary files of the same name, from processes that were killed, are removed.
 
     Raises:
-        FileProblem: the folder cannot be made or written to, or the disk is full. The file that
+        FileError: the folder cannot be made or written to, or the disk is full. The file that
             was there before is untouched.
     """
     try:
@@ -54,7 +54,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise FileProblem(f"cannot write {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     temporary = Path(name)
     try:
         yield temporary
@@ -63,10 +63,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         publish_file(temporary, path)
-    except FileProblem:
+    except FileError:
         raise
     except OSError as error:
-        raise FileProblem(
+        raise FileError(
             f"cannot write {path}: {error.strerror or error}. What was there before is untouched."
         ) from error
     finally:
@@ -89,7 +89,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         metadata: texts by name.
 
     Raises:
-        FileProblem: it cannot be written; the file that was there before is untouched.
+        FileError: it cannot be written; the file that was there before is untouched.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -100,7 +100,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         try:
             save_file(tensors, temporary, metadata)
         except SafetensorError as error:  # wraps what the system said, a full disk for example
-            raise FileProblem(
+            raise FileError(
                 f"cannot write {path}: {error}. What was there before is untouched."
             ) from error
 
@@ -110,7 +110,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         FileNotFoundError: no such file.
-        FileProblem: truncated, or not a safetensors file.
+        FileError: truncated, or not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -121,7 +121,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise FileProblem(
+        raise FileError(
             f"{path} is truncated or not a safetensors file ({error}); it holds "
             f"{path.stat().st_size:,} bytes. Take another copy, or remove it and start again."
         ) from error

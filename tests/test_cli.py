@@ -127,7 +127,7 @@ def test_a_verb_without_its_folder_is_a_usage_error(capsys, verb):
     [
         ("ss4rec_lib.data.errors", "DataError"),
         ("ss4rec_lib.experiments.errors", "SettingsError"),
-        ("ss4rec_lib.files", "FileProblem"),
+        ("ss4rec_lib.files", "FileError"),
         ("ss4rec_lib.training", "CheckpointError"),
         ("ss4rec_lib.training", "TrainingDiverged"),
     ],

@@ -23,7 +23,35 @@ from ss4rec_lib.data.splits import Split, global_time_split, leave_one_out
 from ss4rec_lib.data.target_time import TARGET_TIMES, typical_interval
 from ss4rec_lib.data.validation import validate_ratings
 
+from ss4rec_lib.data.errors import NotEnoughInteractionsWarning
+from ss4rec_lib.data.catalogue import lookup
+from ss4rec_lib.data.arguments import check_integer
+from ss4rec_lib.data.planted import PlantedTruth, planted_truth
+from ss4rec_lib.data.rated_batch import RatedBatch, RatedBatches
+from ss4rec_lib.data.rating_splits import RatingTriples
+from ss4rec_lib.data.batch import Batches
+from ss4rec_lib.data.target_time import check_target_time
+from ss4rec_lib.data.filtering import check_min_interactions
+from ss4rec_lib.data.ordering import protocol_times
+from ss4rec_lib.data.validation import MILLISECONDS_FROM
+from ss4rec_lib.data.cache import checkout
+
 __all__ = [
+    "Batches",
+    "MILLISECONDS_FROM",
+    "NotEnoughInteractionsWarning",
+    "PlantedTruth",
+    "RatedBatch",
+    "RatedBatches",
+    "RatingTriples",
+    "check_integer",
+    "check_min_interactions",
+    "check_target_time",
+    "checkout",
+    "lookup",
+    "planted_truth",
+    "protocol_times",
+
     "DATASETS",
     "ORDERINGS",
     "TARGET_TIMES",

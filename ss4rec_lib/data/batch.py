@@ -54,7 +54,7 @@ class Batch:
         }
         return dataclasses.replace(self, **moved)
 
-    def share(self, index: int, count: int) -> Batch:
+    def shard(self, index: int, count: int) -> Batch:
         """Rows index, index + count, ... : one of `count` parts that together are this batch.
 
         When there are fewer rows than parts, the parts left over get the first row without its
@@ -127,9 +127,9 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches in order."""
-        return self.after(0)
+        return self.skip(0)
 
-    def after(self, number: int) -> Iterator[Batch]:
+    def skip(self, number: int) -> Iterator[Batch]:
         """The batches from `number` on, without putting the earlier ones together."""
         pairs = zip(self._groups[number:], self._carried[number:], strict=True)
         return (self._assemble(group, carried) for group, carried in pairs)

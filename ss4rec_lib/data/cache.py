@@ -83,7 +83,7 @@ def file_hash(path: Path, algorithm: str) -> str:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def dataset_lock(folder: Path) -> Iterator[None]:
     """Hold a dataset's folder (made when missing) for one process; others wait, and are told so.
 
     Entering also removes what interrupted downloads left: under the lock nobody else's can be live.

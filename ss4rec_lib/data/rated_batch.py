@@ -25,7 +25,7 @@ class RatedBatch(Batch):
     ratings: torch.Tensor | None = None
     target_ratings: torch.Tensor | None = None
 
-    def share(self, index: int, count: int) -> RatedBatch:
+    def shard(self, index: int, count: int) -> RatedBatch:
         """The whole batch; it is not cut into parts.
 
         Raises:
@@ -52,11 +52,11 @@ class RatedBatches:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[RatedBatch]:
-        return self.after(0)
+        return self.skip(0)
 
-    def after(self, number: int) -> Iterator[RatedBatch]:
+    def skip(self, number: int) -> Iterator[RatedBatch]:
         """The batches from `number` on, without putting the earlier ones together."""
-        for batch in self._batches.after(number):
+        for batch in self._batches.skip(number):
             lengths = batch.lengths.numpy()[:, None]  # (B, 1)
             steps = np.arange(batch.items.shape[1] + 1)  # as the items of the batch were gathered
             index = batch.starts.numpy()[:, None] + np.minimum(steps, lengths)  # (B, L + 1)

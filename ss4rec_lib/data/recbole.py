@@ -87,7 +87,7 @@ def write_recbole(
             the data does not allow.
         DataError: the ratings are not usable, an id is too large to be read back, or the split has
             no training target.
-        FileProblem: the files cannot be written.
+        FileError: the files cannot be written.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(

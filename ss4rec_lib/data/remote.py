@@ -60,7 +60,7 @@ def check_hash(path: Path, expected: str, advice: str) -> None:
 def fetch_archive(dataset: Dataset, folder: Path) -> Path:
     """Put the dataset's archive into its cache folder, from the first source that has it.
 
-    The caller holds the folder (`cache.exclusive`). A file already there is replaced only by a
+    The caller holds the folder (`cache.dataset_lock`). A file already there is replaced only by a
     complete one with the published hash.
 
     Args:

@@ -106,7 +106,7 @@ def download(dataset: Dataset, folder: Path, kind: str = "ratings") -> Located:
         SourcesExhaustedError: every source failed.
         DataError: the cache folder cannot be written to.
     """
-    with cache.exclusive(folder):
+    with cache.dataset_lock(folder):
         # Another process may have fetched it while this one waited for the lock.
         found = from_cache(dataset, folder, kind)
         if found is None:
@@ -122,7 +122,7 @@ def refresh(dataset: Dataset, folder: Path) -> Located:
         SourcesExhaustedError: every source failed.
         DataError: the cache folder cannot be written to.
     """
-    with cache.exclusive(folder):
+    with cache.dataset_lock(folder):
         path = remote.fetch_archive(dataset, folder)
     return _archived(dataset, path, dict(_archives(dataset))[path.name], "ratings")
 

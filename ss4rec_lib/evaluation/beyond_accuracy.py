@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from ss4rec_lib.data import Split, eval_batches
-from ss4rec_lib.data.arguments import check_integer
+from ss4rec_lib.data import Split, check_integer, eval_batches
 from ss4rec_lib.evaluation.ranking import RankingResult, last_hidden, mask_seen_items
 from ss4rec_lib.progress import progress_bar
 

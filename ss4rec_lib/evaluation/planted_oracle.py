@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.data.planted import PlantedTruth
+from ss4rec_lib.data import PlantedTruth
 
 
 class PlantedOracle(nn.Module):

@@ -26,9 +26,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from ss4rec_lib.data import Split, eval_batches
-from ss4rec_lib.data.rated_batch import RatedBatch, RatedBatches
-from ss4rec_lib.data.rating_splits import train_ratings
+from ss4rec_lib.data import RatedBatch, RatedBatches, Split, eval_batches, train_ratings
 from ss4rec_lib.evaluation.ranking import KS, RankingResult, ranks_of_targets
 from ss4rec_lib.progress import progress_bar
 

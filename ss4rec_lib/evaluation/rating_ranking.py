@@ -16,12 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ss4rec_lib.data import Split
-from ss4rec_lib.data.batch import Batch
+from ss4rec_lib.data import Batch, Split
 
 if TYPE_CHECKING:
-    from ss4rec_lib.models.rating import RatingSS4Rec
-    from ss4rec_lib.models.rating_baselines import RatingBaseline
+    from ss4rec_lib.models import RatingBaseline, RatingSS4Rec
 
 RANKED_BY = ("score", "rating")
 _NUMBERS = 1 << 22  # of the largest tensor held while all items are rated: 16 MiB

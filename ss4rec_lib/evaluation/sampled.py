@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from ss4rec_lib.data.arguments import check_integer
+from ss4rec_lib.data import check_integer
 from ss4rec_lib.evaluation.ranking import GAINS, expected_gain, ranks_of_targets
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ss4rec_lib.data.arguments import check_integer
+from ss4rec_lib.data import check_integer
 from ss4rec_lib.evaluation.ranking import RankingResult
 
 _CELLS = 4_000_000  # numbers drawn at a time: 32 MB, whatever the number of users

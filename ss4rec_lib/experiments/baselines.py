@@ -10,18 +10,11 @@ import pandas as pd
 from torch import nn
 
 from ss4rec_lib.data import Split
-from ss4rec_lib.evaluation.ranking import rank_targets
+from ss4rec_lib.evaluation import rank_targets
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.settings import Settings
-from ss4rec_lib.models.fitted import (
-    CRITERION,
-    FITTED,
-    check_fittable,
-    fit_baseline,
-    model_for,
-)
-from ss4rec_lib.training import FitResult, TrainingDiverged
-from ss4rec_lib.training.loop import METRICS
+from ss4rec_lib.models import CRITERION, FITTED, check_fittable, fit_baseline, model_for
+from ss4rec_lib.training import METRICS, FitResult, TrainingDiverged
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ss4rec_lib.experiments.errors import SettingsError
-from ss4rec_lib.models.fitted import TRAINED_WITH
-from ss4rec_lib.models.registry import MODELS, config_fields
+from ss4rec_lib.models import MODELS, TRAINED_WITH, config_fields
 from ss4rec_lib.training import TrainingConfig
 
 TRAINING_KEYS: dict[str, Any] = config_fields(TrainingConfig)

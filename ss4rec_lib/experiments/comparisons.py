@@ -16,11 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ss4rec_lib.evaluation import RankingResult, difference_over_seeds, paired_difference
-from ss4rec_lib.evaluation.statistics import PairedDifference, SeedsDifference
+from ss4rec_lib.evaluation import (
+    PairedDifference,
+    RankingResult,
+    SeedsDifference,
+    difference_over_seeds,
+    paired_difference,
+)
 from ss4rec_lib.experiments.ranks import read_ranks
 from ss4rec_lib.experiments.results import RANKS, Group, changes_of, read_beside
-from ss4rec_lib.models.fitted import FITTED
+from ss4rec_lib.models import FITTED
 
 Ranks = Mapping[tuple[str, bool], RankingResult]
 """A run's ranks by target time and whether seen items are masked, as `read_ranks` gives them."""

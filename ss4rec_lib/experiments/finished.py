@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from ss4rec_lib.data import DataError, Split, load_items
-from ss4rec_lib.data.target_time import check_target_time
+from ss4rec_lib.data import DataError, Split, check_target_time, load_items
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.experiments.baselines import is_fitted
 from ss4rec_lib.experiments.errors import ExperimentError
@@ -20,11 +19,9 @@ from ss4rec_lib.experiments.folder import RunFolder, load_split
 from ss4rec_lib.experiments.recommend import parse_moment, recommend
 from ss4rec_lib.experiments.record import with_error
 from ss4rec_lib.experiments.settings import Settings
-from ss4rec_lib.files import FileProblem
-from ss4rec_lib.models.fitted import is_unknown, model_for
-from ss4rec_lib.models.fitted_files import restore_fitted
-from ss4rec_lib.models.registry import uses_time
-from ss4rec_lib.training.loop import resolve_device
+from ss4rec_lib.files import FileError
+from ss4rec_lib.models import is_unknown, model_for, restore_fitted, uses_time
+from ss4rec_lib.training import resolve_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +65,7 @@ def open_run(path: str | Path) -> FinishedRun:
     if model is None:
         try:
             model = restore_fitted(split, settings.model_config(), folder.model)
-        except (FileNotFoundError, FileProblem) as error:
+        except (FileNotFoundError, FileError) as error:
             raise ExperimentError(str(error)) from error
     return FinishedRun(settings, record, split, model.to(resolve_device("auto")))
 

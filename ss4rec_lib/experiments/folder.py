@@ -18,12 +18,17 @@ from pathlib import Path
 
 from torch import nn
 
-from ss4rec_lib.data import Split, global_time_split, leave_one_out, load_movielens
-from ss4rec_lib.data.errors import NotEnoughInteractionsWarning
+from ss4rec_lib.data import (
+    NotEnoughInteractionsWarning,
+    Split,
+    global_time_split,
+    leave_one_out,
+    load_movielens,
+)
 from ss4rec_lib.experiments.any_folder import ExperimentFolder
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.settings import Settings
-from ss4rec_lib.files import FileProblem
+from ss4rec_lib.files import FileError
 from ss4rec_lib.models import load_model
 
 
@@ -50,7 +55,7 @@ class RunFolder(ExperimentFolder):
         """
         try:
             model = load_model(self.model)
-        except (FileNotFoundError, FileProblem) as error:
+        except (FileNotFoundError, FileError) as error:
             raise ExperimentError(str(error)) from error
         if model.n_items != split.sequences.n_items:
             raise ExperimentError(

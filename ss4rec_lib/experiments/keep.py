@@ -45,7 +45,7 @@ def keep(
     Raises:
         ExperimentError: The run is not finished or lacks a file, the name is none for a file or is
             taken by another run, or the same run is there under another name. Nothing is written.
-        FileProblem: A file cannot be written.
+        FileError: A file cannot be written.
     """
     folder = results_folder() if folder is None else folder
     record = RunFolder(run).read_result()

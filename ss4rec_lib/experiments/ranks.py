@@ -35,7 +35,7 @@ def write_ranks(path: Path, arms: Iterable[Mapping[str, Any]]) -> None:
         arms: As `experiments.record.evaluate_arms` returns them.
 
     Raises:
-        FileProblem: It cannot be written.
+        FileError: It cannot be written.
     """
     arrays = {}
     for arm in arms:

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from ss4rec_lib.evaluation.ranking import KS
+from ss4rec_lib.evaluation import KS
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.rate_data import RatingData, load_rating_data
 from ss4rec_lib.experiments.rate_fit import Judged, fit_baseline, fit_sequence_model
@@ -38,7 +38,7 @@ from ss4rec_lib.experiments.record import PACKAGES, with_error
 from ss4rec_lib.experiments.revision import code_revision
 from ss4rec_lib.files import write_text
 from ss4rec_lib.machine import describe_machine, describe_versions
-from ss4rec_lib.training.loop import resolve_device
+from ss4rec_lib.training import resolve_device
 
 
 def run_rating_experiment(
@@ -65,7 +65,7 @@ def run_rating_experiment(
             for the ranking metrics. Nothing is written then.
         DataError: The data set cannot be had or used.
         CheckpointError: The checkpoint does not fit, or cannot be read or written.
-        FileProblem: A file cannot be written.
+        FileError: A file cannot be written.
         TrainingDiverged: See `fit_ratings`.
         KeyboardInterrupt: The run was interrupted, and can be resumed.
     """

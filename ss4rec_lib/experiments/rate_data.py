@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data import Split, global_time_split, leave_one_out, load_movielens
-from ss4rec_lib.data.filtering import k_core
-from ss4rec_lib.data.rating_splits import (
+from ss4rec_lib.data import (
     RatingTriples,
+    Split,
+    global_time_split,
     held_out_ratings,
+    k_core,
     k_fold,
+    leave_one_out,
+    load_movielens,
     random_holdout,
     train_ratings,
 )

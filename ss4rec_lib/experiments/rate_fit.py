@@ -12,23 +12,24 @@ import pandas as pd
 
 from ss4rec_lib.data import Split
 from ss4rec_lib.evaluation import (
+    RANKED_BY,
+    ByRating,
+    RankingOfRatingModel,
     RankingResult,
     RatingResult,
     evaluate_rating,
     rank_targets,
     rating_metrics,
 )
-from ss4rec_lib.evaluation.rating_ranking import RANKED_BY, ByRating, RankingOfRatingModel
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.rate_data import RatingData, RatingParts
 from ss4rec_lib.experiments.rate_folder import RateFolder
 from ss4rec_lib.experiments.rate_settings import RANKED_SPLITS, RateSettings
 from ss4rec_lib.files import write_text
 from ss4rec_lib.machine import peak_rss_bytes
-from ss4rec_lib.models.neural_cf_rating import RatingNeuralCF
-from ss4rec_lib.models.rating_baselines import RatingBaseline
+from ss4rec_lib.models import RatingBaseline, RatingNeuralCF
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training.ratings import fit_ratings, rating_model
+from ss4rec_lib.training import fit_ratings, rating_model
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def fit_baseline(settings: RateSettings, data: RatingData, folder: RateFolder) -
 
     Raises:
         ExperimentError: Its loss is not finite.
-        FileProblem: The history cannot be written.
+        FileError: The history cannot be written.
     """
     tests, seconds = [], 0.0
     for part in data.parts:
@@ -120,7 +121,7 @@ def fit_sequence_model(
     Raises:
         CheckpointError: See `fit_ratings`.
         TrainingDiverged: See there.
-        FileProblem: The history cannot be written.
+        FileError: The history cannot be written.
         KeyboardInterrupt: Interrupted; can be resumed.
     """
     config, training = settings.make()

@@ -75,7 +75,7 @@ def write_predictions(path: Path, test: RatingResult, arms: Iterable[Mapping[str
         arms: The rankings, as `rate_fit.Judged` has them.
 
     Raises:
-        FileProblem: It cannot be written.
+        FileError: It cannot be written.
     """
     arrays = {
         "users": test.users,

@@ -11,15 +11,15 @@ from typing import Any
 
 from ss4rec_lib.experiments.changes import did_you_mean, parsed_value
 from ss4rec_lib.experiments.errors import SettingsError
-from ss4rec_lib.models.bayesian_fm import BayesianFM
-from ss4rec_lib.models.config import SS4RecConfig
-from ss4rec_lib.models.neural_cf_rating import RatingNeuralCF
-from ss4rec_lib.models.rating import RatingConfig
-from ss4rec_lib.models.rating_baselines import (
+from ss4rec_lib.models import (
+    BayesianFM,
     BiasBaseline,
     BiasedMF,
     GlobalMean,
     RatingBaseline,
+    RatingConfig,
+    RatingNeuralCF,
+    SS4RecConfig,
     SVDPlusPlus,
 )
 from ss4rec_lib.training import TrainingConfig

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ss4rec_lib.data import DATASETS, ORDERINGS
-from ss4rec_lib.data.filtering import check_min_interactions
+from ss4rec_lib.data import DATASETS, ORDERINGS, check_min_interactions
 from ss4rec_lib.experiments.changes import as_text, did_you_mean
 from ss4rec_lib.experiments.errors import SettingsError
 from ss4rec_lib.experiments.rate_options import (
@@ -135,7 +134,7 @@ class RateSettings:
             )
 
     def write(self, path: Path) -> None:
-        """Write them as JSON, whole or not at all (FileProblem if that cannot be done)."""
+        """Write them as JSON, whole or not at all (FileError if that cannot be done)."""
         content = {"format": FORMAT, "task": TASK, **dataclasses.asdict(self)}
         write_text(path, json.dumps(content, indent=2) + "\n")
 

@@ -31,7 +31,7 @@ from ss4rec_lib.experiments.rating_results import (
     read_errors,
 )
 from ss4rec_lib.experiments.results import results_folder
-from ss4rec_lib.files import FileProblem, write_text
+from ss4rec_lib.files import FileError, write_text
 
 FILE = "by_history.csv"
 EDGES = (0, 30, 50, 100, 200, 400, 10_000)
@@ -127,7 +127,7 @@ def write_by_history(dataset: str, path: str | None = None, folder: Path | None 
     Raises:
         ExperimentError: See `errors_by_history`; also no run that has kept its errors.
         DataError: See there.
-        FileProblem: The file cannot be written.
+        FileError: The file cannot be written.
     """
     folder = results_folder() / RATINGS if folder is None else folder
     rows = errors_by_history(dataset, path, folder)
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         print(f"{write_by_history(options.dataset, options.path).name}: written")
-    except (ExperimentError, DataError, FileProblem) as error:
+    except (ExperimentError, DataError, FileError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -43,7 +43,7 @@ def keep_ratings(
         ExperimentError: The run is not finished or lacks a file, the name is none for a file or is
             taken by another run, or the same run is there under another name; `ablation`. Nothing
             is written.
-        FileProblem: A file cannot be written.
+        FileError: A file cannot be written.
     """
     if ablation:
         raise ExperimentError("--ablation: rating experiments have no such folder; leave it out")

@@ -13,12 +13,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ss4rec_lib.data import Batch, Split
-from ss4rec_lib.data.arguments import check_integer
-from ss4rec_lib.data.ordering import protocol_times
-from ss4rec_lib.data.target_time import check_target_time, typical_interval
-from ss4rec_lib.data.validation import MILLISECONDS_FROM
-from ss4rec_lib.evaluation.ranking import last_hidden
+from ss4rec_lib.data import (
+    MILLISECONDS_FROM,
+    Batch,
+    Split,
+    check_integer,
+    check_target_time,
+    protocol_times,
+    typical_interval,
+)
+from ss4rec_lib.evaluation import last_hidden
 from ss4rec_lib.experiments.errors import ExperimentError
 
 

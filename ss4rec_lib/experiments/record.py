@@ -32,11 +32,10 @@ import torch
 from torch import nn
 
 from ss4rec_lib.data import Split
-from ss4rec_lib.evaluation.ranking import rank_targets
+from ss4rec_lib.evaluation import rank_targets
 from ss4rec_lib.experiments.settings import Settings
 from ss4rec_lib.machine import describe_machine, describe_versions
-from ss4rec_lib.models.fitted import FITTED, TRAINED_WITH, model_for, n_learned
-from ss4rec_lib.models.registry import model_name
+from ss4rec_lib.models import FITTED, TRAINED_WITH, model_for, model_name, n_learned
 from ss4rec_lib.training import FitResult, TrainingConfig
 
 PACKAGES = (

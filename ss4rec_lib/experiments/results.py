@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ss4rec_lib.data.cache import checkout
+from ss4rec_lib.data import checkout
 from ss4rec_lib.experiments.changes import as_text
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.settings import ALL_PRESETS, training_preset
-from ss4rec_lib.models.fitted import FITTED
-from ss4rec_lib.models.registry import uses_time
+from ss4rec_lib.models import FITTED, uses_time
 
 T = TypeVar("T")
 

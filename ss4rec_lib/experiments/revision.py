@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from ss4rec_lib.data.cache import checkout
+from ss4rec_lib.data import checkout
 
 # What decides a run's numbers; a text or a recorded result beside it does not.
 _CODE = ("ss4rec_lib", "pyproject.toml")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from ss4rec_lib.evaluation.ranking import KS
+from ss4rec_lib.evaluation import KS
 from ss4rec_lib.experiments.baselines import check_baseline, fit_run, is_fitted
 from ss4rec_lib.experiments.errors import ExperimentError, SettingsError
 from ss4rec_lib.experiments.folder import RunFolder, load_split
@@ -20,15 +20,11 @@ from ss4rec_lib.experiments.ranks import write_ranks
 from ss4rec_lib.experiments.record import evaluate_arms, make_record
 from ss4rec_lib.experiments.revision import code_revision
 from ss4rec_lib.experiments.settings import Settings
-from ss4rec_lib.files import FileProblem, write_text
+from ss4rec_lib.files import FileError, write_text
 from ss4rec_lib.machine import peak_rss_bytes
-from ss4rec_lib.models import save_model
-from ss4rec_lib.models.fitted_files import save_fitted
-from ss4rec_lib.models.registry import make_model
+from ss4rec_lib.models import make_model, save_fitted, save_model
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training import fit
-from ss4rec_lib.training.loop import resolve_device
-from ss4rec_lib.training.processes import make_accelerator, same_everywhere
+from ss4rec_lib.training import fit, make_accelerator, resolve_device, same_everywhere
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -65,7 +61,7 @@ def run_experiment(
             be fitted here.
         DataError: The data set cannot be had or used.
         CheckpointError: The checkpoint does not fit, or cannot be read or written.
-        FileProblem: A file cannot be written.
+        FileError: A file cannot be written.
         TrainingDiverged: See `fit` and `experiments.baselines.fit_run`.
         KeyboardInterrupt: The run was interrupted, and can be resumed.
     """
@@ -174,7 +170,7 @@ def _log_to(path: Path | None) -> Iterator[None]:
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
-        raise FileProblem(f"cannot write {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     level = package.level
     package.addHandler(handler)

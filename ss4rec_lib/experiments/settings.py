@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ss4rec_lib.data import DATASETS, ORDERINGS
-from ss4rec_lib.data.filtering import check_min_interactions
+from ss4rec_lib.data import DATASETS, ORDERINGS, check_min_interactions
 from ss4rec_lib.experiments.changes import (
     KEYS,
     TRAINING_KEYS,
@@ -22,8 +21,7 @@ from ss4rec_lib.experiments.changes import (
 )
 from ss4rec_lib.experiments.errors import SettingsError
 from ss4rec_lib.files import write_text
-from ss4rec_lib.models.fitted import FITTED, TRAINED_WITH
-from ss4rec_lib.models.registry import PRESETS, config_fields, uses_time
+from ss4rec_lib.models import FITTED, PRESETS, TRAINED_WITH, config_fields, uses_time
 from ss4rec_lib.training import TrainingConfig
 
 FORMAT = 1
@@ -134,7 +132,7 @@ class Settings:
         return own | dataclasses.asdict(model) | dataclasses.asdict(training)
 
     def write(self, path: Path) -> None:
-        """Write them as JSON, whole or not at all (FileProblem if that cannot be done)."""
+        """Write them as JSON, whole or not at all (FileError if that cannot be done)."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         write_text(path, json.dumps(content, indent=2) + "\n")
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ss4rec_lib.models.config import LOSS_TYPES
-from ss4rec_lib.ssm.intervals import check_intervals
+from ss4rec_lib.ssm import check_intervals
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Split

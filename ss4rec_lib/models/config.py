@@ -6,8 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from ss4rec_lib.ssm.intervals import INTERVALS
-from ss4rec_lib.ssm.scan import BACKENDS
+from ss4rec_lib.ssm import BACKENDS, INTERVALS
 
 LOSS_TYPES = ("CE", "BPR", "SAMPLED_CE")
 MODEL_TYPES = ("ss4rec", "s5_only", "mamba_only")
@@ -116,7 +115,7 @@ class SS4RecConfig:
         return dataclasses.replace(cls(), **changes)
 
     @classmethod
-    def seed_bpr(cls, **changes: object) -> SS4RecConfig:
+    def bpr(cls, **changes: object) -> SS4RecConfig:
         """The second configuration that circulates: BPR, dropout 0.5, d_state 16, clipped time."""
         base = cls(loss_type="BPR", dropout_prob=0.5, d_state=16, interval="clip")
         return dataclasses.replace(base, **changes)

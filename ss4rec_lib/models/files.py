@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
+from ss4rec_lib.files import FileError, read_tensors, write_tensors
 from ss4rec_lib.models.config import SS4RecConfig
 from ss4rec_lib.models.registry import MODELS, config_named, make_model
 
@@ -27,7 +27,7 @@ def save_model(model: nn.Module, path: str | Path) -> None:
         path: Where to; a file that is there is replaced.
 
     Raises:
-        FileProblem: It cannot be written; what was there before is untouched.
+        FileError: It cannot be written; what was there before is untouched.
     """
     metadata = {
         "format": FORMAT,
@@ -49,13 +49,13 @@ def load_model(path: str | Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: No such file.
-        FileProblem: Truncated, not a model of this library, of a configuration that this version
+        FileError: Truncated, not a model of this library, of a configuration that this version
             does not know, or with weights of other names or shapes.
     """
     path = Path(path)
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
-        raise FileProblem(
+        raise FileError(
             f"{path} is not a saved model of this version: its format is "
             f"{metadata.get('format')!r}, expected {FORMAT!r}. Weights of the published code are "
             "read by load_official_state_dict."
@@ -71,25 +71,25 @@ def _config(path: Path, metadata: dict[str, str]) -> object:
     name = metadata.get("config_type", SS4RecConfig.__name__)  # older files hold nothing else
     kind = config_named(name)
     if kind is None:
-        raise FileProblem(
+        raise FileError(
             f"{path} has a configuration of type {name!r}: expected one of "
             f"{', '.join(each.__name__ for each in MODELS)}"
         )
     try:
         values = dict(json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise FileProblem(f"{path} holds no readable configuration ({error})") from error
+        raise FileError(f"{path} holds no readable configuration ({error})") from error
     known = {field.name for field in dataclasses.fields(kind)}
     unknown = sorted(values.keys() - known)
     if unknown:
-        raise FileProblem(
+        raise FileError(
             f"{path} has configuration keys that this version does not know: "
             f"{', '.join(unknown)}. It was written by another version; read it with that one."
         )
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        raise FileProblem(f"{path} has an unusable configuration: {error}") from error
+        raise FileError(f"{path} has an unusable configuration: {error}") from error
 
 
 def _n_items(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> int:
@@ -97,14 +97,12 @@ def _n_items(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -
     text = metadata.get("n_items", "")
     rows = len(tensors["item_embedding.weight"]) if "item_embedding.weight" in tensors else None
     if not text.isdecimal() or rows is not None and int(text) != rows - 1:
-        raise FileProblem(
+        raise FileError(
             f"{path} says n_items={text!r}: expected a number, one less than the "
             f"{rows} rows of item_embedding.weight"
         )
     if rows is None:
-        raise FileProblem(
-            f"{path} holds no item_embedding.weight: it is not a model of this library"
-        )
+        raise FileError(f"{path} holds no item_embedding.weight: it is not a model of this library")
     return int(text)
 
 
@@ -117,4 +115,4 @@ def _check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, Ten
         if name in found and found[name].shape != tensor.shape
     ]
     if problems:
-        raise FileProblem(f"{path} does not fit its own configuration: {'; '.join(problems)}")
+        raise FileError(f"{path} does not fit its own configuration: {'; '.join(problems)}")

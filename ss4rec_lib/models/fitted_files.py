@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
+from ss4rec_lib.files import FileError, read_tensors, write_tensors
 from ss4rec_lib.models.factorization import ALS, ALSConfig, MatrixBPR, MatrixBPRConfig
 from ss4rec_lib.models.fitted import counted
 from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig
@@ -27,7 +27,7 @@ _LEARNED = (ALSConfig, MatrixBPRConfig, NeuralCFConfig)
 
 
 def save_fitted(model: nn.Module, config: Any, path: Path) -> None:
-    """Write what was learned, whole or not at all (FileProblem); nothing if it was only counted."""
+    """Write what was learned, whole or not at all (FileError); nothing if it was only counted."""
     if isinstance(config, _LEARNED):
         options = json.dumps(dataclasses.asdict(config))
         write_tensors(path, model.state_dict(), {"format": _FORMAT, "config": options})
@@ -43,23 +43,23 @@ def restore_fitted(split: Split, config: Any, path: Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: No such file.
-        FileProblem: It is damaged, or of another model or other data.
+        FileError: It is damaged, or of another model or other data.
     """
     if not isinstance(config, _LEARNED):
         return counted(split, config).eval()
     tensors, metadata = read_tensors(path)
     here = json.dumps(dataclasses.asdict(config))
     if (metadata.get("format"), metadata.get("config")) != (_FORMAT, here):
-        raise FileProblem(
+        raise FileError(
             f"{path} is not the model of this run: it holds {metadata.get('format')!r} with "
             f"{metadata.get('config')}, expected {_FORMAT!r} with {here}"
         )
     try:
         model = _from_tensors(split, config, tensors)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise FileProblem(f"{path} does not fit its own configuration: {error}") from error
+        raise FileError(f"{path} does not fit its own configuration: {error}") from error
     if model.n_items != split.sequences.n_items:
-        raise FileProblem(
+        raise FileError(
             f"{path} knows {model.n_items:,} items, the data has {split.sequences.n_items:,}: it "
             "is not the data the model was fitted to"
         )

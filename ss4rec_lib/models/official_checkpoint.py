@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ss4rec_lib.files import FileProblem, read_tensors
-from ss4rec_lib.models.official import load_official_state_dict
+from ss4rec_lib.files import FileError, read_tensors
+from ss4rec_lib.models.published_weights import load_official_state_dict
 from ss4rec_lib.models.ss4rec import SS4Rec
 
 
@@ -31,7 +31,7 @@ def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> S
 
     Raises:
         FileNotFoundError: No such file.
-        FileProblem: Truncated, or not written by `torch.save` (or not a safetensors file).
+        FileError: Truncated, or not written by `torch.save` (or not a safetensors file).
         ValueError: Refused because of pickled objects, not a checkpoint, or weights that
             `load_official_state_dict` refuses.
     """
@@ -66,7 +66,7 @@ def _explained(path: Path, error: Exception) -> Exception:
     """What to say when `torch.load(weights_only=True)` fails."""
     refused = re.search(r"GLOBAL (\S+)", str(error))  # a class or function by its name
     if refused is None:
-        return FileProblem(
+        return FileError(
             f"{path} is truncated or not a file that torch.save wrote; it holds "
             f"{path.stat().st_size:,} bytes. Take another copy."
         )

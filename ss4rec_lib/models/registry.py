@@ -1,7 +1,7 @@
 """The trained models by the name of a configuration, and which model a configuration makes.
 
 Names of configurations:
-    official, seed_bpr      SS4Rec; with `model_type=mamba_only` what Mamba4Rec is, with `s5_only`
+    official, bpr      SS4Rec; with `model_type=mamba_only` what Mamba4Rec is, with `s5_only`
                             the time-aware half alone
     gru4rec                 a recurrent network, blind to time
     sasrec                  causal self-attention, blind to time
@@ -34,7 +34,7 @@ MODELS: Mapping[type, Callable[..., nn.Module]] = {
 
 PRESETS: Mapping[str, Callable[..., Any]] = {
     "official": SS4RecConfig.official,
-    "seed_bpr": SS4RecConfig.seed_bpr,
+    "bpr": SS4RecConfig.bpr,
     "gru4rec": GRU4RecConfig,
     "sasrec": SASRecConfig,
     "sasrec_time": functools.partial(SASRecConfig, time="intervals"),

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from ss4rec_lib.models.config import SS4RecConfig
 from ss4rec_lib.models.dropout import Dropout
-from ss4rec_lib.ssm import S5, Mamba, MambaState
-from ss4rec_lib.ssm.intervals import check_intervals
+from ss4rec_lib.ssm import S5, Mamba, MambaState, check_intervals
 
 LAYER_NORM_EPS = 1e-12  # as published
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
+from ss4rec_lib.files import FileError, read_tensors, write_tensors
 
 FORMAT = 1
 _MAY_DIFFER = ("checkpoint_seconds",)  # does not change what is computed
@@ -91,7 +91,7 @@ class Checkpoint:
         }
         try:
             write_tensors(path, tensors, metadata)
-        except FileProblem as error:
+        except FileError as error:
             raise CheckpointError(f"the checkpoint was not saved: {error}") from error
 
 
@@ -104,7 +104,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         tensors, metadata = read_tensors(path)
-    except FileProblem as error:
+    except FileError as error:
         raise CheckpointError(str(error)) from error
     if metadata.get("format") != f"ss4rec-lab checkpoint {FORMAT}":
         raise CheckpointError(

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ss4rec_lib.ssm.scan import numba_available
+from ss4rec_lib.ssm import numba_available
 
 _LOGITS = 1 << 20  # logits held at a time: 4 MB, within the caches of a laptop
 

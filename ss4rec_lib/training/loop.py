@@ -17,8 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.data import Batch, Split, carried_batches, train_batches
-from ss4rec_lib.data.batch import Batches
+from ss4rec_lib.data import Batch, Batches, Split, carried_batches, train_batches
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.progress import progress_bar
 from ss4rec_lib.randomness import seed_everything
@@ -184,7 +183,7 @@ class Run:
             target_time=config.target_time,
         )  # fmt: skip
 
-    def learn(self, batch: Batch) -> tuple[float, float]:
+    def train_step(self, batch: Batch) -> tuple[float, float]:
         """One step; returns the loss summed over this process' targets and the gradient's norm.
 
         The rows are shared between processes and, in each, between the accumulated parts. Each
@@ -197,7 +196,7 @@ class Run:
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for part in range(parts):
-            share = batch.share(accelerator.process_index * parts + part, processes * parts)
+            share = batch.shard(accelerator.process_index * parts + part, processes * parts)
             share = share.to(self.device)
             state = first_rows(self.carried[part], len(share.items)) if batch.carried else None
             last = part == parts - 1
@@ -282,7 +281,7 @@ def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
     earlier, begin = progress.seconds, time.perf_counter()
     saved = begin
     run.model.train()
-    for number, batch in enumerate(batches.after(progress.position), start=progress.position):
+    for number, batch in enumerate(batches.skip(progress.position), start=progress.position):
         # From the middle of each step, so that neither end of the schedule is exactly 0.
         done = progress.epoch - 1 + (number + 0.5) / len(batches)
         rate = config.learning_rate * learning_rate_factor(
@@ -290,7 +289,7 @@ def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
         )
         for group in run.optimizer.param_groups:
             group["lr"] = rate
-        loss_sum, norm = run.learn(batch)
+        loss_sum, norm = run.train_step(batch)
         # Adding them catches both; a norm is the same in all processes, so all stop together.
         if not math.isfinite(norm + (loss_sum if alone else 0.0)):
             run.model.load_state_dict(run.best)

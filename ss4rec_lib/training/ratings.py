@@ -17,14 +17,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.data import Split, train_batches
-from ss4rec_lib.data.rated_batch import RatedBatch, RatedBatches
-from ss4rec_lib.data.rating_splits import train_ratings
-from ss4rec_lib.evaluation.rating import evaluate_both, evaluate_rating
-from ss4rec_lib.models.config import SS4RecConfig
-from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
-from ss4rec_lib.models.rating_baselines import BiasBaseline
-from ss4rec_lib.models.ss4rec import SS4Rec
+from ss4rec_lib.data import RatedBatch, RatedBatches, Split, train_batches, train_ratings
+from ss4rec_lib.evaluation import evaluate_both, evaluate_rating
+from ss4rec_lib.models import BiasBaseline, RatingConfig, RatingSS4Rec, SS4Rec, SS4RecConfig
 from ss4rec_lib.training.config import TrainingConfig
 from ss4rec_lib.training.loop import FitResult, Run, check_fit, train
 from ss4rec_lib.training.objectives import Objective, objective_of
@@ -122,7 +117,7 @@ class RatingRun(Run):
         )  # fmt: skip
         return RatedBatches(batches, self.split.sequences)
 
-    def learn(self, batch: RatedBatch) -> tuple[float, float]:
+    def train_step(self, batch: RatedBatch) -> tuple[float, float]:
         """One step; the loss summed over the targets and the gradient's norm."""
         self.optimizer.zero_grad()
         loss = self.step(batch.to(self.device))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ss4rec_lib.ssm.kernels.numba_cpu import share
+from ss4rec_lib.ssm.kernels.numba_cpu import shard
 from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
 
 
@@ -55,4 +55,4 @@ def softmax_rows(
         losses: (R,) float32, -log softmax(logits)[target], nats; filled.
         sums: (R,) float32, sum of exp(logits - largest); filled.
     """
-    share(_rows, len(logits), logits, largest, targets, losses, sums)
+    shard(_rows, len(logits), logits, largest, targets, losses, sums)

@@ -70,7 +70,7 @@ def test_cuts_and_order_are_drawn_from_seed_and_epoch(split):
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_shares_together_are_the_batch(split, count):
     for batch in train_batches(split, max_tokens=400, max_len=20):
-        shares = [batch.share(i, count) for i in range(count)]
+        shares = [batch.shard(i, count) for i in range(count)]
         assert sum(share.n_targets for share in shares) == batch.n_targets
         for i, share in enumerate(shares):
             for row in range(len(share.users)):
@@ -87,7 +87,7 @@ def test_shares_together_are_the_batch(split, count):
 def test_starting_in_the_middle_gives_the_rest(split):
     batches = train_batches(split, max_tokens=400)
     everything = list(batches)
-    rest = list(batches.after(3))
+    rest = list(batches.skip(3))
     assert len(rest) == len(everything) - 3
     assert all(torch.equal(a.items, b.items) for a, b in zip(everything[3:], rest, strict=True))
 

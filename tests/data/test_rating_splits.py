@@ -140,14 +140,14 @@ def test_a_batch_has_each_items_rating_and_each_targets(kind, max_len, ratings):
 def test_rated_batches_go_on_from_the_middle_and_move(ratings):
     split = leave_one_out(ratings)
     rated = RatedBatches(train_batches(split, max_tokens=100, seed=1), split.sequences)
-    for late, all_of_them in zip(rated.after(2), list(rated)[2:], strict=True):
+    for late, all_of_them in zip(rated.skip(2), list(rated)[2:], strict=True):
         assert torch.equal(late.ratings, all_of_them.ratings)
     moved = next(iter(rated)).to("cpu")
     assert torch.equal(moved.ratings, next(iter(rated)).ratings)
     assert moved.n_targets == next(iter(rated)).n_targets
-    assert moved.share(0, 1) is moved
+    assert moved.shard(0, 1) is moved
     with pytest.raises(ValueError, match="count=2"):
-        moved.share(0, 2)
+        moved.shard(0, 2)
 
 
 @pytest.mark.parametrize("max_len", [5, None])

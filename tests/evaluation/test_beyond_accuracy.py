@@ -18,8 +18,7 @@ from ss4rec_lib.evaluation.beyond_accuracy import (
     mean_rank,
     top_k,
 )
-from ss4rec_lib.models import SS4Rec, SS4RecConfig
-from ss4rec_lib.models.baselines import Popularity
+from ss4rec_lib.models import Popularity, SS4Rec, SS4RecConfig
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ss4rec_lib.data import leave_one_out, planted_ratings
-from ss4rec_lib.data.planted import PlantedTruth, planted_truth
+from ss4rec_lib.data import PlantedTruth, leave_one_out, planted_ratings, planted_truth
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.evaluation.planted_oracle import PlantedOracle
 from ss4rec_lib.models import SS4Rec, SS4RecConfig

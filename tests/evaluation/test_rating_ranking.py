@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from ss4rec_lib.data import leave_one_out, planted_ratings
-from ss4rec_lib.data.rating_splits import train_ratings
+from ss4rec_lib.data import leave_one_out, planted_ratings, train_ratings
 from ss4rec_lib.evaluation import evaluate_both, rank_targets, rating_ranking
 from ss4rec_lib.evaluation.rating_ranking import ByRating, RankingOfRatingModel
 from ss4rec_lib.models import (
+    BayesianFM,
     BiasBaseline,
     BiasedMF,
     GlobalMean,
@@ -16,9 +16,8 @@ from ss4rec_lib.models import (
     RatingNeuralCF,
     SS4RecConfig,
 )
-from ss4rec_lib.models.bayesian_fm import BayesianFM
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training.ratings import rating_model
+from ss4rec_lib.training import rating_model
 
 TRUNK = SS4RecConfig.official(hidden_size=8, d_H=8, d_P=4, d_state=4, n_layers=1)
 N_ITEMS = 30

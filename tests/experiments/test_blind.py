@@ -9,8 +9,7 @@ import torch
 from ss4rec_lib import cli
 from ss4rec_lib.experiments.results import changes_of, grouped
 from ss4rec_lib.experiments.settings import ALL_PRESETS, Settings
-from ss4rec_lib.models.fitted import FITTED
-from ss4rec_lib.models.registry import PRESETS, make_model, uses_time
+from ss4rec_lib.models import FITTED, PRESETS, make_model, uses_time
 
 BLIND = {"gru4rec": [], "sasrec": [], "official": ["model_type=mamba_only"]}
 

@@ -13,7 +13,7 @@ from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.keep import keep
 from ss4rec_lib.experiments.results import grouped
 from ss4rec_lib.experiments.settings import training_preset
-from ss4rec_lib.models.config import SS4RecConfig
+from ss4rec_lib.models import SS4RecConfig
 
 USERS = np.arange(60)
 

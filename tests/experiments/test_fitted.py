@@ -19,12 +19,17 @@ from ss4rec_lib.experiments.keep import keep
 from ss4rec_lib.experiments.record import summary
 from ss4rec_lib.experiments.results import changes_of, grouped, load_records, record_name
 from ss4rec_lib.experiments.settings import Settings, settings_from_options
-from ss4rec_lib.models import ItemKNN, Popularity, RecentPopularity
-from ss4rec_lib.models.baselines_config import training_interactions
-from ss4rec_lib.models.fitted import FITTED, TRAINED_WITH
-from ss4rec_lib.models.neighbours import interaction_matrix
-from ss4rec_lib.models.recent_popularity import moments_of
-from ss4rec_lib.models.registry import config_fields
+from ss4rec_lib.models import (
+    FITTED,
+    TRAINED_WITH,
+    ItemKNN,
+    Popularity,
+    RecentPopularity,
+    config_fields,
+    interaction_matrix,
+    moments_of,
+    training_interactions,
+)
 
 # What makes each quick, and its name in a table.
 QUICK = {

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from ss4rec_lib import cli
-from ss4rec_lib.data import load_movielens
-from ss4rec_lib.data.rating_splits import random_holdout
+from ss4rec_lib.data import load_movielens, random_holdout
 from ss4rec_lib.evaluation import rating_metrics
 from ss4rec_lib.experiments.rate_folder import read_predictions
 from ss4rec_lib.experiments.rate_options import PACKAGES_OF, RATING_MODELS, SEQUENCE_MODELS

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ss4rec_lib.data import DataError, leave_one_out, load_items, planted_ratings
-from ss4rec_lib.data.target_time import typical_interval
+from ss4rec_lib.data import DataError, leave_one_out, load_items, planted_ratings, typical_interval
 from ss4rec_lib.experiments.errors import ExperimentError
 from ss4rec_lib.experiments.recommend import parse_moment, recommend
 from ss4rec_lib.models import SS4Rec, SS4RecConfig

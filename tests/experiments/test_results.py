@@ -136,7 +136,7 @@ def test_names_say_what_is_not_the_preset(record):
     assert record_name(record) == NAME
     other = copy.deepcopy(record)
     other["protocol"] |= {"ordering": "recbole-float32", "min_interactions": 0}
-    other["preset"] = "seed_bpr"
+    other["preset"] = "bpr"
     name = record_name(another(other, 3, max_len=None))
     assert name.startswith("planted_recbole-float32_ss4rec_0-core_seed_bpr_")
     assert "_max_len-none_" in name and name.endswith("_seed3")

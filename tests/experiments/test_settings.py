@@ -15,8 +15,14 @@ from ss4rec_lib.experiments.changes import (
 )
 from ss4rec_lib.experiments.errors import SettingsError
 from ss4rec_lib.experiments.settings import Settings, settings_from_options
-from ss4rec_lib.models import NeuralCFConfig, SS4RecConfig
-from ss4rec_lib.models.registry import MODELS, PRESETS, config_fields, make_model
+from ss4rec_lib.models import (
+    MODELS,
+    PRESETS,
+    NeuralCFConfig,
+    SS4RecConfig,
+    config_fields,
+    make_model,
+)
 from ss4rec_lib.training import TrainingConfig
 
 
@@ -72,8 +78,8 @@ def test_a_key_given_twice_is_refused_even_with_the_same_value():
 
 
 def test_presets_and_changes_make_the_configurations():
-    settings = Settings("planted", preset="seed_bpr", seed=3, model={"n_layers": 1})
-    assert settings.model_config() == SS4RecConfig.seed_bpr(n_layers=1)
+    settings = Settings("planted", preset="bpr", seed=3, model={"n_layers": 1})
+    assert settings.model_config() == SS4RecConfig.bpr(n_layers=1)
     assert settings.training_config() == TrainingConfig(seed=3)
     settings = Settings("ml-1m", training={"patience": 4})
     assert settings.training_config() == TrainingConfig.ml_1m(patience=4)
@@ -84,7 +90,7 @@ def test_presets_and_changes_make_the_configurations():
 @pytest.mark.parametrize(("given", "message"), [
     ({"dataset": "ml-1"}, "dataset is 'ml-1': choose one of .* Did you mean 'ml-1m'"),
     ({"ordering": "recbole"}, "protocol .* is 'recbole'.*Did you mean 'recbole-float32'"),
-    ({"preset": "big"}, "preset is 'big': choose one of official, seed_bpr"),
+    ({"preset": "big"}, "preset is 'big': choose one of official, bpr"),
     ({"seed": -1}, "seed=-1"), ({"seed": 2**32}, "seed=4294967296"), ({"seed": 1.0}, "seed=1.0"),
     ({"min_interactions": -1}, "min_interactions=-1"),
     ({"model": {"hidden_size": 16}}, "d_H=64 but hidden_size=16: .* set both"),
@@ -101,7 +107,7 @@ def test_settings_that_nothing_can_be_run_with_are_refused(given, message):
 
 def test_they_come_back_from_their_file(tmp_path):
     settings = Settings(
-        "planted", None, "recbole-float32", 0, "seed_bpr", 7,
+        "planted", None, "recbole-float32", 0, "bpr", 7,
         {"interval_floor": 0.5}, {"max_len": None, "learning_rate": 0.1},
     )  # fmt: skip
     settings.write(tmp_path / "settings.json")

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from ss4rec_lib.files import FileProblem, read_tensors, write_tensors
+from ss4rec_lib.files import FileError, read_tensors, write_tensors
 from ss4rec_lib.models import SS4Rec, SS4RecConfig, load_model, save_model
 from ss4rec_lib.models.registry import PRESETS, make_model
 
@@ -59,7 +59,7 @@ def test_it_replaces_what_was_there_and_leaves_no_other_file(saved):
 def test_a_truncated_file_is_named(saved, keep):
     path = saved[1]
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(FileProblem, match="model.safetensors is truncated or not a safetensors"):
+    with pytest.raises(FileError, match="model.safetensors is truncated or not a safetensors"):
         load_model(path)
 
 
@@ -95,7 +95,7 @@ def config(**changes):
 ])  # fmt: skip
 def test_a_file_that_is_no_such_model_is_named_with_the_reason(saved, metadata, message):
     rewritten(saved[1], metadata)
-    with pytest.raises(FileProblem, match=message) as problem:
+    with pytest.raises(FileError, match=message) as problem:
         load_model(saved[1])
     assert "model.safetensors" in str(problem.value)
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_such_model_is_named_with_the_reason(saved, metadata, 
 ])  # fmt: skip
 def test_weights_that_do_not_fit_are_named(saved, tensors, message):
     rewritten(saved[1], tensors=tensors)
-    with pytest.raises(FileProblem, match=message):
+    with pytest.raises(FileError, match=message):
         load_model(saved[1])
 
 
@@ -129,5 +129,5 @@ def test_a_configuration_of_an_unknown_kind_is_refused(tmp_path):
     save_model(SS4Rec(9), path)
     tensors, metadata = read_tensors(path)
     write_tensors(path, tensors, metadata | {"config_type": "Unheard"})
-    with pytest.raises(FileProblem, match="type 'Unheard': expected one of SS4RecConfig"):
+    with pytest.raises(FileError, match="type 'Unheard': expected one of SS4RecConfig"):
         load_model(path)

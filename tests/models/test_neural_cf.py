@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from ss4rec_lib.data import eval_batches, leave_one_out
-from ss4rec_lib.evaluation import RankingResult
-from ss4rec_lib.evaluation.ranking import ranks_of_targets
+from ss4rec_lib.evaluation import RankingResult, ranks_of_targets
 from ss4rec_lib.models import neural_cf
 from ss4rec_lib.models.baselines_config import training_interactions
 from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_neural_cf, neural_cf_loss

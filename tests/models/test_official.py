@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ss4rec_lib.files import FileProblem
+from ss4rec_lib.files import FileError
 from ss4rec_lib.models import (
     SS4Rec,
     SS4RecConfig,
@@ -495,7 +495,7 @@ def test_files_that_are_missing_or_truncated(published, tmp_path, suffix):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-100], whole[:100], b"", b"no weights here"):
         path.write_bytes(content)
-        with pytest.raises(FileProblem, match=f"truncated or not a .*{len(content):,} bytes"):
+        with pytest.raises(FileError, match=f"truncated or not a .*{len(content):,} bytes"):
             load_official_checkpoint(path)
 
 

@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ss4rec_lib.data import leave_one_out, planted_ratings
-from ss4rec_lib.data.rating_splits import held_out_ratings, train_ratings
-from ss4rec_lib.evaluation.rating import evaluate_rating
+from ss4rec_lib.data import held_out_ratings, leave_one_out, planted_ratings, train_ratings
+from ss4rec_lib.evaluation import evaluate_rating
 from ss4rec_lib.models import SS4Rec, SS4RecConfig
 from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
 from ss4rec_lib.models.rating_baselines import BiasBaseline
@@ -126,7 +125,7 @@ def test_ratings_enter_as_the_nearest_level():
 @pytest.mark.parametrize("user_factors", [0, 4])
 def test_an_untrained_model_is_the_bias_baseline_of_the_history(user_factors):
     """As b_u of the baseline with the items' biases held: recomputed from its definition."""
-    from ss4rec_lib.training.ratings import rating_model
+    from ss4rec_lib.training import rating_model
 
     split = leave_one_out(planted_ratings(n_users=40, n_items=30, mean_length=20, seed=4))
     model = rating_model(split, RatingConfig(TRUNK, user_factors=user_factors))

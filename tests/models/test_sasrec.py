@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ss4rec_lib.data import leave_one_out, planted_ratings
-from ss4rec_lib.data.planted import planted_truth
+from ss4rec_lib.data import leave_one_out, planted_ratings, planted_truth
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import Popularity
 from ss4rec_lib.models.sasrec import TIMES, SASRec, SASRecConfig

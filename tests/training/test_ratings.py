@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from ss4rec_lib.data import leave_one_out, planted_ratings
-from ss4rec_lib.data.rating_splits import held_out_ratings, random_holdout, train_ratings
-from ss4rec_lib.evaluation.rating import evaluate_both, evaluate_rating, rating_metrics
-from ss4rec_lib.models import SS4Rec, SS4RecConfig
-from ss4rec_lib.models.rating import RatingConfig
-from ss4rec_lib.models.rating_baselines import BiasBaseline
+from ss4rec_lib.data import (
+    held_out_ratings,
+    leave_one_out,
+    planted_ratings,
+    random_holdout,
+    train_ratings,
+)
+from ss4rec_lib.evaluation import evaluate_both, evaluate_rating, rating_metrics
+from ss4rec_lib.models import BiasBaseline, RatingConfig, SS4Rec, SS4RecConfig
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import CheckpointError, TrainingConfig, TrainingDiverged, fit
 from ss4rec_lib.training.ratings import fit_ratings, rating_model

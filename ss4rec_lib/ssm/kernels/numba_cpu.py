@@ -37,7 +37,7 @@ def channel_groups(batch: int, channels: int) -> int:
     return 1 if batch >= _ENOUGH else -(-channels // _GROUP)
 
 
-def share(loop: Callable, tasks: int, *arguments: object, work: int | None = None) -> None:
+def shard(loop: Callable, tasks: int, *arguments: object, work: int | None = None) -> None:
     """Run `loop(*arguments, lo, hi)` over [0, tasks), shared between the threads.
 
     `work`, the states to be computed, limits them to what is worth waking a thread for.
@@ -80,7 +80,7 @@ def selective_states(
     chunks = -(-length // loops.CHUNK) if keep else 0
     saved = np.empty((batch, channels, chunks, N), dtype=np.float32)
     groups = channel_groups(batch, channels)
-    share(
+    shard(
         loops.selective_forward, batch * groups,
         u, Delta, A, B, C, D, x0, y, x_last, saved, groups, work=u.size * N,
     )  # fmt: skip
@@ -105,7 +105,7 @@ def selective_gradients(
     dB, dC = (np.empty((batch * groups, length, N), dtype=np.float32) for _ in range(2))
     dA, dx0 = (np.empty((batch, channels, N), dtype=np.float32) for _ in range(2))
     gradients = (du, dDelta, dA, dB, dC, dx0)
-    share(
+    shard(
         loops.selective_backward, batch * groups,
         u, Delta, A, B, C, D, saved, dy, dx_last, *gradients, groups,
     )  # fmt: skip
@@ -137,7 +137,7 @@ class _DiagonalScan(torch.autograd.Function):
         arrays = as_arrays(a, b, initial_state)
         x = np.empty_like(arrays[1])
         groups = channel_groups(a.shape[0], a.shape[2])
-        share(loops.diagonal_forward, a.shape[0] * groups, *arrays, x, groups)
+        shard(loops.diagonal_forward, a.shape[0] * groups, *arrays, x, groups)
         x = torch.from_numpy(x)
         ctx.save_for_backward(a, initial_state, x)
         # A copy, not a view of x: autograd outputs must not alias each other.
@@ -153,7 +153,7 @@ class _DiagonalScan(torch.autograd.Function):
         da, db, dx0 = (np.empty_like(array) for array in (arrays[0], arrays[0], arrays[1]))
         groups = channel_groups(a.shape[0], a.shape[2])
         tasks = a.shape[0] * groups
-        share(loops.diagonal_backward, tasks, *arrays, da, db, dx0, groups)
+        shard(loops.diagonal_backward, tasks, *arrays, da, db, dx0, groups)
         return tuple(torch.from_numpy(g) for g in (da, db, dx0))
 
 

@@ -24,7 +24,7 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ss4rec_lib.ssm.kernels.numba_cpu import as_arrays, channel_groups, share
+from ss4rec_lib.ssm.kernels.numba_cpu import as_arrays, channel_groups, shard
 from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
 
 f32 = np.float32
@@ -239,7 +239,7 @@ class _IrregularScan(torch.autograd.Function):
         x = np.empty_like(arrays[4])
         batch = delta.shape[0]
         groups = channel_groups(batch, P)
-        share(irregular_forward, batch * groups, *arrays, x, groups, work=delta.numel() * P)
+        shard(irregular_forward, batch * groups, *arrays, x, groups, work=delta.numel() * P)
         x = torch.from_numpy(x)
         ctx.save_for_backward(lam, inv, step, delta, Bu, x0, x)
         return x
@@ -252,7 +252,7 @@ class _IrregularScan(torch.autograd.Function):
         groups = channel_groups(batch, P)
         shapes = [(batch, 2 * P), (batch, P), (batch * groups, length), arrays[4].shape]
         gradients = [np.empty(shape, dtype=np.float32) for shape in (*shapes, (batch, 2 * P))]
-        share(irregular_backward, batch * groups, *arrays, *gradients, groups)
+        shard(irregular_backward, batch * groups, *arrays, *gradients, groups)
         dlam, dstep, ddelta, dBu, dx0 = (torch.from_numpy(g) for g in gradients)
         ddelta = ddelta.view(batch, groups, length).sum(1)
         return dlam.sum(0), dstep.sum(0), ddelta, dBu, dx0

@@ -29,7 +29,7 @@ from ss4rec_lib.ssm.kernels.numba_cpu import (
     as_arrays,
     selective_gradients,
     selective_states,
-    share,
+    shard,
 )
 from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
 
@@ -195,17 +195,17 @@ class _MambaInner(torch.autograd.Function):
         D, N, R = len(bias), A.shape[1], dt_proj.shape[1]
         arrays = as_arrays(xz, w, bias, before)
         x, raw = torch.empty(batch, length, D), torch.empty(batch * length, D)
-        share(convolve_forward, batch, *arrays, x.numpy())
+        shard(convolve_forward, batch, *arrays, x.numpy())
         projected = x.view(-1, D) @ x_proj.T  # (B L, R + 2N)
         torch.addmm(dt_bias, projected[:, :R], dt_proj.T, out=raw)
         Delta = np.empty((batch, length, D), dtype=np.float32)
-        share(softplus_forward, batch * length, raw.numpy(), _rows(Delta))
+        shard(softplus_forward, batch * length, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
         y, x_last, saved = selective_states(
             x.numpy(), Delta, *as_arrays(A, B, C, D_skip, x0), keep=any(ctx.needs_input_grad)
         )
         out = np.empty_like(y)
-        share(gate_forward, batch * length, _rows(y), _rows(arrays[0]), _rows(out))
+        shard(gate_forward, batch * length, _rows(y), _rows(arrays[0]), _rows(out))
         ctx.save_for_backward(
             xz, w, bias, before, x_proj, dt_proj, A, D_skip, x, raw, projected,
             torch.from_numpy(y), torch.from_numpy(saved),
@@ -223,16 +223,16 @@ class _MambaInner(torch.autograd.Function):
         dout, dx_last, y, saved = as_arrays(dout, dx_last, y, saved)
         dxz, dy = np.empty_like(conv[0]), np.empty_like(y)
         tokens = batch * length
-        share(gate_backward, tokens, _rows(y), _rows(conv[0]), _rows(dout), _rows(dy), _rows(dxz))
+        shard(gate_backward, tokens, _rows(y), _rows(conv[0]), _rows(dout), _rows(dy), _rows(dxz))
 
         Delta = np.empty_like(y)
-        share(softplus_forward, tokens, raw.numpy(), _rows(Delta))
+        shard(softplus_forward, tokens, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
         dx, dDelta, dA, dB, dC, dD, dx0 = selective_gradients(
             x.numpy(), Delta, *as_arrays(A, B, C, D_skip), saved, dy, dx_last
         )
         draw = dDelta.view(tokens, D)  # Delta's gradient becomes that of raw, in place
-        share(softplus_backward, tokens, raw.numpy(), draw.numpy())
+        shard(softplus_backward, tokens, raw.numpy(), draw.numpy())
         dprojected = torch.empty_like(projected)  # (B L, R + 2N)
         torch.mm(draw, dt_proj, out=dprojected[:, :R])
         dprojected[:, R : R + N] = dB.view(tokens, N)
@@ -241,7 +241,7 @@ class _MambaInner(torch.autograd.Function):
         torch.addmm(dx, dprojected, x_proj, out=dx)
         dw = np.empty((batch, *w.shape), dtype=np.float32)
         dbias, dbefore = np.empty((batch, D), dtype=np.float32), np.empty_like(conv[3])
-        share(convolve_backward, batch, *conv, dx.view(x.shape).numpy(), dxz, dw, dbias, dbefore)
+        shard(convolve_backward, batch, *conv, dx.view(x.shape).numpy(), dxz, dw, dbias, dbefore)
         dw, dbias = (torch.from_numpy(g).sum(0) for g in (dw, dbias))
         return (
             torch.from_numpy(dxz), dw, dbias, torch.from_numpy(dbefore),
