@@ -4,8 +4,16 @@ Everything that leaves this package speaks of time in **seconds**. Ratings are p
 with the columns `user_id`, `item_id`, `rating`, `timestamp` in the file's own row order.
 """
 
-from ss4rec_lib.data.batch import Batch
-from ss4rec_lib.data.batching import carried_batches, eval_batches, train_batches
+from ss4rec_lib.data.batch import Batch, make_batch
+from ss4rec_lib.data.batching import (
+    TARGET_TIMES,
+    Batches,
+    carried_batches,
+    check_target_time,
+    eval_batches,
+    train_batches,
+    typical_interval,
+)
 from ss4rec_lib.data.errors import DataError, DataWarning
 from ss4rec_lib.data.filtering import k_core
 from ss4rec_lib.data.movielens import DATASETS, cache_dir, fetch, load_items, load_movielens
@@ -20,17 +28,13 @@ from ss4rec_lib.data.rating_splits import (
 from ss4rec_lib.data.recbole import read_recbole, recbole_config, write_recbole
 from ss4rec_lib.data.sequences import ORDERINGS, Sequences, build_sequences
 from ss4rec_lib.data.splits import Split, global_time_split, leave_one_out
-from ss4rec_lib.data.target_time import TARGET_TIMES, typical_interval
 from ss4rec_lib.data.validation import validate_ratings
 
 from ss4rec_lib.data.errors import NotEnoughInteractionsWarning
 from ss4rec_lib.data.catalogue import lookup
 from ss4rec_lib.data.arguments import check_integer
 from ss4rec_lib.data.planted import PlantedTruth, planted_truth
-from ss4rec_lib.data.rated_batch import RatedBatch, RatedBatches
 from ss4rec_lib.data.rating_splits import RatingTriples
-from ss4rec_lib.data.batch import Batches
-from ss4rec_lib.data.target_time import check_target_time
 from ss4rec_lib.data.filtering import check_min_interactions
 from ss4rec_lib.data.ordering import protocol_times
 from ss4rec_lib.data.validation import MILLISECONDS_FROM
@@ -41,8 +45,6 @@ __all__ = [
     "MILLISECONDS_FROM",
     "NotEnoughInteractionsWarning",
     "PlantedTruth",
-    "RatedBatch",
-    "RatedBatches",
     "RatingTriples",
     "check_integer",
     "check_min_interactions",
@@ -51,7 +53,6 @@ __all__ = [
     "lookup",
     "planted_truth",
     "protocol_times",
-
     "DATASETS",
     "ORDERINGS",
     "TARGET_TIMES",
@@ -72,6 +73,7 @@ __all__ = [
     "leave_one_out",
     "load_items",
     "load_movielens",
+    "make_batch",
     "planted_ratings",
     "random_holdout",
     "random_split",

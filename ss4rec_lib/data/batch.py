@@ -1,170 +1,181 @@
-"""A padded batch, and a plan of batches that puts them together when asked for.
+"""A padded batch of sequences: what models, losses and metrics take.
 
 Glossary
     B, L    sequences in a batch; length of the longest of them
-    window  consecutive interactions of one user that become one row of a batch
-    token   one cell of a batch, padding included: a batch has B * L of them
+    M       targets in a batch
     delta   seconds from an interaction to the *next* one; the last one's reaches to the target
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from ss4rec_lib.data.sequences import Sequences
+_INTEGERS = ("items", "targets", "lengths", "users", "starts", "positions")
+_PER_ROW = ("lengths", "users", "starts")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One padded batch; rows are right-padded with 0, and padding has delta 0.
+    """One batch of sequences, right-padded with 0.
 
     Attributes:
-        items: (B, L) int64 item indices, 0 for padding.
-        delta: (B, L) float32 seconds to the next interaction, the last one's to the target.
+        items: (B, L) int64 item indices, 0 in the padding.
+        delta: (B, L) float32 seconds to the next interaction, 0 in the padding.
         targets: (B, L) int64 item indices to be predicted, 0 where there is nothing to predict.
+        ratings: (B, L) float32, how each of `items` was rated; 0 in the padding.
+        target_ratings: (B, L) float32, how each of `targets` was rated; NaN where there is none, so
+            that a loss over padding would show.
         lengths: (B,) int64, interactions in each row.
-        users: (B,) int64 user indices. A user may have several rows in training, one a part in
-            evaluation.
-        n_targets: how many of `targets` are not 0 (kept, so that asking a GPU is not needed).
-        carried: row i goes on where row i of the batch before ended, and takes over its state.
-        starts: (B,) int64, where each row begins in the split's `sequences`; None in a batch that
-            was not cut from any.
+        users: (B,) int64 user indices. A user may have several rows in training.
+        starts: (B,) int64, index into the split's `sequences` of each row's first interaction.
+        positions: (M,) int64, ascending: where in `targets.flatten()` the targets are.
+        carried: True when row i continues row i of the batch before and takes over its state.
     """
 
     items: torch.Tensor
     delta: torch.Tensor
     targets: torch.Tensor
+    ratings: torch.Tensor
+    target_ratings: torch.Tensor
     lengths: torch.Tensor
     users: torch.Tensor
-    n_targets: int
+    starts: torch.Tensor
+    positions: torch.Tensor
     carried: bool = False
-    starts: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a tensor of the wrong shape or dtype."""
+        rows = self.items.shape[:1]
+        for name, tensor in self._tensors().items():
+            dtype = torch.int64 if name in _INTEGERS else torch.float32
+            shape = rows if name in _PER_ROW else self.items.shape
+            if name == "positions":
+                shape = tensor.shape[:1]
+            if tensor.dtype != dtype or tensor.shape != shape:
+                raise ValueError(
+                    f"{name}: expected {dtype} of shape {tuple(shape)}, found {tensor.dtype} of "
+                    f"shape {tuple(tensor.shape)}"
+                )
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets, known without reading a tensor."""
+        return len(self.positions)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in vars(self).items() if name != "carried"}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         moved = {
-            name: value.to(device, non_blocking=non_blocking)
-            for name, value in vars(self).items()
-            if isinstance(value, torch.Tensor)
+            name: tensor.to(device, non_blocking=non_blocking)
+            for name, tensor in self._tensors().items()
         }
-        return dataclasses.replace(self, **moved)
+        return Batch(**moved, carried=self.carried)
 
     def shard(self, index: int, count: int) -> Batch:
-        """Rows index, index + count, ... : one of `count` parts that together are this batch.
+        """Return rows index, index + count, ...: one of `count` parts that together are this batch.
 
         When there are fewer rows than parts, the parts left over get the first row without its
-        targets: several processes must all take a step.
+        targets, because several processes must all take a step.
         """
         if count == 1:
             return self
         spare = index >= len(self.items)
         rows = slice(0, 1) if spare else slice(index, None, count)
-        items, delta, targets, lengths, users = (
-            tensor[rows]
-            for tensor in (self.items, self.delta, self.targets, self.lengths, self.users)
-        )
+        part = {name: t[rows] for name, t in self._tensors().items() if name != "positions"}
+        longest = int(part["lengths"][0])  # rows come longest first
+        part = {name: t[:, :longest] if t.ndim == 2 else t for name, t in part.items()}
         if spare:
-            targets = torch.zeros_like(targets)
-        longest = int(lengths[0])  # rows come longest first
-        return Batch(
-            *(tensor[:, :longest] for tensor in (items, delta, targets)),
-            lengths, users, int((targets > 0).sum()), self.carried,
-            None if self.starts is None else self.starts[rows],
-        )  # fmt: skip
+            part["targets"] = torch.zeros_like(part["targets"])
+            part["target_ratings"] = torch.full_like(part["target_ratings"], torch.nan)
+        positions = part["targets"].flatten().nonzero()[:, 0]
+        return Batch(**part, positions=positions, carried=self.carried)
 
 
-class Batches:
-    """Batches over windows of histories; can be iterated any number of times, always the same.
+def make_batch(
+    items: ArrayLike,
+    delta: ArrayLike,
+    n_items: int,
+    targets: ArrayLike | None = None,
+    ratings: ArrayLike | None = None,
+    target_ratings: ArrayLike | None = None,
+    users: ArrayLike | None = None,
+    starts: ArrayLike | None = None,
+) -> Batch:
+    """Make a batch from data that does not come from a `Split`, and check its values.
 
-    Attributes:
-        n_targets: predictions in all batches together.
-        padding_share: the share of all tokens that is padding, 0 to 1.
+    Args:
+        items: (B, L) item indices 1..n_items, right-padded with 0; every row has at least one.
+        delta: (B, L) seconds to the next interaction, finite and not negative.
+        n_items: Size of the catalogue, `n_items` of the model.
+        targets: (B, L) item indices to predict, 0 for none; by default there are none.
+        ratings: (B, L) ratings of `items`; 0 by default.
+        target_ratings: (B, L) ratings of `targets`; unknown (NaN) by default.
+        users: (B,) user indices; 0..B-1 by default.
+        starts: (B,) where each row begins in a split's `sequences`; 0 by default.
+
+    Returns:
+        The batch.
+
+    Raises:
+        ValueError: naming the argument and its first wrong value.
     """
+    item = _integer_tensor("items", items)
+    if item.ndim != 2 or 0 in item.shape:
+        raise ValueError(f"items: expected a table (B, L), found shape {tuple(item.shape)}")
+    inside = item != 0
+    target = torch.zeros_like(item) if targets is None else _integer_tensor("targets", targets)
+    for name, tensor in (("items", item), ("targets", target)):
+        _refuse(name, tensor, (tensor < 0) | (tensor > n_items), f"indices from 0 to {n_items}")
+    lengths = inside.sum(1)
+    padded = torch.arange(item.shape[1]) >= lengths[:, None]
+    _refuse("items", item, padded == inside, "padding (0) at the end of each row only")
+    _refuse("items", item, (lengths == 0)[:, None].expand_as(item), "an item in every row")
+    seconds = torch.as_tensor(delta).to(torch.float32)
+    _refuse("delta", seconds, ~(seconds.isfinite() & (seconds >= 0)), "finite seconds, 0 or more")
+    rated = torch.zeros(item.shape) if ratings is None else torch.as_tensor(ratings).float()
+    _refuse("ratings", rated, ~rated.isfinite(), "finite ratings")
+    wanted = (
+        torch.full(item.shape, torch.nan)
+        if target_ratings is None
+        else torch.as_tensor(target_ratings).float()
+    )
+    rows = len(item)
+    batch = Batch(
+        items=item, delta=seconds, targets=target, ratings=rated, target_ratings=wanted,
+        lengths=lengths,
+        users=torch.arange(rows) if users is None else _integer_tensor("users", users),
+        starts=(
+            torch.zeros(rows, dtype=torch.int64)
+            if starts is None
+            else _integer_tensor("starts", starts)
+        ),
+        positions=target.flatten().nonzero()[:, 0],
+    )  # fmt: skip
+    _refuse("targets", target, padded & (target > 0), "no targets in the padding")
+    return dataclasses.replace(
+        batch,
+        delta=seconds.masked_fill(padded, 0.0),
+        ratings=rated.masked_fill(padded, 0.0),
+        target_ratings=wanted.masked_fill(target == 0, torch.nan),
+    )
 
-    def __init__(
-        self,
-        sequences: Sequences,
-        users: np.ndarray,
-        starts: np.ndarray,
-        lengths: np.ndarray,
-        groups: list[np.ndarray],
-        last_only: bool,
-        target_time: str = "known",
-        target_interval: float | None = None,
-        carried: list[bool] | None = None,
-    ) -> None:
-        """Keep the plan; batches are put together when asked for.
 
-        Args:
-            sequences: the histories.
-            users: (W,) user index of each window.
-            starts: (W,) where each window begins in `sequences.items`.
-            lengths: (W,) inputs of each window; the entry after the last input is its target.
-            groups: the windows of each batch, longest first.
-            last_only: whether only the last position of a window has a target.
-            target_time: what `delta` says, see `ss4rec_lib.data.target_time`.
-            target_interval: seconds that replace each window's last interval; None to keep it.
-            carried: for each batch whether it continues the one before; None for never.
-        """
-        self._sequences = sequences
-        self._users, self._starts, self._lengths = users, starts, lengths
-        self._groups = groups
-        self._last_only = last_only
-        self._target_time, self._target_interval = target_time, target_interval
-        self._carried = carried or [False] * len(groups)
-        tokens = sum(len(group) * int(lengths[group[0]]) for group in groups)
-        self.n_targets = len(lengths) if last_only else int(lengths.sum())
-        self.padding_share = 1.0 - int(lengths.sum()) / tokens
+def _integer_tensor(name: str, values: ArrayLike) -> torch.Tensor:
+    tensor = torch.as_tensor(values)
+    if tensor.dtype == torch.bool or tensor.is_floating_point() or tensor.is_complex():
+        raise ValueError(f"{name}: expected integers, found {tensor.dtype}")
+    return tensor.to(torch.int64)
 
-    def __len__(self) -> int:
-        """Number of batches."""
-        return len(self._groups)
 
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches in order."""
-        return self.skip(0)
-
-    def skip(self, number: int) -> Iterator[Batch]:
-        """The batches from `number` on, without putting the earlier ones together."""
-        pairs = zip(self._groups[number:], self._carried[number:], strict=True)
-        return (self._assemble(group, carried) for group, carried in pairs)
-
-    def _intervals(self, index: np.ndarray, users: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """What the model is told of time, (B, L) float32 seconds, 0 in the padding."""
-        if self._target_time == "none":
-            return inside.astype(np.float32)
-        times = self._sequences.times
-        # Subtracted in int64 and only then float32: float32 times would be 64 s apart.
-        if self._target_time == "previous":
-            begin = self._sequences.offsets[users][:, None]  # a first interaction has none before
-            delta = times[index[:, :-1]] - times[np.maximum(index[:, :-1] - 1, begin)]
-            return np.where(inside, delta, 0).astype(np.float32)
-        delta = np.diff(times[index], axis=1).astype(np.float32)  # 0 where the index stands still
-        if self._target_interval is not None:
-            delta[np.arange(len(delta)), inside.sum(1) - 1] = self._target_interval
-        return delta
-
-    def _assemble(self, group: np.ndarray, carried: bool) -> Batch:
-        lengths, starts = self._lengths[group], self._starts[group]
-        steps = np.arange(lengths[0] + 1)  # the longest window comes first
-        inside = steps[:-1] < lengths[:, None]  # (B, L)
-        # Beyond a window's target the index is held there: it stays in range, and is masked.
-        index = starts[:, None] + np.minimum(steps, lengths[:, None])  # (B, L + 1)
-        items = self._sequences.items[index].astype(np.int64)
-        delta = self._intervals(index, self._users[group], inside)
-        wanted = steps[:-1] == lengths[:, None] - 1 if self._last_only else inside
-        return Batch(
-            items=torch.from_numpy(np.where(inside, items[:, :-1], 0)),
-            delta=torch.from_numpy(delta),
-            targets=torch.from_numpy(np.where(wanted, items[:, 1:], 0)),
-            lengths=torch.from_numpy(lengths),
-            users=torch.from_numpy(self._users[group]),
-            n_targets=int(wanted.sum()),
-            carried=carried,
-            starts=torch.from_numpy(starts),
+def _refuse(name: str, tensor: torch.Tensor, wrong: torch.Tensor, expected: str) -> None:
+    if wrong.any():
+        at = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(
+            f"{name}[{', '.join(map(str, at))}]={tensor[at].item()}: expected {expected}"
         )

@@ -6,28 +6,134 @@ Glossary
     token   one cell of a batch, padding included: a batch has B * L of them
     delta   seconds from an interaction to the *next* one; the last one's reaches to the target
 
-The model is causal, so a row of length n trains n predictions at once: the target of a position is
-the item of the next one. (The published code makes a row of every prefix instead: the same targets
-for a hundred times the work.)
+The models are causal, so a row of length n trains n predictions at once: the target of a position
+is the item of the next one. The published code makes a row of every prefix instead, which trains
+the same targets at a hundred times the cost.
+
+The published model receives, at each position, the seconds to the *next* interaction. For the last
+position this is the time of the target, which is unknown when a recommendation is made. The
+argument `target_time` chooses what `delta` holds:
+
+    known      delta[k] = t[k+1] - t[k], the target's timestamp included (published)
+    hidden     as `known` in training; in evaluation the last interval, the one to the target, is
+               replaced by the median interval of the training part
+    previous   delta[k] = t[k] - t[k-1], 0 at a user's first interaction: only the past is used
+    none       delta[k] = 1 everywhere: no information about time
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import torch
 
 from ss4rec_lib.data.arguments import check_integer
-from ss4rec_lib.data.batch import Batches
+from ss4rec_lib.data.batch import Batch
 from ss4rec_lib.data.errors import DataError
+from ss4rec_lib.data.sequences import Sequences
 from ss4rec_lib.data.splits import Split, check_part
-from ss4rec_lib.data.target_time import check_target_time, typical_interval
+
+TARGET_TIMES = ("known", "hidden", "previous", "none")
 
 
-class TrainBatches(Batches):
-    """What `train_batches` returns."""
+class Batches:
+    """Batches over windows of histories, assembled when asked for.
 
+    They can be iterated any number of times and are always the same.
 
-class EvalBatches(Batches):
-    """What `eval_batches` returns."""
+    Attributes:
+        n_targets: predictions in all batches together.
+        padding_share: the share of all tokens that is padding, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        users: np.ndarray,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        groups: list[np.ndarray],
+        *,
+        last_only: bool = False,
+        target_time: str = "known",
+        target_interval: float | None = None,
+        carried: list[bool] | None = None,
+    ) -> None:
+        """Keep the plan.
+
+        Args:
+            sequences: the histories.
+            users: (W,) user index of each window.
+            starts: (W,) where each window begins in `sequences.items`.
+            lengths: (W,) inputs of each window; the entry after the last input is its target.
+            groups: the windows of each batch, longest first.
+            last_only: True when only the last position of a window has a target.
+            target_time: one of `TARGET_TIMES`.
+            target_interval: seconds that replace each window's last interval; None to keep it.
+            carried: for each batch whether it continues the one before; None for never.
+        """
+        self._sequences = sequences
+        self._users, self._starts, self._lengths = users, starts, lengths
+        self._groups = groups
+        self._last_only = last_only
+        self._target_time, self._target_interval = target_time, target_interval
+        self._carried = carried or [False] * len(groups)
+        tokens = sum(len(group) * int(lengths[group[0]]) for group in groups)
+        self.n_targets = len(lengths) if last_only else int(lengths.sum())
+        self.padding_share = 1.0 - int(lengths.sum()) / tokens
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._groups)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches in order."""
+        return self.skip(0)
+
+    def skip(self, number: int) -> Iterator[Batch]:
+        """Iterate over the batches from `number` on, without assembling the earlier ones."""
+        pairs = zip(self._groups[number:], self._carried[number:], strict=True)
+        return (self._assemble(group, carried) for group, carried in pairs)
+
+    def _intervals(self, index: np.ndarray, users: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """Return delta, (B, L) float32 seconds, 0 in the padding."""
+        if self._target_time == "none":
+            return inside.astype(np.float32)
+        times = self._sequences.times
+        # Subtracted in int64 and only then float32: float32 times would be 64 s apart.
+        if self._target_time == "previous":
+            begin = self._sequences.offsets[users][:, None]  # a first interaction has none before
+            delta = times[index[:, :-1]] - times[np.maximum(index[:, :-1] - 1, begin)]
+            return np.where(inside, delta, 0).astype(np.float32)
+        delta = np.diff(times[index], axis=1).astype(np.float32)  # 0 where the index stands still
+        if self._target_interval is not None:
+            delta[np.arange(len(delta)), inside.sum(1) - 1] = self._target_interval
+        return delta
+
+    def _assemble(self, group: np.ndarray, carried: bool) -> Batch:
+        lengths, starts = self._lengths[group], self._starts[group]
+        steps = np.arange(lengths[0] + 1)  # the longest window comes first
+        inside = steps[:-1] < lengths[:, None]  # (B, L)
+        # Beyond a window's target the index is held there: it stays in range, and is masked.
+        index = starts[:, None] + np.minimum(steps, lengths[:, None])  # (B, L + 1)
+        items = self._sequences.items[index].astype(np.int64)
+        ratings = self._sequences.ratings[index]
+        wanted = steps[:-1] == lengths[:, None] - 1 if self._last_only else inside
+        arrays = {
+            "items": np.where(inside, items[:, :-1], 0),
+            "delta": self._intervals(index, self._users[group], inside),
+            "targets": np.where(wanted, items[:, 1:], 0),
+            "ratings": np.where(inside, ratings[:, :-1], np.float32(0)),
+            "target_ratings": np.where(wanted, ratings[:, 1:], np.float32(np.nan)),
+            "lengths": lengths,
+            "users": self._users[group],
+            "starts": starts,
+            "positions": np.flatnonzero(wanted),
+        }
+        return Batch(
+            **{name: torch.from_numpy(array) for name, array in arrays.items()}, carried=carried
+        )
 
 
 def train_batches(
@@ -38,8 +144,8 @@ def train_batches(
     epoch: int = 0,
     shuffle: bool = True,
     target_time: str = "known",
-) -> TrainBatches:
-    """One epoch: every training target is predicted exactly once.
+) -> Batches:
+    """Return the batches of one epoch, in which every training target is predicted exactly once.
 
     Targets are positions `1 .. train_end - 1` of each user. A user with more than `max_len` of
     them is cut into windows of `max_len`, the first one shorter by an offset drawn anew for each
@@ -55,10 +161,7 @@ def train_batches(
         epoch: the number of the epoch, from 0.
         shuffle: False draws nothing: windows end where the training part ends, batches come by
             falling length.
-        target_time: what `delta` says, see `ss4rec_lib.data.target_time`.
-
-    Returns:
-        The batches, with `len()`, `n_targets` and `padding_share`.
+        target_time: one of `TARGET_TIMES`, see the module's docstring.
 
     Raises:
         ValueError: an argument out of range.
@@ -87,7 +190,7 @@ def train_batches(
         groups = [groups[i] for i in rng.permutation(len(groups))]
     users = users[owner]
     starts = split.sequences.offsets[users] + begin
-    return TrainBatches(split.sequences, users, starts, lengths, groups, False, target_time)
+    return Batches(split.sequences, users, starts, lengths, groups, target_time=target_time)
 
 
 def carried_batches(
@@ -97,15 +200,15 @@ def carried_batches(
     seed: int = 0,
     epoch: int = 0,
     target_time: str = "known",
-) -> TrainBatches:
-    """One epoch over whole histories, piece by piece, with the state carried from piece to piece.
+) -> Batches:
+    """Return one epoch over whole histories in pieces, the state carried from piece to piece.
 
-    The same targets as `train_batches`, each predicted exactly once. Users of similar length form
-    a group; its batches follow each other, and a batch that is `carried` continues the rows of the
-    one before: row i is the same user, from the next interaction on. A state space model that
-    passes its state along so computes exactly what it would on the whole history; the gradient is
-    cut where a piece begins (truncated back-propagation). Where the first cut falls, and the order
-    of the groups, is drawn from (seed, epoch).
+    The targets are those of `train_batches`, each predicted exactly once. Users of similar length
+    form a group whose batches follow each other. A batch that is `carried` continues the rows of
+    the one before: row i is the same user, from the next interaction on. A state space model that
+    keeps its state computes exactly what it would on the whole history; only the gradient is cut
+    where a piece begins (truncated back-propagation). Where the first cut falls, and the order of
+    the groups, is drawn from (seed, epoch).
 
     Args:
         split: what to train on.
@@ -113,16 +216,14 @@ def carried_batches(
         max_len: longest piece; the first of a group is between half of that and all of it.
         seed: any integer from 0.
         epoch: the number of the epoch, from 0.
-        target_time: what `delta` says, see `ss4rec_lib.data.target_time`.
-
-    Returns:
-        The batches, with `len()`, `n_targets` and `padding_share`.
+        target_time: one of `TARGET_TIMES`, see the module's docstring.
 
     Raises:
         ValueError: an argument out of range.
         DataError: no user has two training interactions.
     """
-    max_tokens, max_len = _check_sizes(max_tokens, max_len)
+    max_tokens = check_integer("max_tokens", max_tokens, 1)
+    max_len = check_integer("max_len", max_len, 1)
     check_target_time(target_time)
     rng = _epoch_generator(seed, epoch)
     inputs, users = _trained_inputs(split)
@@ -144,9 +245,9 @@ def carried_batches(
             begin, end = end, end + max_len
     users = users[np.concatenate(owners)]
     starts = split.sequences.offsets[users] + np.concatenate(begins)
-    return TrainBatches(
-        split.sequences, users, starts, np.concatenate(lengths), groups, False,
-        target_time, None, carried,
+    return Batches(
+        split.sequences, users, starts, np.concatenate(lengths), groups,
+        target_time=target_time, carried=carried,
     )  # fmt: skip
 
 
@@ -156,8 +257,8 @@ def eval_batches(
     max_tokens: int = 12_800,
     max_len: int | None = 200,
     target_time: str = "known",
-) -> EvalBatches:
-    """Every held-out target of a part exactly once, longest histories first.
+) -> Batches:
+    """Return every held-out target of a part exactly once, longest histories first.
 
     A row is the last `max_len` interactions before the target. Its last position has the target
     and, with `target_time="known"`, as delta the time to it, as in the published protocol.
@@ -167,10 +268,7 @@ def eval_batches(
         part: "valid" or "test".
         max_tokens: most tokens (B * L) in a batch; a single longer window is a batch of its own.
         max_len: most interactions in a row; None for whole histories.
-        target_time: what `delta` says, see `ss4rec_lib.data.target_time`.
-
-    Returns:
-        The batches, deterministic, with `len()`, `n_targets` and `padding_share`.
+        target_time: one of `TARGET_TIMES`, see the module's docstring.
 
     Raises:
         ValueError: an argument out of range or an unknown part.
@@ -182,12 +280,31 @@ def eval_batches(
     lengths = positions if max_len is None else np.minimum(positions, max_len)
     starts = split.sequences.offsets[users] + positions - lengths
     groups = _group(lengths, np.argsort(-lengths, kind="stable"), max_tokens)
-    interval = typical_interval(split) if target_time == "hidden" else None
-    return EvalBatches(split.sequences, users, starts, lengths, groups, True, target_time, interval)
+    return Batches(
+        split.sequences, users, starts, lengths, groups, last_only=True, target_time=target_time,
+        target_interval=typical_interval(split) if target_time == "hidden" else None,
+    )  # fmt: skip
+
+
+def check_target_time(target_time: str) -> str:
+    """Return `target_time`, or raise ValueError when it is none of `TARGET_TIMES`."""
+    if target_time not in TARGET_TIMES:
+        raise ValueError(f"target_time={target_time!r}: choose one of {', '.join(TARGET_TIMES)}")
+    return target_time
+
+
+def typical_interval(split: Split) -> float:
+    """Return the median seconds between consecutive training interactions (for `hidden`)."""
+    times, offsets = split.sequences.times, split.sequences.offsets
+    intervals = np.diff(times)
+    # An interval belongs to the training part when the interaction after it does.
+    position = np.arange(1, len(times)) - np.repeat(offsets[:-1], np.diff(offsets))[1:]
+    inside = (position >= 1) & (position < np.repeat(split.train_end, np.diff(offsets))[1:])
+    return float(np.median(intervals[inside])) if inside.any() else 0.0
 
 
 def _trained_inputs(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs a user (every training interaction but the last), and the users who have any."""
+    """Return each user's inputs (training interactions but the last) and the users with any."""
     inputs = np.maximum(split.train_end - 1, 0)
     users = np.flatnonzero(inputs)
     if len(users) == 0:
@@ -199,7 +316,7 @@ def _trained_inputs(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _epoch_generator(seed: int, epoch: int) -> np.random.Generator:
-    """All that an epoch draws comes from here, so it depends on seed and epoch alone."""
+    """Return the generator of all that an epoch draws: it depends on seed and epoch alone."""
     return np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
 
 

@@ -190,7 +190,7 @@ def top_k(
         mask_seen: Never recommend items of the user's history (but the target, if it is one).
         max_len: Most recent interactions the model sees; None for the whole history.
         max_tokens: Padded positions a batch.
-        target_time: What the model is told of time; see `ss4rec_lib.data.target_time`.
+        target_time: What the model is told of time; see `ss4rec_lib.data.batching`.
         seed: Of the order of equal scores.
         progress: Show a progress bar.
 

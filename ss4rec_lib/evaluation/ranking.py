@@ -179,7 +179,7 @@ def evaluate_ranking(
         max_len: Most recent interactions the model sees; None for the whole history.
         max_tokens: Padded positions a batch.
         target_time: What the model is told of time: `known`, the target's timestamp included (as
-            published), `hidden`, `previous` or `none`; see `ss4rec_lib.data.target_time`.
+            published), `hidden`, `previous` or `none`; see `ss4rec_lib.data.batching`.
         progress: Show a progress bar.
 
     Returns:

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from ss4rec_lib.data import RatedBatch, RatedBatches, Split, eval_batches, train_ratings
+from ss4rec_lib.data import Batch, Split, eval_batches, train_ratings
 from ss4rec_lib.evaluation.ranking import KS, RankingResult, ranks_of_targets
 from ss4rec_lib.progress import progress_bar
 
@@ -258,7 +258,7 @@ def evaluate_rating(
         part: `valid` or `test`.
         max_len: most recent interactions the model sees; None for the whole history.
         max_tokens: padded positions a batch.
-        target_time: what the model is told of time, see `ss4rec_lib.data.target_time`.
+        target_time: what the model is told of time, see `ss4rec_lib.data.batching`.
         train_mean: mean of the training ratings; None to take it from the split.
         progress: show a progress bar.
 
@@ -330,10 +330,9 @@ def _evaluate(
         raise ValueError(f"part {part!r} of the split holds no targets; has {list(split.held_out)}")
     if train_mean is None:
         train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
-    plan = eval_batches(
+    batches = eval_batches(
         split, part, max_tokens=max_tokens, max_len=max_len, target_time=target_time
     )
-    batches = RatedBatches(plan, split.sequences)
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     was_training = model.training
     model.eval()
@@ -353,7 +352,7 @@ def _evaluate(
     return rating, ranking
 
 
-def _of_batch(model: torch.nn.Module, batch: RatedBatch, ranked: bool) -> tuple[np.ndarray, ...]:
+def _of_batch(model: torch.nn.Module, batch: Batch, ranked: bool) -> tuple[np.ndarray, ...]:
     """Users, predictions, ratings, and counts for ranks (empty unless wanted), each (B,)."""
     rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
     last = batch.lengths - 1  # (B,)

@@ -64,16 +64,13 @@ class RankingOfRatingModel(nn.Module):
         super().__init__()
         if by not in RANKED_BY:
             raise ValueError(f"by={by!r}: choose one of {', '.join(RANKED_BY)}")
-        self._model, self._ratings, self._by = model, split.sequences.ratings, by
+        self._model, self._by = model, by
         self.train(model.training)  # evaluation puts this mode back, the model's with it
 
     def last_hidden(self, batch: Batch) -> Tensor:
         """Each row's hidden state, b(history) and p_u, (B, d_model + 1 + user_factors)."""
-        lengths = batch.lengths.cpu().numpy()[:, None]  # (B, 1)
-        steps = np.minimum(np.arange(batch.items.shape[1]), lengths - 1)
-        known = np.asarray(self._ratings[batch.starts.cpu().numpy()[:, None] + steps])
-        ratings = torch.from_numpy(known).to(batch.delta.device).masked_fill(batch.items == 0, 0.0)
-        rows = torch.arange(len(lengths), device=batch.lengths.device)
+        ratings = batch.ratings
+        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
         last = batch.lengths - 1  # (B,)
         hidden = self._model(batch.items, batch.delta, ratings)[rows, last]  # (B, d_model)
         bias = self._model.history_bias(batch.items, ratings)[rows, last]  # (B,)

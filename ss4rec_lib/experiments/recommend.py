@@ -15,10 +15,10 @@ import torch
 
 from ss4rec_lib.data import (
     MILLISECONDS_FROM,
-    Batch,
     Split,
     check_integer,
     check_target_time,
+    make_batch,
     protocol_times,
     typical_interval,
 )
@@ -79,10 +79,15 @@ def recommend(
     delta = _intervals(split, history.times, _now(split, user_id, history.times, at), target_time)
     window = slice(None) if max_len is None else slice(-max_len, None)
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    past = torch.from_numpy(history.items[window].astype(np.int64))[None]  # (1, L)
-    seconds = torch.from_numpy(delta[window].astype(np.float32))[None]  # (1, L)
-    user, length = torch.tensor([sequences.user_index(user_id)]), torch.tensor([past.shape[1]])
-    asked = Batch(past, seconds, torch.zeros_like(past), length, user, 0).to(device)
+    user, past = sequences.user_index(user_id), history.items[window]  # (L,)
+    asked = make_batch(
+        past[None],
+        delta[window][None].astype(np.float32),
+        sequences.n_items,
+        ratings=history.ratings[window][None],
+        users=[user],
+        starts=[sequences.offsets[user + 1] - len(past)],
+    ).to(device)
 
     was_training = model.training
     model.eval()
@@ -120,7 +125,7 @@ def _now(split: Split, user_id: int, times: np.ndarray, at: int) -> int:
 
 
 def _intervals(split: Split, times: np.ndarray, now: int, target_time: str) -> np.ndarray:
-    """What the model is told of time at each interaction, (L,) seconds; see `data.target_time`."""
+    """What the model is told of time at each interaction, (L,) seconds; see `TARGET_TIMES`."""
     check_target_time(target_time)
     if target_time == "none":
         return np.ones(len(times))

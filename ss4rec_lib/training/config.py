@@ -32,7 +32,7 @@ class TrainingConfig:
         history: `windows` starts every window from an empty state; `full` goes through whole
             histories in pieces of at most `max_len` and carries the state from piece to piece
             (the gradient ends at a piece's beginning), and validates on whole histories.
-        target_time: What the model is told of time, see `ss4rec_lib.data.target_time`.
+        target_time: What the model is told of time, see `ss4rec_lib.data.batching`.
         gradient_clip: Largest norm of the gradient; None to leave it alone.
         accumulate: Parts that a step's rows are computed in, one after the other: less memory,
             same gradient.

@@ -202,7 +202,7 @@ class Run:
             last = part == parts - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.step):
                 loss, self.carried[part] = self.step(
-                    share.items, share.delta, share.targets, batch.n_targets, state, carry
+                    share, batch.n_targets, state, carry
                 )
                 (loss * processes).backward()
             total = total + loss.detach()

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.data import RatedBatch, RatedBatches, Split, train_batches, train_ratings
+from ss4rec_lib.data import Batch, Batches, Split, train_batches, train_ratings
 from ss4rec_lib.evaluation import evaluate_both, evaluate_rating
 from ss4rec_lib.models import BiasBaseline, RatingConfig, RatingSS4Rec, SS4Rec, SS4RecConfig
 from ss4rec_lib.training.config import TrainingConfig
@@ -70,11 +70,11 @@ class RatingStep(nn.Module):
         self._objective = objective
         self._autocast = precision == "bf16"
 
-    def forward(self, batch: RatedBatch) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """The mean loss over the batch's targets: squared rating units, nats, or their sum."""
         model, config = self.model, self.model.config
         items, ratings = batch.items, batch.ratings
-        kept = (batch.targets.flatten() > 0).nonzero()[:, 0]  # (M,): no loss at padding
+        kept = batch.positions  # (M,): no loss at padding
         targets = batch.targets.flatten()[kept]  # (M,)
         loss = torch.zeros((), device=items.device)
         with torch.autocast(items.device.type, torch.bfloat16, enabled=self._autocast):
@@ -108,16 +108,15 @@ class RatingRun(Run):
         self.lower_is_better = self.criterion == "rmse"
         self.train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
 
-    def plan(self, epoch: int) -> RatedBatches:
+    def plan(self, epoch: int) -> Batches:
         """The batches of an epoch, ratings beside the items."""
         config = self.config
-        batches = train_batches(
+        return train_batches(
             self.split, config.max_tokens, config.max_len, config.seed, epoch,
             target_time=config.target_time,
         )  # fmt: skip
-        return RatedBatches(batches, self.split.sequences)
 
-    def train_step(self, batch: RatedBatch) -> tuple[float, float]:
+    def train_step(self, batch: Batch) -> tuple[float, float]:
         """One step; the loss summed over the targets and the gradient's norm."""
         self.optimizer.zero_grad()
         loss = self.step(batch.to(self.device))

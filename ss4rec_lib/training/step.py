@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ss4rec_lib.data import Batch
 from ss4rec_lib.training.carry import detached
 from ss4rec_lib.training.objectives import Objective
 
@@ -32,14 +33,12 @@ class Step(nn.Module):
         self._autocast = precision == "bf16"
 
     def forward(
-        self, items: Tensor, delta: Tensor, targets: Tensor, n: int, state: Any, carry: bool
+        self, batch: Batch, n: int, state: Any, carry: bool
     ) -> tuple[Tensor, Any]:
         """Loss of a batch, or of a part of one.
 
         Args:
-            items: (B, L).
-            delta: (B, L) seconds.
-            targets: (B, L), 0 where there is nothing to predict.
+            batch: Sequences and targets.
             n: Targets of the whole step: what the sum is divided by.
             state: What to continue from; None for the beginning.
             carry: Whether to return a state.
@@ -47,14 +46,14 @@ class Step(nn.Module):
         Returns:
             The loss, and the state after the batch without its gradient (None unless `carry`).
         """
-        with torch.autocast(items.device.type, torch.bfloat16, enabled=self._autocast):
+        with torch.autocast(batch.items.device.type, torch.bfloat16, enabled=self._autocast):
             if carry:
-                hidden, state = self.model(items, delta, state, return_state=True)
+                hidden, state = self.model(batch.items, batch.delta, state, return_state=True)
             else:
-                hidden, state = self.model(items, delta), None
+                hidden, state = self.model(batch.items, batch.delta), None
             hidden = hidden.flatten(0, 1)  # (B L, d_model)
-            targets = targets.flatten()  # (B L,)
-            kept = (targets > 0).nonzero()[:, 0]  # (M,): no loss at padding
+            targets = batch.targets.flatten()  # (B L,)
+            kept = batch.positions  # (M,): no loss at padding
             if len(kept) < len(targets):
                 hidden, targets = hidden.index_select(0, kept), targets.index_select(0, kept)
             return self._objective(self.model, hidden, targets, n), detached(state)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ss4rec_lib.data.batch import Batch, make_batch
 from ss4rec_lib.data.batching import eval_batches, train_batches
 from ss4rec_lib.data.errors import DataError
 from ss4rec_lib.data.sequences import ORDERINGS
@@ -65,7 +66,10 @@ def check_padding(batch):
     assert batch.lengths.dtype == batch.users.dtype == torch.int64
     assert batch.delta.dtype == torch.float32
     assert batch.delta.shape == batch.targets.shape == (n_rows, length)
-    assert batch.lengths.shape == batch.users.shape == (n_rows,)
+    assert batch.lengths.shape == batch.users.shape == batch.starts.shape == (n_rows,)
+    assert batch.positions.tolist() == (batch.targets.flatten() > 0).nonzero()[:, 0].tolist()
+    assert (batch.ratings[padding] == 0).all()
+    assert (batch.target_ratings.isnan() == (batch.targets == 0)).all()
 
 
 def check_rows(batch, split, histories):
@@ -77,6 +81,7 @@ def check_rows(batch, split, histories):
         history = histories[user]
         inputs = original[batch.items[row, :n].numpy()].tolist()
         begin = [item for item, _ in history].index(inputs[0])
+        assert split.sequences.offsets[batch.users[row]] + begin == batch.starts[row]
         assert inputs == [item for item, _ in history[begin : begin + n]]
         deltas = [np.float32(history[j + 1][1] - history[j][1]) for j in range(begin, begin + n)]
         assert batch.delta[row, :n].tolist() == deltas
@@ -245,9 +250,10 @@ def test_intervals_do_not_lose_seconds_near_1e9():
 def test_a_batch_moves_to_a_device(split):
     batch = next(iter(train_batches(split)))
     moved = batch.to("meta")
-    for name in ("items", "delta", "targets", "lengths", "users"):
-        assert getattr(moved, name).device.type == "meta"
-        assert getattr(moved, name).shape == getattr(batch, name).shape
+    for name, tensor in vars(batch).items():
+        if name != "carried":
+            assert getattr(moved, name).device.type == "meta"
+            assert getattr(moved, name).shape == tensor.shape
     assert moved.n_targets == batch.n_targets
 
 
@@ -283,3 +289,73 @@ def test_nothing_to_train_on_is_an_error():
     split = leave_one_out(table_of([3, 3, 1]), min_interactions=None)
     with pytest.raises(DataError, match="nothing to train on"):
         train_batches(split)
+
+
+def test_a_batch_of_ones_own_is_padded_and_complete():
+    batch = make_batch(
+        [[3, 1, 2], [2, 0, 0]], [[5, 6, 7], [8, 9, 9]], 3,
+        targets=[[1, 2, 3], [3, 0, 0]], ratings=[[1, 2, 3], [4, 5, 5]], users=[7, 4],
+    )  # fmt: skip
+    assert batch.lengths.tolist() == [3, 1] and batch.users.tolist() == [7, 4]
+    assert batch.delta.tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert batch.ratings.tolist() == [[1, 2, 3], [4, 0, 0]]
+    assert batch.positions.tolist() == [0, 1, 2, 3] and batch.n_targets == 4
+    assert batch.target_ratings.isnan().all() and batch.starts.tolist() == [0, 0]
+    plain = make_batch([[3, 1]], [[0.5, 0.0]], 3)
+    assert plain.n_targets == 0 and plain.users.tolist() == [0]
+
+
+def test_a_batch_made_again_from_its_values_is_the_same(split):
+    for batch in train_batches(split, max_tokens=40, max_len=10):
+        again = make_batch(
+            batch.items, batch.delta, split.sequences.n_items, batch.targets, batch.ratings,
+            batch.target_ratings, batch.users, batch.starts,
+        )  # fmt: skip
+        for name, tensor in vars(batch).items():
+            if name != "carried":
+                torch.testing.assert_close(
+                    getattr(again, name), tensor, rtol=0, atol=0, equal_nan=True
+                )
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "value"),
+    [
+        ({"items": [[4, 1], [1, 0]]}, "items", "4"),
+        ({"items": [[-1, 1], [1, 0]]}, "items", "-1"),
+        ({"items": [[0, 1], [1, 0]]}, "items", "0"),
+        ({"items": [[2, 1], [0, 0]]}, "items", "0"),
+        ({"items": [[2.0, 1.0], [1.0, 0.0]]}, "items", "float"),
+        ({"items": [2, 1]}, "items", "2"),
+        ({"delta": [[1, -2], [1, 0]]}, "delta", "-2"),
+        ({"delta": [[1, float("inf")], [1, 0]]}, "delta", "inf"),
+        ({"delta": [[float("nan"), 1], [1, 0]]}, "delta", "nan"),
+        ({"delta": [[1], [1]]}, "delta", "(2, 1)"),
+        ({"targets": [[1, 9], [1, 0]]}, "targets", "9"),
+        ({"targets": [[1, 1], [1, 2]]}, "targets", "2"),
+        ({"ratings": [[1, 1], [float("nan"), 2]]}, "ratings", "nan"),
+        ({"users": [1, 2, 3]}, "users", "(3,)"),
+        ({"users": [True, False]}, "users", "bool"),
+    ],
+)
+def test_values_no_batch_may_hold_are_refused(change, name, value):
+    usable = {"items": [[2, 1], [1, 0]], "delta": [[1, 2], [3, 0]], "n_items": 3}
+    with pytest.raises(ValueError) as caught:
+        make_batch(**{**usable, **change})
+    assert name in str(caught.value) and value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("delta", torch.zeros(1, 2, dtype=torch.float64)),
+        ("targets", torch.zeros(1, 3, dtype=torch.int64)),
+        ("lengths", torch.ones(2, dtype=torch.int64)),
+        ("positions", torch.zeros(1, 1, dtype=torch.int64)),
+    ],
+)
+def test_a_tensor_of_another_shape_or_type_is_refused(name, wrong):
+    tensors = {key: t for key, t in vars(make_batch([[1, 2]], [[1, 2]], 2)).items()}
+    with pytest.raises(ValueError) as caught:
+        Batch(**{**tensors, name: wrong})
+    assert name in str(caught.value)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ss4rec_lib.data import carried_batches, eval_batches, leave_one_out, planted_ratings
+
 from ss4rec_lib.data import train_batches, typical_interval  # isort: skip
 
 
@@ -73,6 +74,9 @@ def test_shares_together_are_the_batch(split, count):
         shares = [batch.shard(i, count) for i in range(count)]
         assert sum(share.n_targets for share in shares) == batch.n_targets
         for i, share in enumerate(shares):
+            assert share.n_targets == int((share.targets > 0).sum())
+            wanted = share.targets.flatten()[share.positions]
+            assert wanted.tolist() == share.targets[share.targets > 0].tolist()
             for row in range(len(share.users)):
                 original = i + row * count
                 if original >= len(batch.users):  # fewer rows than parts: nothing to predict
@@ -81,6 +85,8 @@ def test_shares_together_are_the_batch(split, count):
                 width = share.items.shape[1]
                 assert torch.equal(share.items[row], batch.items[original, :width])
                 assert torch.equal(share.delta[row], batch.delta[original, :width])
+                assert torch.equal(share.ratings[row], batch.ratings[original, :width])
+                assert share.starts[row] == batch.starts[original]
                 assert not batch.items[original, width:].any()
 
 

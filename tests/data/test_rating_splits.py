@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +14,6 @@ from ss4rec_lib.data import (
     train_batches,
 )
 from ss4rec_lib.data.errors import DataError
-from ss4rec_lib.data.rated_batch import RatedBatches
 from ss4rec_lib.data.rating_splits import (
     held_out_ratings,
     k_fold,
@@ -111,10 +109,7 @@ def test_a_batch_has_each_items_rating_and_each_targets(kind, max_len, ratings):
     train = train_batches(split, max_tokens=60, max_len=max_len, seed=3)
     seen = []
     for plan in (train, eval_batches(split, "test", max_tokens=60, max_len=max_len)):
-        rated = RatedBatches(plan, unique)
-        assert (len(rated), rated.n_targets) == (len(plan), plan.n_targets)
-        for batch, plain in zip(rated, plan, strict=True):
-            assert torch.equal(batch.items, plain.items) and torch.equal(batch.delta, plain.delta)
+        for batch in plan:
             assert ((batch.ratings > 0) == (batch.items > 0)).all()
             assert (batch.target_ratings.isnan() == (batch.targets == 0)).all()
             for row, user in enumerate(batch.users.tolist()):
@@ -135,19 +130,6 @@ def test_a_batch_has_each_items_rating_and_each_targets(kind, max_len, ratings):
     owner = np.repeat(np.arange(unique.n_users), unique.lengths)
     position = inside - unique.offsets[owner]
     assert sorted(seen) == inside[(position >= 1) & (position < split.train_end[owner])].tolist()
-
-
-def test_rated_batches_go_on_from_the_middle_and_move(ratings):
-    split = leave_one_out(ratings)
-    rated = RatedBatches(train_batches(split, max_tokens=100, seed=1), split.sequences)
-    for late, all_of_them in zip(rated.skip(2), list(rated)[2:], strict=True):
-        assert torch.equal(late.ratings, all_of_them.ratings)
-    moved = next(iter(rated)).to("cpu")
-    assert torch.equal(moved.ratings, next(iter(rated)).ratings)
-    assert moved.n_targets == next(iter(rated)).n_targets
-    assert moved.shard(0, 1) is moved
-    with pytest.raises(ValueError, match="count=2"):
-        moved.shard(0, 2)
 
 
 @pytest.mark.parametrize("max_len", [5, None])

@@ -261,11 +261,11 @@ def test_a_carried_state_gives_the_loss_of_the_whole_history(split):
     total, state = 0.0, None
     for batch in carried_batches(split, 300, 7):
         state = first_rows(state, len(batch.items)) if batch.carried else None
-        loss, state = step(batch.items, batch.delta, batch.targets, 1, state, True)
+        loss, state = step(batch, 1, state, True)
         assert not any(t.requires_grad for t in (state.hidden, state.layers[0][0]))
         total += loss.item()
     expected = sum(
-        step(b.items, b.delta, b.targets, 1, None, False)[0].item()
+        step(b, 1, None, False)[0].item()
         for b in train_batches(split, max_tokens=2_000, max_len=None)
     )
     assert total == pytest.approx(expected, rel=1e-5)
