@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from ss4rec_lib.lessons.plots import use_style
+from ss4rec_lib.lessons import use_style
 
 OURS = "ours numba"
 TITLES = {

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupted.
     """
     options = _parser().parse_args(arguments)
-    from ss4rec_lib.lessons.errors import LessonError
+    from ss4rec_lib.lessons import LessonError
 
     try:
         return options.verb(options)
@@ -218,8 +218,7 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _lessons(options: argparse.Namespace) -> int:
-    from ss4rec_lib.lessons.errors import LessonError
-    from ss4rec_lib.lessons.run import run_lessons
+    from ss4rec_lib.lessons import LessonError, run_lessons
 
     given = list(options.parameters)
     if options.dataset is not None:

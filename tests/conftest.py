@@ -87,7 +87,7 @@ def tiny_lesson():
     """Builds a lesson that keeps every rule and runs in a second; tests then break it."""
     import nbformat
 
-    from ss4rec_lib.lessons.record import MIME
+    from ss4rec_lib.lessons import RECORD_TYPE
 
     def build():
         def code(source, *tags, outputs=()):
@@ -99,7 +99,12 @@ def tiny_lesson():
             return nbformat.v4.new_output("stream", name="stdout", text=text)
 
         skeleton = "\n\n".join(f"## {heading}" for heading in HEADINGS)
-        recorded = {"total": 6, "dataset": "planted", "train_seconds": 0.25}
+        recorded = {
+            "total": 6,
+            "dataset": "planted",
+            "train_seconds": 0.25,
+            "highlights": ["total"],
+        }
         cells = [
             nbformat.v4.new_markdown_cell(f"# A tiny lesson\n\n{skeleton}"),
             code(
@@ -107,8 +112,7 @@ def tiny_lesson():
                 "parameters",
             ),
             code(
-                "from ss4rec_lib.lessons.parameters import check_parameters\n"
-                "from ss4rec_lib.lessons.record import record\n\n"
+                "from ss4rec_lib.lessons import check_parameters, record\n\n"
                 "given = check_parameters()",
             ),
             code("numbers = [1, 2, 3]", "exercise-setup"),
@@ -137,12 +141,13 @@ def tiny_lesson():
                 "The answer is six.", metadata={"tags": ["solution-text"]}
             ),
             code(
-                "record(total=total([epochs] * 3), dataset=dataset, train_seconds=0.25)",
+                "record(total=total([epochs] * 3), dataset=dataset, train_seconds=0.25,\n"
+                '       highlights=["total"])',
                 "record",
                 "nbval-ignore-output",
                 outputs=[
                     nbformat.v4.new_output(
-                        "display_data", data={MIME: recorded, "text/plain": "a table"}
+                        "display_data", data={RECORD_TYPE: recorded, "text/plain": "a table"}
                     )
                 ],
             ),

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from ss4rec_lib import cli
-from ss4rec_lib.lessons import run
-from ss4rec_lib.lessons.errors import UnknownLessonError
+from ss4rec_lib.lessons import LessonError, LessonRun
+
+RUNNER = "ss4rec_lib.lessons.run_lessons"
 
 
-def result(name: str, error: str | None) -> run.LessonRun:
-    return run.LessonRun(name, f"{name}.ipynb", 1.0, {}, {}, error)
+def result(name: str, error: str | None) -> LessonRun:
+    return LessonRun(name, "A title", f"{name}.ipynb", 1.0, {}, {}, error)
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def called(monkeypatch) -> dict:
         seen.update(names=names, **options)
         return seen["runs"]
 
-    monkeypatch.setattr(run, "run_lessons", run_lessons)
+    monkeypatch.setattr(RUNNER, run_lessons)
     return seen
 
 
@@ -61,9 +62,9 @@ def test_a_parameter_given_twice_is_refused(called, capsys):
 
 def test_lesson_errors_are_one_message(monkeypatch, capsys):
     def refuse(*_args, **_options):
-        raise UnknownLessonError("unknown lesson 'x'.")
+        raise LessonError("unknown lesson 'x'.")
 
-    monkeypatch.setattr(run, "run_lessons", refuse)
+    monkeypatch.setattr(RUNNER, refuse)
     assert cli.main(["lessons", "x"]) == 2
     assert capsys.readouterr().err == "error: unknown lesson 'x'.\n"
 
@@ -72,7 +73,7 @@ def test_other_value_errors_are_not_hidden(monkeypatch):
     def break_down(*_args, **_options):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(run, "run_lessons", break_down)
+    monkeypatch.setattr(RUNNER, break_down)
     with pytest.raises(ValueError, match="a bug"):
         cli.main(["lessons"])
 
@@ -81,7 +82,7 @@ def test_interrupt_is_exit_code_130(monkeypatch, capsys):
     def interrupt(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "run_lessons", interrupt)
+    monkeypatch.setattr(RUNNER, interrupt)
     assert cli.main(["lessons"]) == 130
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ss4rec_lib.lessons.readme import out_of_date
+from tools.fill_readme import out_of_date
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,203 +1,230 @@
-r"""The guard that papermill lacks: unknown and wrong-typed parameters are refused.
+"""Parameters of a lesson, and the check that papermill lacks.
 
-Papermill writes whatever it is given into a cell of its own, right behind the lesson's cell tagged
-`parameters`: a misspelt name is a warning and exit code 0, and `-p flag true` becomes the string
-`"true"`. A lesson therefore calls `check_parameters()` in the cell that follows its parameters:
+A lesson declares its parameters in one cell tagged `parameters`, as plain literals:
 
     dataset = "ml-100k"  # MovieLens data set, or "planted"
     epochs = 8  # passes over the training data
-    ----------------------------------------------------------- (papermill's cell lands here)
-    from ss4rec_lib.lessons.parameters import check_parameters
+    ----------------------------------------------------------- (papermill inserts its cell here)
+    from ss4rec_lib.lessons import check_parameters
 
-    parameters = check_parameters()
+    given = check_parameters()
 
-The same rules are applied *before* a kernel starts by `validate`, which reads the notebook file.
+Papermill writes any values it receives into a cell of its own after this one. A misspelt name is
+only a warning, and `-p flag true` becomes the text `"true"`. `check_parameters` therefore compares
+the inserted cell with the declaration inside the running kernel, and `validate` does the same
+before a kernel starts.
 
-The type of a parameter is the type of its default. An `int` is accepted where a `float` is
-expected, a `bool` is never a number, a list is accepted for a tuple (papermill knows no tuples),
-and a default of `None` accepts `None`, a string or a number.
+The type of a parameter is the type of its default. An `int` may be given for a `float`, and a list
+for a tuple. A `bool` is not a number. A default of `None` accepts `None`, text or a number.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import linecache
+import logging
 import types
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ss4rec_lib.lessons.declarations import Parameter, parse_parameters, read_parameters
-from ss4rec_lib.lessons.errors import (
-    ParametersCellError,
-    ParameterTypeError,
-    UnknownParameterError,
-)
+from pydantic import create_model
 
-__all__ = [
-    "Parameter",
-    "check_parameters",
-    "parse_parameters",
-    "read_parameters",
-    "unknown_parameter",
-    "validate",
-    "value_from_text",
-]
+from ss4rec_lib.configuration import Config, ConfigError, from_text
 
 INJECTED_MARK = "# Parameters"
-"""First line of the cell that papermill injects."""
+"""First line of the cell that papermill inserts."""
+
+
+class LessonError(ValueError):
+    """A lesson that cannot be found, read or run as asked."""
+
+
+class ParameterError(LessonError):
+    """A parameter that the lesson does not declare or cannot use, or an unusable declaration."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A declared parameter: its default, and the trailing comment of its line."""
+
+    default: Any
+    help: str
+
+
+def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
+    """Read the declared parameters of a lesson without running it.
+
+    Raises:
+        ParameterError: No parameters are declared, or a default is not a plain literal.
+    """
+    import papermill
+
+    notebook = Path(notebook)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # every finding is raised below
+    try:
+        found = papermill.inspect_notebook(literal_path(notebook))
+    except ValueError as error:  # the notebook names no kernel
+        raise ParameterError(f"{notebook.name}: {error}") from error
+    declared = {}
+    for name, entry in found.items():
+        try:
+            declared[name] = Parameter(ast.literal_eval(entry["default"]), entry["help"])
+        except (ValueError, SyntaxError):
+            raise ParameterError(
+                f"{notebook.name}: {name} = {entry['default']} is not a plain literal; derive it "
+                "in a later cell, because a value derived among the parameters becomes stale when "
+                "papermill changes one of them"
+            ) from None
+    if not declared:
+        raise ParameterError(
+            f"{notebook.name}: no parameters found; one code cell must have the tag 'parameters' "
+            "(right sidebar of JupyterLab, cell tags) and hold lines such as: epochs = 8  # passes"
+        )
+    return declared
+
+
+def literal_path(path: Path) -> str:
+    """Return an absolute path for papermill, which fills parameters into the braces of a path."""
+    return str(path.resolve()).replace("{", "{{").replace("}", "}}")
+
+
+def literals(source: str) -> dict[str, Any] | None:
+    """Return the values of a cell that assigns literals to distinct names and does nothing else."""
+    try:
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return None
+    values: dict[str, Any] = {}
+    for statement in statements:
+        target: ast.expr | None = None
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target = statement.targets[0]
+        elif isinstance(statement, ast.AnnAssign):
+            target = statement.target
+        value = getattr(statement, "value", None)
+        if not isinstance(target, ast.Name) or value is None or target.id in values:
+            return None
+        try:
+            values[target.id] = ast.literal_eval(value)
+        except ValueError:
+            return None
+    return values or None
+
+
+def validate(notebook: str | Path, values: Mapping[str, Any]) -> None:
+    """Refuse values that a lesson does not declare or that have another type than the default.
+
+    Raises:
+        ParameterError: Names each wrong parameter, its value and what was expected.
+    """
+    declared = read_parameters(notebook)
+    check_values(values, {n: p.default for n, p in declared.items()}, Path(notebook).name)
+
+
+def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
+    """Compare values with the declared defaults.
+
+    Raises:
+        ParameterError: As for `validate`; `where` says which lesson declares them.
+    """
+    fields: dict[str, Any] = {n: (_annotation(default), default) for n, default in defaults.items()}
+    model = create_model("Parameters", __base__=Config, **fields)
+    try:
+        model(**values)
+    except ConfigError as error:
+        text = [n for n, value in values.items() if isinstance(value, str) and n in defaults]
+        wrong = [n for n in text if not isinstance(defaults[n], str | None)]
+        hint = "".join(
+            f" Papermill's -p passes words as text; give YAML instead, such as -y \"{n}: "
+            f'{_yaml(values[n], defaults[n])}".'
+            for n in wrong[:1]
+        )
+        raise ParameterError(f"wrong parameter of {where}: {error}{hint}") from None
+
+
+def value_from_text(text: str, default: Any) -> Any:
+    """Read a word of a command line: text stays text where the default is text."""
+    if isinstance(default, str):
+        return text
+    value = from_text(text)
+    if isinstance(value, str):  # a list in Python's spelling
+        try:
+            return ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            pass
+    return value
 
 
 def check_parameters(namespace: Mapping[str, Any] | None = None) -> types.SimpleNamespace | None:
-    """Checks what papermill (or a reader) put behind the parameters cell of this kernel.
+    """Check the values that papermill or a reader put after the parameters cell of this kernel.
 
-    Reads IPython's input history: the first executed cell that consists of literal assignments only
-    declares the names; the latest cell with exactly these names holds the defaults (a reader may
-    edit and run it again); the cells after it that begin with "# Parameters" are papermill's.
+    IPython's input history holds the executed cells. The first cell of literal assignments only
+    declares the names. The latest cell with exactly these names holds the defaults, because a
+    reader may edit and run it again. Later cells that begin with "# Parameters" are papermill's.
 
     Args:
-        namespace: The notebook's variables, holding `In`; by default those of the running kernel.
+        namespace: Variables of the notebook, with `In`; by default those of the running kernel.
 
     Returns:
-        The parameters in force as attributes, or None where there is no kernel (a plain script).
+        The parameters in force as attributes, or None in a plain script without a kernel.
 
     Raises:
-        ParametersCellError: If no executed cell consists of literal assignments only.
-        UnknownParameterError: If a parameter was injected that the lesson does not declare.
-        ParameterTypeError: If an injected value has another type than the default.
+        ParameterError: No parameters cell has been run, or an inserted value is wrong.
     """
     if namespace is None:
         namespace = _kernel_namespace()
         if namespace is None:
             return None
-    declared, injected = _split_history(_executed_cells(namespace), namespace)
-    values = {name: parameter.default for name, parameter in declared.items()}
-    for name, value in injected.items():
-        _check_one(name, value, declared, where="this notebook")
-        values[name] = value
-    return types.SimpleNamespace(**values)
-
-
-def validate(notebook: str | Path | Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Refuses values that a lesson's parameters cell does not declare, before anything runs.
-
-    Args:
-        notebook: Path of an .ipynb file, or a notebook already read.
-        values: Parameter values by name.
-
-    Raises:
-        ParametersCellError: If the parameters cell itself is unusable.
-        UnknownParameterError: If a name is not declared.
-        ParameterTypeError: If a value has another type than the default.
-    """
-    declared = read_parameters(notebook)
-    where = Path(notebook).name if isinstance(notebook, str | Path) else "this notebook"
-    for name, value in values.items():
-        _check_one(name, value, declared, where)
-
-
-def value_from_text(name: str, text: str, parameter: Parameter) -> Any:
-    """Turns a word of a command line into a value of the declared type.
-
-    Args:
-        name: The parameter's name, for the message.
-        text: What was typed.
-        parameter: Its declaration; numbers, lists and None are read as Python literals, booleans
-            as `true` or `false`, strings are taken as they are.
-
-    Returns:
-        The value. Its type may still be wrong for the declaration; `validate` says so.
-    """
-    if parameter.type is str:
-        return text
-    words = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def unknown_parameter(name: str, declared: Sequence[str], where: str) -> UnknownParameterError:
-    """Builds the error for an undeclared name: nearest suggestion, then all names.
-
-    Args:
-        name: What was given.
-        declared: Names that exist.
-        where: Where they are declared, for example a notebook's file name.
-
-    Returns:
-        The error, not raised.
-    """
-    near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
-    suggestion = f" Did you mean {near[0]!r}?" if near else ""
-    return UnknownParameterError(
-        f"unknown parameter {name!r}: {where} does not declare it.{suggestion} "
-        f"Its parameters are {', '.join(declared)}."
-    )
-
-
-def _check_one(name: str, value: Any, declared: Mapping[str, Parameter], where: str) -> None:
-    if name not in declared:
-        raise unknown_parameter(name, list(declared), where)
-    default = declared[name].default
-    if _fits(default, value):
-        return
-    message = (
-        f"parameter {name!r} of {where} is {value!r} ({type(value).__name__}), expected "
-        f"{_expectation(default)} like its default {default!r}."
-    )
-    if isinstance(value, str) and not isinstance(default, str):
-        message += f" {_text_hint(name, value, default)}"
-    raise ParameterTypeError(message)
-
-
-def _fits(default: Any, value: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if default is None:
-        return value is None or isinstance(value, str | int | float)
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    if isinstance(default, list | tuple):
-        # The first element of the default speaks for all; an empty default says nothing.
-        return isinstance(value, list | tuple) and all(
-            _fits(default[0], element) for element in (value if default else ())
+    cells = _executed_cells(namespace)
+    found = {i: values for i, cell in enumerate(cells) if (values := literals(cell)) is not None}
+    if not found:
+        raise ParameterError(
+            "check_parameters() found no parameters cell: run the cell tagged 'parameters' first; "
+            "it must hold nothing but assignments of plain literals such as epochs = 8"
         )
-    return isinstance(value, type(default))
+    first = min(found)
 
+    def inserted(i: int) -> bool:  # the declaration itself may begin with the same comment
+        return i > first and cells[i].lstrip().startswith(INJECTED_MARK)
 
-def _expectation(default: Any) -> str:
-    if default is None:
-        return "None, a string or a number"
-    if isinstance(default, list | tuple):
-        return f"a list of {type(default[0]).__name__}" if default else "a list"
-    return {bool: "true or false (bool)", float: "a number (float)", str: "text (str)"}.get(
-        type(default), type(default).__name__
+    place = max(
+        i for i, values in found.items() if values.keys() == found[first].keys() and not inserted(i)
     )
+    given: dict[str, Any] = {}
+    for i in range(place + 1, len(cells)):
+        if inserted(i):
+            given |= _assigned(cells[i], namespace)
+    check_values(given, found[place], "this notebook")
+    return types.SimpleNamespace(**found[place] | given)
 
 
-def _text_hint(name: str, value: str, default: Any) -> str:
-    if isinstance(default, bool):
-        word = value.strip().lower()
-        word = word if word in ("true", "false") else str(default).lower()
-        return f'Papermill\'s -p passes words as text; give it as YAML instead: -y "{name}: {word}"'
-    return f'With papermill give it as YAML, like -y "{name}: {default}"'
+def _annotation(default: Any) -> Any:
+    """Return the type that values must have; the first element speaks for a whole list."""
+    if default is None:
+        return None | str | int | float
+    if isinstance(default, list | tuple):
+        return tuple[type(default[0]) if default else Any, ...]
+    return type(default)
+
+
+def _yaml(given: str, default: Any) -> str:
+    word = given.strip().lower()
+    return word if isinstance(default, bool) and word in ("true", "false") else str(default).lower()
 
 
 def _kernel_namespace() -> Mapping[str, Any] | None:
     try:
-        from IPython import get_ipython
+        from IPython.core.getipython import get_ipython
     except ImportError:
         return None
     shell = get_ipython()
     return None if shell is None else shell.user_ns
 
 
-def _executed_cells(namespace: Mapping[str, Any]) -> list[str]:
-    """Sources of the cells run so far, oldest first.
+def _executed_cells(namespace: Mapping[str, Any]) -> Sequence[str]:
+    """Return the sources of the cells run so far, oldest first.
 
     nbval runs cells without storing them in the history. IPython keeps their sources for tracebacks
     nevertheless, in the order of their first run, and nbval runs every cell once.
@@ -212,41 +239,8 @@ def _executed_cells(namespace: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _split_history(
-    cells: Sequence[str], namespace: Mapping[str, Any]
-) -> tuple[dict[str, Parameter], dict[str, Any]]:
-    literal = {index: found for index, cell in enumerate(cells) if (found := _try_parse(cell))}
-    if not literal:
-        raise ParametersCellError(
-            "check_parameters() found no parameters cell: run the cell tagged 'parameters' first; "
-            "it must hold nothing but assignments of plain literals such as epochs = 8"
-        )
-    names = literal[min(literal)].keys()
-    place = max(
-        i for i, found in literal.items() if found.keys() == names and not _injected(cells, i)
-    )
-    injected: dict[str, Any] = {}
-    for cell in cells[place + 1 :]:
-        if cell.lstrip().startswith(INJECTED_MARK):
-            injected.update(_injected_values(cell, namespace))
-    return literal[place], injected
-
-
-def _injected(cells: Sequence[str], index: int) -> bool:
-    """Whether a cell is papermill's. The very first one cannot be: it follows the declaration."""
-    mine = cells[index].lstrip().startswith(INJECTED_MARK)
-    return mine and any(_try_parse(cell) for cell in cells[:index])
-
-
-def _try_parse(cell: str) -> dict[str, Parameter] | None:
-    try:
-        return parse_parameters(cell)
-    except ParametersCellError:
-        return None
-
-
-def _injected_values(cell: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of papermill's cell; it writes `float('nan')` where Python has no literal."""
+def _assigned(cell: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an inserted cell assigns; a value such as `float('inf')` is read from memory."""
     values: dict[str, Any] = {}
     for statement in ast.parse(cell).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):

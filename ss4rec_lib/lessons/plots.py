@@ -34,16 +34,16 @@ SECONDS_TICKS: dict[str, float] = {
     "10 y": 10 * YEAR,
     "100 y": 100 * YEAR,
 }
-"""Labels of a time axis and where they stand, in seconds."""
+"""Labels of a time axis and their positions, in seconds."""
 
 _FEW = ("1 ms", "1 s", "1 min", "1 h", "1 d", "1 mo", "1 y", "100 y")
-"""What remains of the labels when all of them would collide."""
+"""Labels that remain when all of them would collide."""
 
 _MOST_LABELS = 10
 
 
 def use_style() -> None:
-    """Sets the look of every lesson: readable sizes, a palette for colour-blind readers."""
+    """Set the look of every lesson: readable sizes and a palette for colour-blind readers."""
     sns.set_theme(
         context="notebook",
         style="whitegrid",
@@ -69,40 +69,28 @@ def use_style() -> None:
 
 
 class SecondsLocator(matplotlib.ticker.Locator):
-    """Places ticks at 1 s, 1 min, 1 h, 1 d, ... inside the visible range; fewer on a wide one."""
+    """Place ticks at 1 s, 1 min, 1 h, 1 d, ... inside the visible range; fewer on a wide one."""
 
     def __call__(self) -> Sequence[float]:
-        """Returns tick positions in seconds for the current view."""
+        """Return tick positions in seconds for the current view."""
+        assert self.axis is not None
         low, high = sorted(self.axis.get_view_interval())
         return self.tick_values(low, high)
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
-        """Returns tick positions between two times.
-
-        Args:
-            vmin: Shortest visible time, seconds.
-            vmax: Longest visible time, seconds.
-
-        Returns:
-            Positions in seconds, ascending.
-        """
+        """Return tick positions between two times, all in seconds, ascending."""
         ticks = {name: at for name, at in SECONDS_TICKS.items() if vmin <= at <= vmax}
         if len(ticks) > _MOST_LABELS:
             ticks = {name: at for name, at in ticks.items() if name in _FEW}
-        # A symlog axis shows the tied interactions, zero seconds apart.
+        # On a symlog axis, tied interactions are zero seconds apart.
         return ([0.0] if vmin <= 0 <= vmax else []) + list(ticks.values())
 
 
 def format_seconds(seconds: float, _position: int | None = None) -> str:
-    """Names a time the way a person would.
+    """Name a time as a person would.
 
-    Args:
-        seconds: A time in seconds.
-        _position: Tick number, given by matplotlib and not used.
-
-    Returns:
-        The name of the tick at that time, for example "1 h"; otherwise a rounded number with the
-        largest unit that fits, for example "2.5 d".
+    The name is that of the tick at that time, for example "1 h", or else a rounded number with the
+    largest unit that fits, for example "2.5 d". Matplotlib passes the number of the tick as well.
     """
     for name, at in SECONDS_TICKS.items():
         if abs(seconds - at) <= 1e-9 * at:
@@ -117,14 +105,11 @@ def format_seconds(seconds: float, _position: int | None = None) -> str:
 
 
 def seconds_axis(ax: Axes, axis: str = "x") -> None:
-    """Turns an axis of seconds into a logarithmic one with ticks a person can read.
+    """Give an axis of seconds readable ticks.
 
     Args:
         ax: Axes to change. A linear scale becomes logarithmic; `log` and `symlog` are kept.
         axis: "x" or "y".
-
-    Raises:
-        ValueError: If `axis` is neither.
     """
     if axis not in ("x", "y"):
         raise ValueError(f"axis is {axis!r}, expected 'x' or 'y'")

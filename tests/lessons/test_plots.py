@@ -58,7 +58,8 @@ def test_a_wide_axis_has_fewer_labels(ax):
 def test_the_y_axis_and_a_narrow_range(ax):
     ax.plot([0, 1], [30, 1000])
     plots.seconds_axis(ax, axis="y")
-    assert ax.get_yscale() == "log" and ax.get_xscale() == "linear"
+    assert ax.get_yscale() == "log"
+    assert ax.get_xscale() == "linear"
     assert labels(ax, "y") == ["1 min", "10 min"]
 
 

@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
 
-from ss4rec_lib.lessons.run import LESSON_NAME
+from ss4rec_lib.lessons import LESSON_NAME
+from tools.make_exercises import ExerciseError, blank, pairs, tags
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -77,3 +81,66 @@ def run_nbval(tmp_path):
         )
 
     return run
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of a check cell: its number, its first line, and what it raised (None: passed)."""
+
+    number: int
+    first_line: str
+    error: str | None
+
+
+def _run_checks(
+    lesson: NotebookNode, filled: bool, folder: Path, timeout: float = 120.0
+) -> list[Check]:
+    """Run the checks in a fresh kernel whose working directory is `folder`.
+
+    Only the cells tagged `parameters` and `exercise-setup` run first. With `filled=False` each
+    check runs on its own solution blanked and all earlier ones filled in, so that it cannot fail
+    merely because of another hole.
+
+    Raises:
+        ExerciseError: A setup cell or a solution itself fails.
+    """
+    setup = [
+        cell
+        for cell in lesson.cells
+        if cell.cell_type == "code" and {"parameters", "exercise-setup"} & set(tags(cell))
+    ]
+    steps: list[tuple[str, NotebookNode, str]] = [("setup", cell, cell.source) for cell in setup]
+    for solution, check in pairs(lesson):
+        if not filled:
+            steps.append(("hole", solution, blank(solution.source)))
+            steps.append(("check", check, check.source))
+        steps.append(("solution", solution, solution.source))
+        if filled:
+            steps.append(("check", check, check.source))
+    cells = [nbformat.v4.new_code_cell(source) for _, _, source in steps]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    reduced = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(reduced, timeout=timeout, allow_errors=True, resources=resources).execute()
+    outcomes: list[Check] = []
+    for (kind, original, _), cell in zip(steps, reduced.cells, strict=True):
+        error = _error(cell)
+        if kind == "check":
+            line = original.source.splitlines()[0] if original.source else ""
+            outcomes.append(Check(len(outcomes) + 1, line, error))
+        elif kind != "hole" and error is not None:
+            raise ExerciseError(f"the {kind} cell of an exercise fails: {error}\n{original.source}")
+    return outcomes
+
+
+def _error(cell: NotebookNode) -> str | None:
+    for output in cell.outputs:
+        if output.output_type == "error":
+            return f"{output.ename}: {output.evalue}"
+    return None
+
+
+@pytest.fixture
+def run_checks():
+    """Runs the checks of a lesson's exercises: on the solutions, or on the holes."""
+    return _run_checks

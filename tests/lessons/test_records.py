@@ -7,8 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from ss4rec_lib.lessons.errors import RecordError
-from ss4rec_lib.lessons.record import MIME, read_record, record
+from ss4rec_lib.lessons import RECORD_TYPE, RecordError, flatten, read_record, record
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def shown(monkeypatch) -> list[dict]:
 
 def executed(*records: dict):
     outputs = [
-        nbformat.v4.new_output("display_data", data={MIME: values, "text/plain": "x"})
+        nbformat.v4.new_output("display_data", data={RECORD_TYPE: values, "text/plain": "x"})
         for values in records
     ]
     cell = nbformat.v4.new_code_cell("record()", outputs=outputs, execution_count=1)
@@ -31,14 +30,17 @@ def executed(*records: dict):
 def test_one_output_with_data_text_and_table(shown):
     record(dataset="ml-100k", **{"hr@10": 0.08125})
     (output,) = shown
-    assert output[MIME] == {"dataset": "ml-100k", "hr@10": 0.08125}
-    assert "hr@10" in output["text/plain"] and "0.08125" in output["text/plain"]
-    assert "<table>" in output["text/html"] and "ml-100k" in output["text/html"]
+    assert output[RECORD_TYPE] == {"dataset": "ml-100k", "hr@10": 0.08125}
+    assert "hr@10" in output["text/plain"]
+    assert "0.08125" in output["text/plain"]
+    assert "<table>" in output["text/html"]
+    assert "ml-100k" in output["text/html"]
 
 
 def test_names_are_escaped_in_the_table(shown):
     record(**{"<b>": "1 < 2"})
-    assert "&lt;b&gt;" in shown[0]["text/html"] and "1 &lt; 2" in shown[0]["text/html"]
+    assert "&lt;b&gt;" in shown[0]["text/html"]
+    assert "1 &lt; 2" in shown[0]["text/html"]
 
 
 def test_numpy_and_torch_scalars_become_python_numbers(shown):
@@ -54,8 +56,17 @@ def test_numpy_and_torch_scalars_become_python_numbers(shown):
         g={"deep": np.float32(2.0)},
         h=np.array(4.0),
     )
-    values = shown[0][MIME]
-    expected = dict(a=0.5, b=7, c=True, d=0.1, e=3, f=[1], g={"deep": 2.0}, h=4.0)
+    values = shown[0][RECORD_TYPE]
+    expected = {
+        "a": 0.5,
+        "b": 7,
+        "c": True,
+        "d": 0.1,
+        "e": 3,
+        "f": [1],
+        "g": {"deep": 2.0},
+        "h": 4.0,
+    }
     assert values == expected
     assert [type(value) for value in values.values()] == [type(v) for v in expected.values()]
     assert json.loads(json.dumps(values, allow_nan=False)) == expected
@@ -63,26 +74,52 @@ def test_numpy_and_torch_scalars_become_python_numbers(shown):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan"), [0.1, -np.inf]])
 def test_what_is_not_finite_is_refused(shown, value):
-    with pytest.raises(RecordError, match="ndcg.* expected a finite number"):
+    with pytest.raises(RecordError, match=r"ndcg.* (nan|-?inf)"):
         record(ndcg=value)
     assert shown == []
 
 
 @pytest.mark.parametrize("value", [Path("a"), {1, 2}, np.zeros(3), object(), 1j])
 def test_what_json_cannot_hold_is_refused(shown, value):
-    with pytest.raises(RecordError, match="thing is of type"):
+    with pytest.raises(RecordError, match=f"thing .* {type(value).__name__}"):
         record(thing=value)
     assert shown == []
 
 
 def test_keys_must_be_text(shown):
-    with pytest.raises(RecordError, match="key 1 of type int"):
+    with pytest.raises(RecordError, match=r"by_length .*1 \(int\)"):
         record(by_length={1: 0.5})
 
 
 def test_nothing_to_record_is_refused():
-    with pytest.raises(RecordError, match="nothing to record"):
+    with pytest.raises(RecordError, match="record"):
         record()
+
+
+def test_highlights_name_recorded_numbers(shown):
+    values = {"test": {"hr@10": 0.5}, "n": 3, "name": "x"}
+    record(**values, highlights=["test.hr@10", "n"])
+    assert shown[0][RECORD_TYPE] == values | {"highlights": ["test.hr@10", "n"]}
+    assert "highlights" not in shown[0]["text/html"] + shown[0]["text/plain"]
+    for wrong in ("test", "name", "test.hr@1"):
+        with pytest.raises(RecordError, match=rf"'{wrong}'.*test\.hr@10"):
+            record(**values, highlights=[wrong])
+
+
+def test_flatten_keeps_numbers_and_leaves_context_out():
+    values = {
+        "n": 3,
+        "ok": True,
+        "name": "x",
+        "curve": [1.0, 2.0],
+        "none": None,
+        "test": {"hr@10": 0.5, "by": {"a": 1.5}},
+        "machine": {"cores": 2},
+        "protocol": {"users": 9},
+        "versions": {"torch": "2"},
+        "highlights": ["n"],
+    }
+    assert flatten(values) == {"n": 3, "test.hr@10": 0.5, "test.by.a": 1.5}
 
 
 def test_reads_from_a_node_and_from_a_file(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import nbformat
 import pytest
 
-from ss4rec_lib.lessons import hygiene
+from tools import check_notebooks
 
 PNG = "iVBORw0KGgo="
 
@@ -19,7 +19,7 @@ def found(tiny_lesson, tmp_path):
         breaking(notebook)
         path = tmp_path / "01_tiny.ipynb"
         nbformat.write(notebook, path)
-        return hygiene.problems(path)
+        return check_notebooks.problems(path)
 
     return check
 
@@ -104,8 +104,17 @@ def error_output():
         (source(4, 'print("C:\\\\data", dataset, epochs, flag)'), "one machine: C:"),
         (tagged(1), "0 code cells are tagged 'parameters'"),
         (tagged(3, "parameters"), "2 code cells are tagged 'parameters'"),
-        (source(1, "epochs = 1 + 1  # x"), "expected name = literal"),
+        (source(1, "epochs = 1 + 1  # x"), "'epochs = 1 + 1', expected name = literal"),
+        (
+            source(1, "dataset = 'a'  # x\nimport os"),
+            "line 2 of the parameters cell is 'import os'",
+        ),
+        (
+            source(1, "dataset = 'a'  # x = 1\nepochs = 2  # x"),
+            "cannot read the parameters dataset",
+        ),
         (source(1, "dataset = 'a'  # x\nepochs = 2\nflag = True  # x"), "'epochs' has no trailing"),
+        (source(5, "total = = 6"), "'total = = 6' is not Python: line 1"),
         (source(2, "given = 1"), "does not call check_parameters()"),
         (source(4, "epochs"), "parameters never read: flag"),
         (tagged(8, "nbval-ignore-output"), "0 cells are tagged 'record'"),
@@ -151,6 +160,30 @@ def test_addresses_and_magics_are_fine(found):
 
 def test_a_large_or_broken_file(tmp_path):
     path = tmp_path / "01_broken.ipynb"
-    path.write_text("{" + " " * hygiene.LARGEST_BYTES)
-    (size, broken) = hygiene.problems(path)
-    assert "bytes, more than" in size and "not a valid notebook" in broken
+    path.write_text("{" + " " * check_notebooks.LARGEST_BYTES)
+    (size, broken) = check_notebooks.problems(path)
+    assert "bytes, more than" in size
+    assert "not a valid notebook" in broken
+
+
+def test_the_command_line_names_files_and_skips_what_is_no_lesson(lessons_folder, capsys):
+    first = lessons_folder / "01_first.ipynb"
+    assert check_notebooks.main([str(p) for p in lessons_folder.glob("*.ipynb")]) == 0
+    first.write_text(first.read_text().replace("## Quiz", "## Questions"))
+    exercise = lessons_folder / "exercises" / "01_first.ipynb"
+    exercise.parent.mkdir()
+    exercise.write_text("{}")
+    (lessons_folder / "scratch.ipynb").write_text("{}")
+    assert check_notebooks.main([str(p) for p in lessons_folder.rglob("*.ipynb")]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{first}: ")
+    assert "## Quiz" in line
+
+
+def test_the_command_line_checks_all_lessons_by_default(lessons_folder, monkeypatch, capsys):
+    monkeypatch.setattr(check_notebooks, "notebooks_folder", lambda: lessons_folder)
+    assert check_notebooks.main([]) == 0
+    for path in lessons_folder.glob("0*.ipynb"):
+        path.unlink()
+    assert check_notebooks.main([]) == 2
+    assert lessons_folder.name in capsys.readouterr().err

@@ -1,22 +1,30 @@
-"""What every lesson must keep: one file that is lesson, papermill job and nbval test at once.
+"""Check committed lessons without running them.
 
-`problems` reads a committed notebook without running it. Each rule has its reason beside it.
+A lesson is one file that is read, run by papermill and tested by nbval; each rule below protects
+one of these uses. `python -m tools.check_notebooks [files]` checks these files, or all lessons.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
-from ss4rec_lib.lessons.errors import LessonError
-from ss4rec_lib.lessons.parameters import read_parameters
-from ss4rec_lib.lessons.record import read_record
-from ss4rec_lib.lessons.solutions import pairs, tags
+from ss4rec_lib.lessons import (
+    LESSON_NAME,
+    LessonError,
+    find_lessons,
+    notebooks_folder,
+    read_parameters,
+    read_record,
+)
+from tools.make_exercises import pairs, tags
 
 HEADINGS = (
     "## Aim",
@@ -28,7 +36,7 @@ HEADINGS = (
     "## Quiz",
     "## References",
 )
-"""Skeleton of a lesson, in this order; its own sections stand between Contents and Discussion."""
+"""Headings of every lesson, in this order; its sections are between Contents and Discussion."""
 
 TAGS = frozenset(
     {
@@ -41,7 +49,7 @@ TAGS = frozenset(
         "solution-text",
     }
 )
-"""Tags with a meaning here. `nbval-skip` is none: a skipped cell is never compared."""
+"""Tags with a meaning here. `nbval-skip` is not one: nbval never compares a skipped cell."""
 
 LARGEST_BYTES = 3 * 2**20
 
@@ -51,14 +59,7 @@ _SENTENCE_WORDS = 6
 
 
 def problems(path: str | Path) -> list[str]:
-    """Lists what is wrong with a committed lesson.
-
-    Args:
-        path: The notebook file.
-
-    Returns:
-        One sentence a problem; empty when the lesson is clean.
-    """
+    """Return one sentence per problem of a committed lesson."""
     path = Path(path)
     found = []
     if path.stat().st_size > LARGEST_BYTES:
@@ -68,6 +69,11 @@ def problems(path: str | Path) -> list[str]:
         nbformat.validate(notebook)
     except Exception as error:  # nbformat raises its own, JSON's and the schema's errors
         return [*found, f"not a valid notebook: {error}"]
+    for cell in code_cells(notebook):
+        try:
+            ast.parse(_python(cell))
+        except SyntaxError as error:
+            return [*found, f"the cell {_name(cell)} is not Python: line {error.lineno}"]
     for rule in (
         _kernel,
         _skeleton,
@@ -75,17 +81,17 @@ def problems(path: str | Path) -> list[str]:
         _executed,
         _outputs,
         _paths,
-        _parameters,
+        _parameters_cell,
         _record,
         _pictures,
         _exercises,
     ):
         found += rule(notebook)
-    return found
+    return [*found, *_parameters(notebook, path)]
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Returns the code cells that hold anything."""
+    """Return the code cells that are not empty."""
     return [
         cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip() != ""
     ]
@@ -152,23 +158,61 @@ def _paths(notebook: NotebookNode) -> Iterator[str]:
                 yield f"the cell {_name(cell)} names a path of one machine: {path.group()}"
 
 
-def _parameters(notebook: NotebookNode) -> Iterator[str]:
+def _parameters_cell(notebook: NotebookNode) -> Iterator[str]:
+    cells = code_cells(notebook)
+    tagged = [cell for cell in cells if "parameters" in tags(cell)]
+    if len(tagged) != 1:
+        yield f"{len(tagged)} code cells are tagged 'parameters', expected exactly one"
+        return
+    if tagged[0] is not cells[0]:
+        yield "the first code cell is not the one tagged 'parameters'"
+    # Papermill inserts its cell after the parameters, so the check must be the next cell.
+    if len(cells) < 2 or "check_parameters(" not in cells[1].source:
+        yield "the code cell after the parameters does not call check_parameters()"
+    # The check inside the kernel recognises a cell of plain literals only.
+    for statement in ast.parse(tagged[0].source).body:
+        if not _is_literal_assignment(statement):
+            yield (
+                f"line {statement.lineno} of the parameters cell is {ast.unparse(statement)!r}, "
+                "expected name = literal; derive values in a later cell, because a value derived "
+                "here becomes stale when papermill changes a parameter"
+            )
+
+
+def _is_literal_assignment(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Assign(targets=[ast.Name()], value=ast.expr() as value):
+            pass
+        case ast.AnnAssign(target=ast.Name(), value=ast.expr() as value):
+            pass
+        case _:
+            return False
     try:
-        declared = read_parameters(notebook)
+        ast.literal_eval(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _parameters(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    try:
+        declared = read_parameters(path)
     except LessonError as error:
         yield str(error)
         return
-    cells = code_cells(notebook)
-    if "parameters" not in tags(cells[0]):
-        yield "the first code cell is not the one tagged 'parameters'"
-    # Papermill's cell lands behind the parameters, so the guard must be the next one.
-    if len(cells) < 2 or "check_parameters(" not in cells[1].source:
-        yield "the code cell after the parameters does not call check_parameters()"
     for name, parameter in declared.items():
         if parameter.help == "":
             yield f"the parameter {name!r} has no trailing comment"
-    unread = set(declared) - _names_read(cells[1:])
-    if unread:
+    cells = code_cells(notebook)
+    assigned = {
+        node.id
+        for node in ast.walk(ast.parse(cells[0].source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    if hidden := assigned - set(declared):
+        # Its line reads as several assignments to papermill: an "=" in the comment, for example.
+        yield f"papermill cannot read the parameters {', '.join(sorted(hidden))}"
+    if unread := set(declared) - _names_read(cells[1:]):
         yield f"parameters never read: {', '.join(sorted(unread))}"
 
 
@@ -193,7 +237,7 @@ def _pictures(notebook: NotebookNode) -> Iterator[str]:
         outputs = cell.get("outputs", ())
         if not any("image/png" in output.get("data", {}) for output in outputs):
             continue
-        # Who cannot see it, or does not know what to look for, needs words.
+        # Readers need words: some cannot see the picture, others do not know what to look for.
         if not _says_something(before) and not _says_something(after):
             yield f"no sentence before or after the picture of the cell {_name(cell)}"
 
@@ -215,17 +259,20 @@ def _says_something(cell: NotebookNode | None) -> bool:
 def _names_read(cells: list[NotebookNode]) -> set[str]:
     read = set()
     for cell in cells:
-        source = "\n".join(
-            line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))
-        )
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(ast.parse(_python(cell))):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 read.add(node.id)
     return read
 
 
+def _python(cell: NotebookNode) -> str:
+    """Return a code cell without the lines that only IPython understands."""
+    lines = cell.source.splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+
+
 def _texts(output: NotebookNode) -> list[str]:
-    """Everything readable in an output; pictures are left out."""
+    """Return everything readable in an output; pictures are left out."""
     texts = [output.text] if "text" in output else []
     for kind, data in output.get("data", {}).items():
         if not kind.startswith("image/"):
@@ -236,3 +283,33 @@ def _texts(output: NotebookNode) -> list[str]:
 def _name(cell: NotebookNode) -> str:
     lines = [line for line in cell.source.splitlines() if line.strip()]
     return repr(lines[0][:60]) if lines else "(empty)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the problems of lessons; files that are not lessons are skipped.
+
+    Returns:
+        0 when all lessons are clean, 1 when there are problems, 2 when there is nothing to check.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.check_notebooks", description="Check the committed lessons."
+    )
+    parser.add_argument("files", nargs="*", type=Path, help="notebooks; by default all lessons")
+    options = parser.parse_args(arguments)
+    try:
+        paths = options.files or find_lessons(folder=notebooks_folder())
+    except LessonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    failed = False
+    for path in paths:
+        # Exercises have the names of lessons; they have holes and no outputs.
+        if LESSON_NAME.fullmatch(path.stem) and path.parent.name != "exercises":
+            for problem in problems(path):
+                print(f"{path}: {problem}")
+                failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,345 @@
+"""Run lessons as jobs: check the parameters, execute with papermill, record, summarise.
+
+A lesson that fails does not stop the others. An executed notebook is written under a temporary
+name and renamed when it is complete, so that an interrupted run never replaces a whole notebook
+with half of one. A failed lesson is kept as `NAME.failed.ipynb` beside the last good one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ss4rec_lib.configuration import as_text, did_you_mean
+from ss4rec_lib.files import write_text
+from ss4rec_lib.lessons.parameters import (
+    LessonError,
+    Parameter,
+    ParameterError,
+    check_values,
+    literal_path,
+    read_parameters,
+    value_from_text,
+)
+from ss4rec_lib.lessons.records import HIGHLIGHTS, RecordError, flatten, read_record, shown
+from ss4rec_lib.machine import describe_machine, describe_versions
+
+LESSON_NAME = re.compile(r"\d\d_\w+")
+"""File names of lessons, without the ending: 01_time_intervals, 04_train_ss4rec, ..."""
+
+_WIDTH = 100  # of the summary, characters
+
+
+@dataclass(frozen=True)
+class LessonRun:
+    """Outcome of one lesson.
+
+    Attributes:
+        name: Name of the notebook without its ending.
+        title: First heading of the notebook.
+        notebook: Executed notebook, relative to the working directory where possible.
+        seconds: Wall time, including the start of the kernel.
+        parameters: Values that were given; defaults are not repeated.
+        record: Recorded results; empty after a failure.
+        error: The failing cell and what it raised, or None.
+    """
+
+    name: str
+    title: str
+    notebook: str
+    seconds: float
+    parameters: dict[str, Any]
+    record: dict[str, Any]
+    error: str | None
+
+
+def notebooks_folder() -> Path:
+    """Return the folder `notebooks` of the checkout that this package runs from.
+
+    Raises:
+        LessonError: The package was installed without its checkout.
+    """
+    folder = Path(__file__).resolve().parents[2] / "notebooks"
+    if not folder.is_dir():
+        raise LessonError(
+            "the folder 'notebooks' is not beside the installed package; lessons run from a "
+            'checkout: clone the repository and install it with pip install -e ".[dev]"'
+        )
+    return folder
+
+
+def find_lessons(names: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
+    """Find lessons by number, name or file name; no names means all of them.
+
+    Returns:
+        Notebook paths in the order of their numbers, each once.
+
+    Raises:
+        LessonError: A name fits no lesson, or the folder has none.
+    """
+    folder = notebooks_folder() if folder is None else Path(folder)
+    lessons = {p.stem: p for p in sorted(folder.glob("*.ipynb")) if LESSON_NAME.fullmatch(p.stem)}
+    if not lessons:
+        raise LessonError(f"no lesson (NN_name.ipynb) lies in the folder {folder.name!r}")
+    chosen: set[str] = set()
+    for name in names:
+        wanted = Path(name).name.removesuffix(".ipynb")
+        fits = [s for s in lessons if wanted in (s, s[3:], s[:2], s[:2].lstrip("0"))]
+        if not fits:
+            near = did_you_mean(wanted, [*lessons, *(stem[3:] for stem in lessons)])
+            raise LessonError(f"unknown lesson {name!r}.{near} Lessons are {', '.join(lessons)}.")
+        chosen.update(fits)
+    return [path for stem, path in lessons.items() if not names or stem in chosen]
+
+
+def lesson_title(notebook: str | Path) -> str:
+    """Return the first heading of a notebook."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    text = "".join("".join(cell["source"]) + "\n" for cell in cells)
+    heading = re.search(r"^# (.+)$", text, re.MULTILINE)
+    return heading[1].strip() if heading else Path(notebook).stem
+
+
+def assign(
+    declared: Mapping[Path, Mapping[str, Parameter]],
+    parameters: Mapping[str, Any],
+    from_text: bool = False,
+) -> dict[Path, dict[str, Any]]:
+    """Give each lesson the parameters that it declares, checked, before anything runs.
+
+    Args:
+        declared: Lessons with their declared parameters.
+        parameters: Values by name; at least one of the lessons must declare each.
+        from_text: Read text values (from a command line) by the type of each lesson's default.
+
+    Raises:
+        ParameterError: No lesson declares a name, or a value has another type than the default.
+    """
+    known = list(dict.fromkeys(name for entries in declared.values() for name in entries))
+    for name, value in parameters.items():
+        if name not in known:
+            where = ", ".join(lesson.name for lesson in declared)
+            raise ParameterError(
+                f"{name}={as_text(value)}: {where} declares no parameter {name!r}."
+                f"{did_you_mean(name, known)} Parameters are {', '.join(known)}."
+            )
+    assigned = {}
+    for lesson, entries in declared.items():
+        defaults = {name: entry.default for name, entry in entries.items()}
+        values = {name: value for name, value in parameters.items() if name in defaults}
+        if from_text:
+            values = {
+                name: value_from_text(value, defaults[name]) if isinstance(value, str) else value
+                for name, value in values.items()
+            }
+        check_values(values, defaults, lesson.name)
+        assigned[lesson] = values
+    return assigned
+
+
+def run_lessons(
+    names: Sequence[str] | None = None,
+    *,
+    out: str | Path = "runs/lessons",
+    parameters: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    from_text: bool = False,
+    folder: Path | None = None,
+) -> list[LessonRun]:
+    """Run lessons with papermill, one after another, and print a summary of one screen.
+
+    Beside each executed notebook, `NAME.json` holds the lesson's record in the format of all runs.
+    `summary.json` holds everything that was recorded.
+
+    Args:
+        names: Lessons by name or number; None or empty means all.
+        out: Folder for executed notebooks; made when missing.
+        parameters: Values for papermill; each lesson takes those that it declares.
+        timeout: Longest time of one cell, seconds; None means no limit.
+        from_text: Read text values by the type of each lesson's default.
+        folder: Folder of the lessons; by default that of the checkout.
+
+    Returns:
+        One result per lesson, in order. A failed lesson has its `error` set.
+
+    Raises:
+        LessonError: A lesson or a parameter is unknown or wrong. Nothing has run then.
+    """
+    if timeout is not None and timeout <= 0:
+        raise LessonError(f"timeout is {timeout}, expected a positive number of seconds or None")
+    declared = {lesson: read_parameters(lesson) for lesson in find_lessons(names or (), folder)}
+    assigned = assign(declared, parameters or {}, from_text)
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LessonError(f"cannot make the output folder {out}: {error.strerror}") from error
+    runs = []
+    for lesson, values in assigned.items():
+        run = _run_one(lesson, out, values, timeout)
+        if run.error is None:
+            defaults = {name: entry.default for name, entry in declared[lesson].items()}
+            _write_json(out / f"{lesson.stem}.json", run_record(run, defaults))
+        runs.append(run)
+        write_summary(out / "summary.json", runs)
+    print(format_summary(runs, out / "summary.json"))
+    return runs
+
+
+def run_record(run: LessonRun, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a lesson in the format of all runs (format 2, task "lesson")."""
+    from ss4rec_lib.experiments.revision import code_revision
+
+    in_force = {**defaults, **run.parameters}
+    found = run.record
+    protocol = found.get("protocol") or {}
+    given = [word for n, v in run.parameters.items() for word in ("-p", n, as_text(v))]
+    return {
+        "format": 2,
+        "task": "lesson",
+        "dataset": in_force.get("dataset", found.get("dataset")),
+        "model": run.name,
+        "display_name": run.title,
+        "overrides": run.parameters,
+        "uses_time": None,
+        "seed": in_force.get("seed"),
+        "protocol": protocol,
+        "data_verified": None,
+        "config": {"parameters": in_force},
+        "parameters": None,
+        "evaluations": [
+            {
+                "part": "lesson",
+                "target_time": protocol.get("target_time"),
+                "masked": protocol.get("masked"),
+                "ranked_by": None,
+                "metrics": flatten(found),
+            }
+        ],
+        "selection": {"metric": None, "masked": None},
+        "folds": None,
+        "epochs": found.get("epochs"),
+        "best_epoch": found.get("best_epoch"),
+        "stopped": None,
+        "curve": [],
+        "seconds": {
+            "train": found.get("train_seconds"),
+            "valid": None,
+            "wall": round(run.seconds, 1),
+        },
+        "resumed": False,
+        "peak_memory_bytes": found.get("peak_rss_bytes"),
+        "machine": found.get("machine") or describe_machine(),
+        "versions": found.get("versions") or describe_versions(),
+        "revision": code_revision(),
+        "command": shlex.join(["ss4rec", "lessons", run.name[:2], *given]),
+    }
+
+
+def write_summary(path: Path, runs: Sequence[LessonRun]) -> None:
+    """Write all details as JSON; an older file is replaced only by a complete new one."""
+    _write_json(path, {"lessons": [asdict(run) for run in runs]})
+
+
+def format_summary(runs: Sequence[LessonRun], details: Path) -> str:
+    """Lay results out on one screen: per lesson its time, the numbers that matter, its notebook."""
+    lines = [""]
+    for run in runs:
+        lines.append(f"{run.title}  ({run.seconds:.0f} s)  {run.notebook}")
+        if run.error is not None:
+            lines.append(f"    FAILED in {run.error}")
+            continue
+        numbers = flatten(run.record)
+        entries = [
+            f"{name} {shown(numbers[name])}"
+            + (f" ± {numbers[f'{name}_se']:.2g}" if f"{name}_se" in numbers else "")
+            for name in run.record.get(HIGHLIGHTS) or list(numbers)[:3]
+        ]
+        lines += _wrapped(entries)
+    lines += ["", f"All recorded numbers: {os.path.relpath(details)}"]
+    return "\n".join(lines)
+
+
+def _wrapped(entries: Sequence[str]) -> list[str]:
+    """Put entries on as few lines as fit the screen."""
+    lines: list[str] = []
+    for entry in entries:
+        if lines and len(lines[-1]) + 3 + len(entry) <= _WIDTH:
+            lines[-1] += f" · {entry}"
+        else:
+            lines.append(f"    {entry}")
+    return lines
+
+
+def _run_one(lesson: Path, out: Path, values: dict[str, Any], timeout: float | None) -> LessonRun:
+    import papermill
+
+    # Papermill announces paths and repeats errors; they are reported in the summary, once.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    part = out / f".{lesson.stem}.{os.getpid()}.part.ipynb"
+    done, failed = out / lesson.name, out / f"{lesson.stem}.failed.ipynb"
+    start = time.perf_counter()
+    record: dict[str, Any] = {}
+    error = None
+    try:
+        papermill.execute_notebook(
+            literal_path(lesson),
+            literal_path(part),
+            parameters=values,
+            cwd=str(lesson.parent.resolve()),
+            execution_timeout=timeout,
+            # Options of tqdm; papermill declares the argument as bool.
+            progress_bar={"desc": lesson.stem, "file": sys.stderr},  # pyright: ignore[reportArgumentType]
+            # ipykernel warns into the progress bar that its local ports are not encrypted.
+            extra_arguments=["--IPKernelApp.log_level=40"],
+        )
+        record = read_record(part)
+    except RecordError as problem:
+        error = str(problem)
+    except Exception as problem:  # whatever a lesson raises, the next one still runs
+        error = _describe(problem, part)
+    except BaseException:  # interrupted by the user: leave nothing half-written behind
+        part.unlink(missing_ok=True)
+        raise
+    seconds = time.perf_counter() - start
+    if error is None:
+        failed.unlink(missing_ok=True)
+    target = done if error is None else failed
+    if part.exists():
+        os.replace(part, target)
+    title = lesson_title(lesson)
+    return LessonRun(lesson.stem, title, os.path.relpath(target), seconds, values, record, error)
+
+
+def _describe(problem: Exception, executed: Path) -> str:
+    """Name the failing cell and what it raised, in one line."""
+    name = getattr(problem, "ename", type(problem).__name__)
+    message = str(getattr(problem, "evalue", problem)).strip()
+    number, source = getattr(problem, "exec_count", None), getattr(problem, "source", "")
+    if number is None and executed.exists():
+        # After a time limit or the death of a kernel papermill does not know the cell.
+        cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
+        begun = [
+            cell
+            for cell in cells
+            if cell["cell_type"] == "code"
+            and cell["metadata"].get("papermill", {}).get("start_time")
+        ]
+        number, source = len(begun), "".join(begun[-1]["source"]) if begun else ""
+        message = message.splitlines()[0] if message else ""
+    lines = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
+    cell = f"cell In [{number}]" + (f" ({lines[0].strip()[:60]})" if lines else "")
+    return f"{cell}: {name}: {message}"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,1 @@
+"""Commands for developers of this repository; not part of the installed package."""

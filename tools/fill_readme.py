@@ -1,0 +1,159 @@
+"""Fill the figures of README.md from the committed lessons and the recorded runs.
+
+Between two marks such as `<!-- lessons -->` and `<!-- /lessons -->` the README holds what this
+module writes, so that no number in it is typed by hand. `python -m tools.fill_readme` updates the
+marked parts and the picture; with `--check` it only reports what is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from ss4rec_lib.lessons import LessonError, find_lessons, notebooks_folder, read_record
+
+PICTURE = Path("notebooks/pictures/intervals_against_half_lives.png")
+_PICTURE_LESSON, _PICTURE_TITLE = "01_time_intervals", "Intervals against half-lives"
+
+PROTOCOL = {
+    "dataset": "ml-1m",
+    "split": "leave-one-out",
+    "ordering": "exact-time",
+    "min_interactions": 5,
+    "part": "test",
+}
+"""Recorded runs that the README shows: what their rows of results/runs.csv have in common."""
+
+EPOCHS = 16  # of the trained models; runs.csv has none for fitted ones
+ROWS = (
+    ("SS4Rec", "known"),
+    ("SASRec with time", "known"),
+    ("SS4Rec", "none"),
+    ("Mamba4Rec", "none"),
+    ("GRU4Rec", "none"),
+    ("SASRec", "none"),
+    ("ItemKNN", "none"),
+    ("Popularity", "none"),
+)
+"""Display name, and what the model receives of the target's time."""
+
+
+def lessons_table(folder: Path) -> str:
+    """Return a Markdown table of the lessons: title, promise and recorded time."""
+    rows = ["| lesson | what it does | time |", "|---|---|---|"]
+    for path in find_lessons(folder=folder):
+        notebook = nbformat.read(path, as_version=4)
+        head = re.match(r"# (.+?)\n+[*_](.+?)[*_]\s*(?:\n|$)", notebook.cells[0].source)
+        if head is None:
+            raise LessonError(f"{path.name}: the first cell is not a title and a line in italics")
+        title, promise = head.groups()
+        seconds = read_record(notebook)["lesson_seconds"]
+        time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+        link = path.relative_to(folder.parent).as_posix()
+        rows.append(f"| [{title}]({link}) | {promise} | {time} |")
+    return "\n".join(rows)
+
+
+def results_table(csv: Path) -> str:
+    """Return a Markdown table of recorded runs, with films already seen ranked and left out.
+
+    Raises:
+        LessonError: The file is missing, or has no run of one of the models.
+    """
+    if not csv.is_file():
+        raise LessonError(f"there is no file {csv}; build it with python results/build_page.py")
+    runs = pd.read_csv(csv)
+    kept = (runs["ranked_by"] == "score") & runs["epochs"].isin([EPOCHS, 0, float("nan")])
+    for column, value in PROTOCOL.items():
+        kept &= runs[column] == value
+    runs = runs.loc[kept]
+    names = ("hr@10", "ndcg@10")
+    lines = [
+        "| model | target time | seeds | HR@10 | NDCG@10 | HR@10, seen left out "
+        "| NDCG@10, seen left out |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model, target_time in ROWS:
+        mine = runs.loc[(runs["display_name"] == model) & (runs["target_time"] == target_time)]
+        by_mask = {bool(masked): rows.iloc[0] for masked, rows in mine.groupby("masked")}
+        if set(by_mask) != {False, True}:
+            raise LessonError(f"{csv.name} has no runs of {model}, target time {target_time}")
+        values = [f"{by_mask[m][name]:.4f}" for m in (False, True) for name in names]
+        seeds = int(by_mask[False]["n_seeds"])
+        lines.append(f"| {model} | {target_time} | {seeds} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def picture(folder: Path) -> bytes:
+    """Return the picture on top of the README, as PNG, from the lesson that draws it."""
+    notebook = nbformat.read(folder / f"{_PICTURE_LESSON}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and _PICTURE_TITLE in cell.source:
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode(output["data"]["image/png"])
+    raise LessonError(f"{_PICTURE_LESSON} draws no picture with the title {_PICTURE_TITLE!r}")
+
+
+def filled(text: str, folder: Path) -> str:
+    """Return the README with its marked parts written anew.
+
+    Raises:
+        LessonError: A mark is missing, or a lesson or recorded run that the README shows.
+    """
+    tables = {
+        "lessons": lessons_table(folder),
+        "results": results_table(folder.parent / "results" / "runs.csv"),
+    }
+    for name, table in tables.items():
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not marks.search(text):
+            raise LessonError(f"README.md has no part between <!-- {name} --> and <!-- /{name} -->")
+        text = marks.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    return text
+
+
+def out_of_date(write: bool = False) -> list[str]:
+    """Name the files that differ from what the lessons and runs say; mend them if asked."""
+    folder = notebooks_folder()
+    readme, image = folder.parent / "README.md", folder.parent / PICTURE
+    text = readme.read_text(encoding="utf-8")
+    wanted = {readme: filled(text, folder).encode(), image: picture(folder)}
+    stale = [p for p, content in wanted.items() if not p.exists() or p.read_bytes() != content]
+    for path in stale if write else ():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(wanted[path])
+    return [path.relative_to(folder.parent).as_posix() for path in stale]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fill the README, or only compare it with `--check`.
+
+    Returns:
+        0 when all is or was made up to date, 1 when `--check` found differences, 2 after an error.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fill_readme",
+        description="Fill the README's figures from the lessons and the recorded runs.",
+    )
+    parser.add_argument("--check", action="store_true", help="only report what is out of date")
+    options = parser.parse_args(arguments)
+    try:
+        stale = out_of_date(write=not options.check)
+    except LessonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name in stale:
+        print(f"{name}: {'out of date' if options.check else 'written'}")
+    return 1 if options.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
