@@ -21,6 +21,7 @@ from ss4rec_lib.models import (
     RatingNeuralCF,
     SS4RecConfig,
     SVDPlusPlus,
+    config_fields,
 )
 from ss4rec_lib.training import TrainingConfig
 
@@ -74,9 +75,9 @@ _TRAINING = {
 def options_of(model: str) -> dict[str, Any]:
     """The options of a model by name, with their declared types."""
     if model in SEQUENCE_MODELS:
-        hints = typing.get_type_hints(RatingConfig)
-        found = typing.get_type_hints(SS4RecConfig) | {name: hints[name] for name in _own(model)}
-        found |= typing.get_type_hints(TrainingConfig)
+        hints = config_fields(RatingConfig)
+        found = config_fields(SS4RecConfig) | {name: hints[name] for name in _own(model)}
+        found |= config_fields(TrainingConfig)
     else:
         found = typing.get_type_hints(_class_of(model).__init__)
     return {name: kind for name, kind in found.items() if name not in _GIVEN}
@@ -91,7 +92,7 @@ def default_options(model: str) -> dict[str, Any]:
             user_factors=_USER_FACTORS,
         )
         own = {name: getattr(rating, name) for name in _own(model)}
-        found = dataclasses.asdict(rating.trunk) | own
+        found = rating.trunk.model_dump() | own
         found |= dataclasses.asdict(TrainingConfig(**_TRAINING[model]))
     else:
         arguments = inspect.signature(_class_of(model)).parameters
@@ -139,7 +140,7 @@ def sequence_configs(
     """
     given = {**options, "seed": seed}
     trunk, training = (
-        kind(**{f.name: given[f.name] for f in dataclasses.fields(kind)})
+        kind(**{name: given[name] for name in config_fields(kind)})
         for kind in (SS4RecConfig, TrainingConfig)
     )
     own = {name: given[name] for name in _own(model)}

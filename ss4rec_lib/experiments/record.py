@@ -123,7 +123,7 @@ def make_record(
             **{name: data[name] for name in _CUTS if settings.split == "global-time"},
         },
         "config": {
-            "model": dataclasses.asdict(config),
+            "model": config.model_dump(),
             "training": _that_matter(config, dataclasses.asdict(training)),
         },
         "seed": settings.seed,

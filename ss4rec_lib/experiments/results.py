@@ -118,7 +118,7 @@ def changes_of(record: Mapping[str, Any]) -> dict[str, Any]:
     of it is no change: it cannot be otherwise.
     """
     preset = record["preset"]
-    model = json.loads(json.dumps(dataclasses.asdict(ALL_PRESETS[preset]())))  # tuples to lists
+    model = json.loads(json.dumps(ALL_PRESETS[preset]().model_dump()))  # tuples to lists
     training = dataclasses.asdict(training_preset(record["dataset"], preset))
     if _is_blind(record):
         training["target_time"] = "none"
@@ -137,10 +137,10 @@ def _is_blind(record: Mapping[str, Any]) -> bool:
     if record["preset"] in FITTED:
         return True
     preset = ALL_PRESETS[record["preset"]]()
-    names = {field.name for field in dataclasses.fields(preset)}
+    names = type(preset).model_fields.keys()
     recorded = record["config"]["model"]
     return not uses_time(
-        dataclasses.replace(preset, **{k: v for k, v in recorded.items() if k in names})
+        preset.replace(**{k: v for k, v in recorded.items() if k in names})
     )
 
 

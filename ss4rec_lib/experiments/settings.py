@@ -27,7 +27,10 @@ from ss4rec_lib.training import TrainingConfig
 FORMAT = 1
 SPLITS = ("leave-one-out", "global-time")
 
-ALL_PRESETS: Mapping[str, Callable[..., Any]] = {**PRESETS, **FITTED}
+ALL_PRESETS: Mapping[str, Callable[..., Any]] = {
+    **{name: preset.config.replace for name, preset in PRESETS["ranking"].items()},
+    **FITTED,
+}
 """Configurations by name: models that are trained, then baselines that are fitted."""
 
 
@@ -129,7 +132,7 @@ class Settings:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del own["model"], own["training"]
         model, training = self.model_config(), self.training_config()
-        return own | dataclasses.asdict(model) | dataclasses.asdict(training)
+        return own | model.model_dump() | dataclasses.asdict(training)
 
     def write(self, path: Path) -> None:
         """Write them as JSON, whole or not at all (FileError if that cannot be done)."""

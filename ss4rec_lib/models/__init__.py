@@ -1,10 +1,9 @@
 """Models: SS4Rec and what it is compared with, all behind `forward` and `logits`."""
 
+from ss4rec_lib.models.base import Dropout, Fitted, ModelConfig, Recommender
 from ss4rec_lib.models.baselines import Popularity
 from ss4rec_lib.models.baselines_config import training_interactions
 from ss4rec_lib.models.bayesian_fm import BayesianFM
-from ss4rec_lib.models.config import SS4RecConfig
-from ss4rec_lib.models.dropout import Dropout
 from ss4rec_lib.models.factorization import (
     ALS,
     ALSConfig,
@@ -43,13 +42,16 @@ from ss4rec_lib.models.recent_popularity import RecentPopularity, moments_of
 from ss4rec_lib.models.registry import (
     MODELS,
     PRESETS,
+    RANKING_PRESETS,
+    RATING_PRESETS,
+    Preset,
     config_fields,
     make_model,
     model_name,
     uses_time,
 )
 from ss4rec_lib.models.sasrec import SASRec, SASRecConfig
-from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecState
+from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig, SS4RecState
 
 __all__ = [
     "CRITERION",
@@ -57,6 +59,12 @@ __all__ = [
     "FITTED",
     "MODELS",
     "PRESETS",
+    "RANKING_PRESETS",
+    "RATING_PRESETS",
+    "Fitted",
+    "ModelConfig",
+    "Preset",
+    "Recommender",
     "RatingBaseline",
     "TRAINED_WITH",
     "check_fittable",

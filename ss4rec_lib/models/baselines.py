@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ss4rec_lib.models.base import ModelConfig
 
-@dataclass(frozen=True)
-class PopularityConfig:
+
+class PopularityConfig(ModelConfig):
     """Popularity has no options."""
 
 

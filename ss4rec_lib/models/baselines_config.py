@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ss4rec_lib.models.config import LOSS_TYPES
 from ss4rec_lib.ssm import check_intervals
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def check_dropout(config: object, *names: str) -> None:
             raise ValueError(f"{name}={value}: expected 0 <= {name} < 1")
 
 
-def check_choice(config: object, name: str, allowed: Iterable[str] = LOSS_TYPES) -> None:
+def check_choice(config: object, name: str, allowed: Iterable[str]) -> None:
     """Refuse a field that is none of the names there are (ValueError listing them)."""
     value, allowed = getattr(config, name), tuple(allowed)
     if not isinstance(value, str) or value not in allowed:

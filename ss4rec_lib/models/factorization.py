@@ -19,7 +19,6 @@ buffers of the model.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,15 +26,14 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from ss4rec_lib.models.baselines_config import check_counts, check_numbers, check_size
+from ss4rec_lib.models.base import Count, ModelConfig, NotNegative, Positive, check_size
 from ss4rec_lib.models.neighbours import HistoryModel, distinct
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch
 
 
-@dataclass(frozen=True)
-class ALSConfig:
+class ALSConfig(ModelConfig):
     """Options of alternating least squares, under `implicit`'s names.
 
     Attributes:
@@ -46,20 +44,14 @@ class ALSConfig:
         seed: Of the initial factors.
     """
 
-    factors: int = 64
-    regularization: float = 0.01
-    alpha: float = 10.0
-    iterations: int = 15
+    factors: Count = 64
+    regularization: Positive = 0.01
+    alpha: Positive = 10.0
+    iterations: Count = 15
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained with (ValueError naming field and value)."""
-        check_counts(self, "factors", "iterations")
-        check_numbers(self, "regularization", "alpha", above=0)
 
-
-@dataclass(frozen=True)
-class MatrixBPRConfig:
+class MatrixBPRConfig(ModelConfig):
     """Options of matrix factorisation with BPR, under `implicit`'s names.
 
     Attributes:
@@ -70,17 +62,16 @@ class MatrixBPRConfig:
         seed: Of initial factors and negatives. (Exactly repeatable with one thread only.)
     """
 
-    factors: int = 64
-    learning_rate: float = 0.01
-    regularization: float = 0.01
-    iterations: int = 100
+    factors: Count = 64
+    learning_rate: Positive = 0.01
+    regularization: NotNegative = 0.01
+    iterations: Count = 100
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained with (ValueError naming field and value)."""
-        check_counts(self, "factors", "iterations")
-        check_numbers(self, "learning_rate", above=0)
-        check_numbers(self, "regularization")
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return "BPR-MF"
 
 
 class ALS(HistoryModel):

@@ -6,15 +6,14 @@ header, as text, a format mark, the configuration as JSON with the name of its c
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from ss4rec_lib.files import FileError, read_tensors, write_tensors
-from ss4rec_lib.models.config import SS4RecConfig
 from ss4rec_lib.models.registry import MODELS, config_named, make_model
+from ss4rec_lib.models.ss4rec import SS4RecConfig
 
 FORMAT = "ss4rec-lab model 1"
 
@@ -32,7 +31,7 @@ def save_model(model: nn.Module, path: str | Path) -> None:
     metadata = {
         "format": FORMAT,
         "config_type": type(model.config).__name__,
-        "config": json.dumps(dataclasses.asdict(model.config)),
+        "config": json.dumps(model.config.model_dump()),
         "n_items": str(model.n_items),
     }
     write_tensors(Path(path), model.state_dict(), metadata)
@@ -79,8 +78,7 @@ def _config(path: Path, metadata: dict[str, str]) -> object:
         values = dict(json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{path} holds no readable configuration ({error})") from error
-    known = {field.name for field in dataclasses.fields(kind)}
-    unknown = sorted(values.keys() - known)
+    unknown = sorted(values.keys() - kind.model_fields.keys())
     if unknown:
         raise FileError(
             f"{path} has configuration keys that this version does not know: "

@@ -97,16 +97,6 @@ class FittedBaseline:
     best_epoch: int = 0
 
 
-def fitted_name(config: Any) -> str:
-    """What a table calls the model of a configuration."""
-    if isinstance(config, RecentPopularityConfig):
-        return "Recent popularity" + (", user's moment" if config.moments == "user" else "")
-    return {
-        PopularityConfig: "Popularity", ItemKNNConfig: "ItemKNN", ALSConfig: "ALS",
-        MatrixBPRConfig: "BPR-MF", NeuralCFConfig: "NeuralCF",
-    }[type(config)]  # fmt: skip
-
-
 def check_fittable(split: Split, config: Any) -> None:
     """Refuse what could not be fitted or would be ranked by chance.
 
@@ -120,7 +110,7 @@ def check_fittable(split: Split, config: Any) -> None:
     unknown = int(is_unknown(split, config, asked).sum())
     if unknown:
         raise ValueError(
-            f"{fitted_name(config)} scores users of the training part, and {unknown:,} of the "
+            f"{config.display_name} scores users of the training part, and {unknown:,} of the "
             f"{len(asked):,} users with a target have no interaction there: nothing would be "
             "known of them. Take als or item_knn, which read histories, or leave-one-out"
         )

@@ -7,7 +7,6 @@ the same data in seconds, and comes out the same.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ _LEARNED = (ALSConfig, MatrixBPRConfig, NeuralCFConfig)
 def save_fitted(model: nn.Module, config: Any, path: Path) -> None:
     """Write what was learned, whole or not at all (FileError); nothing if it was only counted."""
     if isinstance(config, _LEARNED):
-        options = json.dumps(dataclasses.asdict(config))
+        options = json.dumps(config.model_dump())
         write_tensors(path, model.state_dict(), {"format": _FORMAT, "config": options})
 
 
@@ -48,7 +47,7 @@ def restore_fitted(split: Split, config: Any, path: Path) -> nn.Module:
     if not isinstance(config, _LEARNED):
         return counted(split, config).eval()
     tensors, metadata = read_tensors(path)
-    here = json.dumps(dataclasses.asdict(config))
+    here = json.dumps(config.model_dump())
     if (metadata.get("format"), metadata.get("config")) != (_FORMAT, here):
         raise FileError(
             f"{path} is not the model of this run: it holds {metadata.get('format')!r} with "

@@ -15,22 +15,20 @@ once, which for a causal model is the same set of targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
-from ss4rec_lib.models.baselines_config import (
-    check_choice,
-    check_counts,
-    check_dropout,
+from ss4rec_lib.models.base import (
+    Count,
+    Dropout,
+    LossType,
+    ModelConfig,
+    Probability,
+    Recommender,
     check_history,
-    check_size,
 )
-from ss4rec_lib.models.dropout import Dropout
 
 
-@dataclass(frozen=True)
-class GRU4RecConfig:
+class GRU4RecConfig(ModelConfig):
     """Shape and options under RecBole's names, with its defaults.
 
     Attributes:
@@ -41,20 +39,14 @@ class GRU4RecConfig:
         loss_type: See `SS4RecConfig.loss_type`.
     """
 
-    embedding_size: int = 64
-    hidden_size: int = 128
-    num_layers: int = 1
-    dropout_prob: float = 0.3
-    loss_type: str = "CE"
-
-    def __post_init__(self) -> None:
-        """Refuse what no model can be built from (ValueError naming field and value)."""
-        check_counts(self, "embedding_size", "hidden_size", "num_layers")
-        check_dropout(self, "dropout_prob")
-        check_choice(self, "loss_type")
+    embedding_size: Count = 64
+    hidden_size: Count = 128
+    num_layers: Count = 1
+    dropout_prob: Probability = 0.3
+    loss_type: LossType = "CE"
 
 
-class GRU4Rec(nn.Module):
+class GRU4Rec(Recommender):
     """Next-item recommender with a gated recurrent unit.
 
     Args:
@@ -65,10 +57,10 @@ class GRU4Rec(nn.Module):
         ValueError: `n_items` is not an integer of at least 1.
     """
 
+    config: GRU4RecConfig
+
     def __init__(self, n_items: int, config: GRU4RecConfig | None = None) -> None:
-        super().__init__()
-        self.n_items = check_size("n_items", n_items)
-        self.config = config or GRU4RecConfig()
+        super().__init__(n_items, config or GRU4RecConfig())
         width = self.config.embedding_size
         self.item_embedding = nn.Embedding(self.n_items + 1, width, padding_idx=0)
         self.dropout = Dropout(self.config.dropout_prob)
@@ -82,7 +74,7 @@ class GRU4Rec(nn.Module):
         nn.init.xavier_uniform_(self.gru.weight_hh_l0)
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
-        """Hidden states, causal; the time between interactions is not looked at.
+        """Return hidden states, causal; the intervals have no effect.
 
         Args:
             items: Item ids, (B, L), integer; right-padded with 0.
@@ -90,20 +82,13 @@ class GRU4Rec(nn.Module):
 
         Returns:
             (B, L, embedding_size). Position k depends on items[:k+1].
-
-        Raises:
-            ValueError: Ids outside the catalogue, or intervals that are not seconds.
         """
-        check_history(items, delta, self.n_items)
+        check_history(items, delta)
         x = self.dropout(self.item_embedding(items))  # (B, L, embedding_size)
         h, _ = self.gru(x)  # (B, L, hidden_size)
         return self.dense(h)
 
     @property
     def score_weight(self) -> Tensor:
-        """(n_items + 1, embedding_size), whose inner products with hidden are the scores."""
+        """The item embeddings, (n_items + 1, embedding_size)."""
         return self.item_embedding.weight
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items, (..., embedding_size) -> (..., n_items + 1); 0 is padding."""
-        return hidden @ self.score_weight.T

@@ -17,7 +17,6 @@ Glossary: B sequences, L positions, W items in a history.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,10 +24,9 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from ss4rec_lib.models.base import Count, ModelConfig, NotNegative
 from ss4rec_lib.models.baselines_config import (
-    check_counts,
     check_history,
-    check_numbers,
     check_size,
     training_interactions,
 )
@@ -39,8 +37,7 @@ if TYPE_CHECKING:
 _BLOCK = 1_000  # items whose similarities to all others are held densely at a time
 
 
-@dataclass(frozen=True)
-class ItemKNNConfig:
+class ItemKNNConfig(ModelConfig):
     """Options of item-based neighbours.
 
     Attributes:
@@ -48,15 +45,8 @@ class ItemKNNConfig:
         shrinkage: Added to the product of norms: pulls similarities that few users support to 0.
     """
 
-    n_neighbours: int = 100
-    shrinkage: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be computed (ValueError naming field and value)."""
-        check_counts(self, "n_neighbours")
-        check_numbers(self, "shrinkage")
-        if self.shrinkage < 0:
-            raise ValueError(f"shrinkage={self.shrinkage}: expected at least 0")
+    n_neighbours: Count = 100
+    shrinkage: NotNegative = 0.0
 
 
 class HistoryModel(nn.Module):

@@ -19,31 +19,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.models.baselines_config import (
-    check_choice,
-    check_counts,
-    check_dropout,
-    check_numbers,
-    check_size,
-)
+from ss4rec_lib.models.base import Count, ModelConfig, Positive, Probability, check_size
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch
 
-LOSS_TYPES = ("CE", "BPR", "BCE")
 _PAIRS = 1 << 16  # pairs of user and item whose hidden layers are held at a time
 
 
-@dataclass(frozen=True)
-class NeuralCFConfig:
+class NeuralCFConfig(ModelConfig):
     """Shape and options under RecBole's names, with its defaults but for the loss.
 
     Attributes:
@@ -59,27 +51,13 @@ class NeuralCFConfig:
         initializer_range: Standard deviation of initial embeddings.
     """
 
-    mf_embedding_size: int = 64
-    mlp_embedding_size: int = 64
-    mlp_hidden_size: tuple[int, ...] = (128, 64)
-    dropout_prob: float = 0.1
-    loss_type: str = "CE"
-    n_negatives: int = 4
-    initializer_range: float = 0.01
-
-    def __post_init__(self) -> None:
-        """Refuse what no model can be built from (ValueError naming field and value)."""
-        check_counts(self, "mf_embedding_size", "mlp_embedding_size", "n_negatives")
-        sizes = self.mlp_hidden_size
-        if (
-            not isinstance(sizes, tuple)
-            or not sizes
-            or not all(isinstance(size, int) and size >= 1 for size in sizes)
-        ):
-            raise ValueError(f"mlp_hidden_size={sizes!r}: expected a tuple of integers from 1 on")
-        check_dropout(self, "dropout_prob")
-        check_choice(self, "loss_type", LOSS_TYPES)
-        check_numbers(self, "initializer_range", above=0)
+    mf_embedding_size: Count = 64
+    mlp_embedding_size: Count = 64
+    mlp_hidden_size: Annotated[tuple[Count, ...], Field(min_length=1)] = (128, 64)
+    dropout_prob: Probability = 0.1
+    loss_type: Literal["CE", "BPR", "BCE"] = "CE"
+    n_negatives: Count = 4
+    initializer_range: Positive = 0.01
 
 
 class NeuralCF(nn.Module):

@@ -97,9 +97,11 @@ class RatingNeuralCF(RatingBaseline):
         valid: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self.config = NeuralCFConfig(
-            mf_embedding_size, mlp_embedding_size, (2 * mlp_embedding_size, mlp_embedding_size),
-            dropout_prob,
-        )  # fmt: skip
+            mf_embedding_size=mf_embedding_size,
+            mlp_embedding_size=mlp_embedding_size,
+            mlp_hidden_size=(2 * mlp_embedding_size, mlp_embedding_size),
+            dropout_prob=dropout_prob,
+        )
         self.epochs, self.batch_size, self.patience = epochs, batch_size, patience
         self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
         check_counts(self, "epochs", "batch_size", "patience")

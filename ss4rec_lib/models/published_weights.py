@@ -25,8 +25,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.models.config import SS4RecConfig
-from ss4rec_lib.models.ss4rec import SS4Rec
+from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _UNUSED = ("LayerNorm.weight", "LayerNorm.bias")

@@ -32,10 +32,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.models.baselines_config import check_counts
-from ss4rec_lib.models.config import SS4RecConfig
-from ss4rec_lib.models.dropout import Dropout
-from ss4rec_lib.models.ss4rec import SS4Rec
+from ss4rec_lib.models.base import Dropout
+from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
 TRAIN_FOR = ("rating", "ranking", "both")
 
@@ -76,8 +74,8 @@ class RatingConfig:
             raise ValueError(f"train_for={self.train_for!r}: choose one of {', '.join(TRAIN_FOR)}")
         if not (math.isfinite(self.rating_weight) and self.rating_weight > 0):
             raise ValueError(f"rating_weight={self.rating_weight}: expected a number above 0")
-        if self.user_factors != 0:
-            check_counts(self, "user_factors")
+        if not isinstance(self.user_factors, int) or self.user_factors < 0:
+            raise ValueError(f"user_factors={self.user_factors!r}: expected an integer from 0")
         if not (math.isfinite(self.user_penalty) and self.user_penalty >= 0):
             raise ValueError(f"user_penalty={self.user_penalty}: expected 0 or more")
         levels = tuple(self.levels)

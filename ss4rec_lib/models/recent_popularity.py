@@ -12,24 +12,21 @@ them, and the second is the fair one. Only training interactions are ever counte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.models.baselines_config import check_choice, check_numbers, check_size
+from ss4rec_lib.models.base import ModelConfig, Positive, check_size
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
 
 DAY = 86_400  # seconds
-MOMENTS = ("end", "user")
 
 
-@dataclass(frozen=True)
-class RecentPopularityConfig:
+class RecentPopularityConfig(ModelConfig):
     """Options of popularity of the last days.
 
     Attributes:
@@ -38,13 +35,13 @@ class RecentPopularityConfig:
             the last interaction of each user's history.
     """
 
-    window_days: float = 30.0
-    moments: str = "end"
+    window_days: Positive = 30.0
+    moments: Literal["end", "user"] = "end"
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be counted (ValueError naming field and value)."""
-        check_numbers(self, "window_days", above=0)
-        check_choice(self, "moments", MOMENTS)
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return "Recent popularity" + (", user's moment" if self.moments == "user" else "")
 
 
 class RecentPopularity(nn.Module):

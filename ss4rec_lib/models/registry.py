@@ -1,82 +1,99 @@
-"""The trained models by the name of a configuration, and which model a configuration makes.
+"""Presets: named configurations of models, each with the options of training that go with it.
 
-Names of configurations:
-    official, bpr      SS4Rec; with `model_type=mamba_only` what Mamba4Rec is, with `s5_only`
+Presets of rankings that are trained:
+    official, bpr           SS4Rec; with `model_type=mamba_only` it is Mamba4Rec, with `s5_only`
                             the time-aware half alone
-    gru4rec                 a recurrent network, blind to time
-    sasrec                  causal self-attention, blind to time
-    sasrec_time             the same with elapsed time, the target's included
-
-Baselines that are fitted and not trained are in `ss4rec_lib.models.fitted`.
+    gru4rec                 a recurrent network that ignores time
+    sasrec                  causal self-attention that ignores time
+    sasrec_time             the same with elapsed time, the time to the target included
 """
 
 from __future__ import annotations
 
-import functools
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
-
-from ss4rec_lib.models.config import SS4RecConfig
-from ss4rec_lib.models.fitted import fitted_name
+from ss4rec_lib.models.base import ModelConfig, Recommender
 from ss4rec_lib.models.gru4rec import GRU4Rec, GRU4RecConfig
 from ss4rec_lib.models.sasrec import SASRec, SASRecConfig
-from ss4rec_lib.models.ss4rec import SS4Rec
+from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
-MODELS: Mapping[type, Callable[..., nn.Module]] = {
+
+@dataclass(frozen=True)
+class Preset:
+    """A named configuration.
+
+    Attributes:
+        model: The class of the model.
+        config: Its options.
+        training: Options of `TrainingConfig` that differ from the defaults of the data set.
+    """
+
+    model: type
+    config: ModelConfig
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+RANKING_PRESETS: Mapping[str, Preset] = {
+    "official": Preset(SS4Rec, SS4RecConfig.official()),
+    "bpr": Preset(SS4Rec, SS4RecConfig.bpr()),
+    "gru4rec": Preset(GRU4Rec, GRU4RecConfig()),
+    "sasrec": Preset(SASRec, SASRecConfig()),
+    "sasrec_time": Preset(SASRec, SASRecConfig(time="intervals")),
+}
+
+RATING_PRESETS: Mapping[str, Preset] = {}
+
+PRESETS: Mapping[str, Mapping[str, Preset]] = {
+    "ranking": RANKING_PRESETS,
+    "rating": RATING_PRESETS,
+}
+"""Presets by task and name."""
+
+MODELS: Mapping[type[ModelConfig], type[Recommender]] = {
     SS4RecConfig: SS4Rec,
     GRU4RecConfig: GRU4Rec,
     SASRecConfig: SASRec,
 }
-"""The model of each kind of configuration, called with `(n_items, config)`."""
-
-PRESETS: Mapping[str, Callable[..., Any]] = {
-    "official": SS4RecConfig.official,
-    "bpr": SS4RecConfig.bpr,
-    "gru4rec": GRU4RecConfig,
-    "sasrec": SASRecConfig,
-    "sasrec_time": functools.partial(SASRecConfig, time="intervals"),
-}
-"""Configurations by name, each called with the fields to be changed."""
+"""The trained model of each class of configuration."""
 
 
-def make_model(n_items: int, config: Any) -> nn.Module:
-    """The model that a configuration describes, with new weights.
+def make_model(n_items: int, config: ModelConfig) -> Recommender:
+    """Return the model of a configuration with new weights.
 
     Raises:
         ValueError: `n_items` is not an integer of at least 1.
-        TypeError: A configuration that no model here has.
+        TypeError: A configuration of no trained model.
     """
-    if type(config) not in MODELS:
-        known = ", ".join(kind.__name__ for kind in MODELS)
+    kind: Any = MODELS.get(type(config))
+    if kind is None:
+        known = ", ".join(each.__name__ for each in MODELS)
         raise TypeError(f"config is of type {type(config).__name__}: expected one of {known}")
-    return MODELS[type(config)](n_items, config)
+    return kind(n_items, config)
 
 
 def config_fields(config_type: type) -> dict[str, Any]:
-    """Names and declared types of a configuration's fields."""
-    return typing.get_type_hints(config_type)
+    """Return the names and declared types of a configuration's fields."""
+    hints = typing.get_type_hints(config_type)
+    fields = getattr(config_type, "model_fields", hints)
+    return {
+        name: str if typing.get_origin(hints[name]) is typing.Literal else hints[name]
+        for name in fields
+    }
 
 
-def config_named(name: str) -> type | None:
-    """The type of configuration with that class name, None if there is none."""
+def config_named(name: str) -> type[ModelConfig] | None:
+    """Return the class of configuration with that name, None if there is none."""
     return next((kind for kind in MODELS if kind.__name__ == name), None)
 
 
-def model_name(config: Any) -> str:
-    """What a table calls the model of a configuration."""
-    if isinstance(config, SS4RecConfig):
-        kinds = {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}
-        return kinds[config.model_type]
-    if isinstance(config, SASRecConfig) and config.time != "none":
-        return "SASRec with time"
-    return MODELS[type(config)].__name__ if type(config) in MODELS else fitted_name(config)
+def model_name(config: ModelConfig) -> str:
+    """Return the name of a configuration's model in a table."""
+    return config.display_name
 
 
-def uses_time(config: Any) -> bool:
-    """Whether the model of a configuration looks at the intervals of a history at all."""
-    if isinstance(config, SS4RecConfig):
-        return config.model_type != "mamba_only"
-    return isinstance(config, SASRecConfig) and config.time != "none"
+def uses_time(config: ModelConfig) -> bool:
+    """Return whether the model of a configuration depends on the intervals of a history."""
+    return config.uses_time

@@ -10,36 +10,54 @@ form of RecBole's model, whose norms come after the residual sums:
     scores = x @ item_embedding.weight.T           # tied weights, id 0 is padding
 
 Trained with cross entropy over the whole catalogue at every position (Klenitskiy & Vasilev 2023
-show that this loss, not the network, decides between it and its competitors). With `time` the
-attention also sees how long ago each item was: see `ss4rec_lib.models.sasrec_time`.
+show that this loss, more than the network, explains the differences between SASRec and its
+competitors).
 
-Glossary: B sequences, L positions, d = hidden_size, H heads.
+With `time`, attention also receives the age of each item at the time of the target. Position k
+predicts interaction k + 1, so its query stands at that interaction's time, and the key of
+interaction j is `elapsed[k, j] = t[k+1] - t[j]` seconds old. That is the relative time of HSTU
+(Zhai et al., "Actions Speak Louder than Words", ICML 2024, arXiv 2402.17152): timespans between the
+*next* item and each earlier one, on a logarithmic scale of buckets of width 0.301 in natural
+logarithm, with one learned bias of the attention logit per bucket. TiSASRec (Li et al., "Time
+Interval Aware Self-Attention for Sequential Recommendation", WSDM 2020) learns whole vectors for
+clipped linear intervals between t[k] and t[j], and does not use the target's time.
+
+A bias that is equal for all keys cancels in a softmax. It can express which items are recent, not
+how long ago all of them were (HSTU's attention has no softmax). The bucket of the interval to the
+target, `delta[k]`, is therefore also embedded and added to the input of position k.
+
+All this follows from `delta` alone, so the values of `target_time` apply: with `hidden` the last
+age counts from a typical moment, with `none` ages are numbers of interactions, and with `previous`
+the age of item j at position k is t[k] - t[j-1].
+
+Glossary: B sequences, L positions, d = hidden_size, H heads, N layers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal, Self
 
+import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.models.baselines_config import (
-    check_choice,
-    check_counts,
-    check_dropout,
+from ss4rec_lib.models.base import (
+    Count,
+    Dropout,
+    LossType,
+    ModelConfig,
+    Positive,
+    Probability,
+    Recommender,
     check_history,
-    check_numbers,
-    check_size,
 )
-from ss4rec_lib.models.dropout import Dropout
-from ss4rec_lib.models.sasrec_time import TimeBias, time_buckets
 
-TIMES = ("none", "bias", "intervals")
 LAYER_NORM_EPS = 1e-12  # as RecBole's
+BUCKET_WIDTH = 0.301  # natural logarithm, as in HSTU's published code: a factor of 1.35 per bucket
 
 
-@dataclass(frozen=True)
-class SASRecConfig:
+class SASRecConfig(ModelConfig):
     """Shape and options under RecBole's names; its defaults but for dropout (0.5 there).
 
     Attributes:
@@ -51,44 +69,93 @@ class SASRecConfig:
         attn_dropout_prob: Dropout on the attention weights.
         loss_type: See `SS4RecConfig.loss_type`.
         max_positions: Positions there are embeddings for: the longest row `forward` accepts.
-        time: What is seen of time. `none`; `bias`, the age of each item as a bias of the attention
-            (as HSTU); `intervals`, also an embedding of the interval to the next interaction.
+        time: The use of time. `none`; `bias`, the age of each item as a bias of the attention (as
+            HSTU); `intervals`, also an embedding of the interval to the next interaction.
         n_time_buckets: Logarithmic buckets of seconds; 72 reach past 60 years.
         initializer_range: Standard deviation of initial embeddings and Linear weights.
     """
 
-    hidden_size: int = 64
-    inner_size: int = 256
-    n_layers: int = 2
-    n_heads: int = 2
-    hidden_dropout_prob: float = 0.2
-    attn_dropout_prob: float = 0.2
-    loss_type: str = "CE"
-    max_positions: int = 200
-    time: str = "none"
-    n_time_buckets: int = 72
-    initializer_range: float = 0.02
+    hidden_size: Count = 64
+    inner_size: Count = 256
+    n_layers: Count = 2
+    n_heads: Count = 2
+    hidden_dropout_prob: Probability = 0.2
+    attn_dropout_prob: Probability = 0.2
+    loss_type: LossType = "CE"
+    max_positions: Count = 200
+    time: Literal["none", "bias", "intervals"] = "none"
+    n_time_buckets: Count = 72
+    initializer_range: Positive = 0.02
 
-    def __post_init__(self) -> None:
-        """Refuse what no model can be built from (ValueError naming field and value)."""
-        check_counts(
-            self,
-            "hidden_size",
-            "inner_size",
-            "n_layers",
-            "n_heads",
-            "max_positions",
-            "n_time_buckets",
-        )
-        check_dropout(self, "hidden_dropout_prob", "attn_dropout_prob")
-        check_numbers(self, "initializer_range", above=0)
-        check_choice(self, "loss_type")
-        check_choice(self, "time", TIMES)
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
         if self.hidden_size % self.n_heads:
             raise ValueError(
                 f"n_heads={self.n_heads} does not divide hidden_size={self.hidden_size}: each head "
                 "has hidden_size / n_heads dimensions"
             )
+        return self
+
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return "SASRec" if self.time == "none" else "SASRec with time"
+
+    @property
+    def uses_time(self) -> bool:
+        """True unless `time` is `none`."""
+        return self.time != "none"
+
+
+def time_buckets(seconds: Tensor, n_buckets: int) -> Tensor:
+    """Map seconds, any shape, to int64 buckets 0 .. n_buckets - 1 of the same shape.
+
+    floor(log(1 + s) / 0.301); ties (0 s) have a bucket of their own, negative counts as 0.
+    """
+    scale = torch.log1p(seconds.clamp_min(0).float()) / BUCKET_WIDTH
+    return scale.long().clamp_max_(n_buckets - 1)
+
+
+def elapsed_seconds(delta: Tensor) -> Tensor:
+    """Return the age of each interaction at the time of each position's target.
+
+    Args:
+        delta: Seconds from each interaction to the next one, (B, L).
+
+    Returns:
+        (B, L, L) float64: [b, k, j] = t[k+1] - t[j] = delta[j] + ... + delta[k] for j <= k; not
+        positive above the diagonal. float64, because a sum of years must keep its seconds.
+    """
+    target = delta.double().cumsum(1)  # (B, L): t[k+1] - t[0]
+    own = F.pad(target[:, :-1], (1, 0))  # (B, L): t[k] - t[0]
+    return target[:, :, None] - own[:, None, :]
+
+
+class TimeBias(nn.Module):
+    """The attention biases of all layers, from one look-up.
+
+    Args:
+        n_layers: N.
+        n_heads: H.
+        n_buckets: Length of the table.
+    """
+
+    def __init__(self, n_layers: int, n_heads: int, n_buckets: int) -> None:
+        super().__init__()
+        self.n_layers, self.n_heads = n_layers, n_heads
+        self.table = nn.Parameter(torch.empty(n_layers * n_heads, n_buckets))
+        nn.init.normal_(self.table, std=0.02)  # as in HSTU's published code
+
+    def forward(self, delta: Tensor) -> Tensor:
+        """Map seconds (B, L) to biases of logits (N, B, H, L, L), -inf for keys in the future."""
+        B, L = delta.shape
+        buckets = time_buckets(elapsed_seconds(delta), self.table.shape[1])  # (B, L, L)
+        # Whole rows of the table at once: on the CPU, a fourth of the time of an embedding's rows
+        # of N H numbers, whose gradient is added up one row at a time.
+        bias = self.table.index_select(1, buckets.flatten())  # (N H, B L L)
+        bias = bias.view(self.n_layers, self.n_heads, B, L, L).transpose(1, 2)
+        future = torch.ones(L, L, dtype=torch.bool, device=delta.device).triu(1)
+        return bias.masked_fill(future, -torch.inf)
 
 
 class SASRecLayer(nn.Module):
@@ -108,26 +175,28 @@ class SASRecLayer(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """(B, L, d) to (B, L, d); bias (B, H, L, L) of the logits, which then says what is future.
+        """Map (B, L, d) to (B, L, d); `bias` (B, H, L, L) of the logits includes the causal mask.
 
-        Padding stands to the right of everything real: what is causal never looks at it.
+        Padding stands to the right of everything real, so causal attention never reaches it.
         """
         B, L, d = x.shape
         heads = self.query_key_value(x).view(B, L, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = heads.unbind(0)  # (B, H, L, d / H) each
         y = F.scaled_dot_product_attention(
-            q, k, v,
+            q,
+            k,
+            v,
             attn_mask=None if bias is None else bias.to(q.dtype),
             dropout_p=self.attn_dropout_prob if self.training else 0.0,
             is_causal=bias is None,
-        )  # fmt: skip
+        )
         y = self.attention_out(y.transpose(1, 2).reshape(B, L, d))
         x = self.attention_norm(self.dropout(y) + x)  # (B, L, d)
         y = self.outer(F.gelu(self.inner(x)))
         return self.outer_norm(self.dropout(y) + x)
 
 
-class SASRec(nn.Module):
+class SASRec(Recommender):
     """Next-item recommender with self-attention.
 
     Positions are counted from the beginning of a row (as RecBole does): counted from the last real
@@ -141,10 +210,11 @@ class SASRec(nn.Module):
         ValueError: `n_items` is not an integer of at least 1.
     """
 
+    config: SASRecConfig
+
     def __init__(self, n_items: int, config: SASRecConfig | None = None) -> None:
-        super().__init__()
-        self.n_items = check_size("n_items", n_items)
-        self.config = config = config or SASRecConfig()
+        config = config or SASRecConfig()
+        super().__init__(n_items, config)
         d = config.hidden_size
         self.item_embedding = nn.Embedding(self.n_items + 1, d, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_positions, d)
@@ -167,21 +237,20 @@ class SASRec(nn.Module):
             nn.init.zeros_(module.bias)
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
-        """Hidden states, causal in both arguments.
+        """Return hidden states, causal in both arguments.
 
         Args:
             items: Item ids, (B, L), integer; right-padded with 0.
             delta: Seconds from each interaction to the next one, (B, L), floating, >= 0. The last
-                one's reaches to the target: with `time`, the model is told when it happens.
+                one's reaches to the target, so with `time` the model knows when it happens.
 
         Returns:
             (B, L, hidden_size). Position k depends on items[:k+1] and, with `time`, delta[:k+1].
 
         Raises:
-            ValueError: A row longer than `config.max_positions`, ids outside the catalogue, or
-                intervals that are not seconds.
+            ValueError: A row longer than `config.max_positions`.
         """
-        check_history(items, delta, self.n_items)
+        check_history(items, delta)
         L = items.shape[1]
         most = self.config.max_positions
         if most < L:
@@ -205,9 +274,5 @@ class SASRec(nn.Module):
 
     @property
     def score_weight(self) -> Tensor:
-        """(n_items + 1, hidden_size), whose rows' inner products with hidden are the scores."""
+        """The item embeddings, (n_items + 1, hidden_size)."""
         return self.item_embedding.weight
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items, (..., hidden_size) -> (..., n_items + 1); column 0 is padding."""
-        return hidden @ self.score_weight.T

@@ -12,37 +12,142 @@ arXiv 2502.08132. The computation is the published one:
 `SS4RecConfig.model_type` leaves out the first of the two lines of a block, or the second.
 
 `delta[k]` is the time from interaction k to interaction k + 1, in seconds; at the last position it
-runs to the target. The model is told *when* the next interaction happens, not what it is.
+reaches to the target. The model receives the *time* of the next interaction, never its item.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from ss4rec_lib.models.config import SS4RecConfig
-from ss4rec_lib.models.dropout import Dropout
-from ss4rec_lib.ssm import S5, Mamba, MambaState, check_intervals
+from ss4rec_lib.models.base import (
+    Count,
+    Dropout,
+    LossType,
+    ModelConfig,
+    NotNegative,
+    Positive,
+    Probability,
+    Recommender,
+    check_history,
+)
+from ss4rec_lib.ssm import BACKENDS, S5, Mamba, MambaState
 
 LAYER_NORM_EPS = 1e-12  # as published
 
-# What one block carries from position to position: (S5, Mamba); None for a layer left out.
+
+class SS4RecConfig(ModelConfig):
+    """Shape and options of an SS4Rec model. The defaults are those published for MovieLens-1M.
+
+    Attributes:
+        hidden_size: Width of item embeddings and hidden states (also readable as `d_model`).
+        n_layers: Number of blocks, each an S5 layer followed by a Mamba layer.
+        model_type: The ablation switch: `ss4rec` has both layers in a block, `s5_only` the
+            time-aware one, `mamba_only` the relation-aware one, each still with dropout, residual
+            and norm. A layer left out has no parameters and costs nothing; its options below have
+            no effect. (The published code stores this switch and never reads it.) The third
+            published ablation, intervals ignored, is a matter of data: with `target_time="none"`
+            every interval is 1.
+        dropout_prob: Dropout on the output of each layer, before the residual sum.
+        loss_type: `CE`, softmax cross entropy over the catalogue; `BPR`, pairwise against
+            uniformly drawn negatives; or `SAMPLED_CE`, cross entropy with its softmax estimated
+            from sampled items. The first two are published.
+        d_P: States of S5.
+        d_H: Width of S5; must equal `hidden_size`.
+        dt_min: S5's learned steps start log-uniform in [dt_min, dt_max]; also the ends of
+            `interval="clip"`.
+        dt_max: See `dt_min`.
+        interval: The input of S5 computed from the seconds between interactions: `raw`, `clip` or
+            `log1p`.
+        interval_floor: Smallest interval S5 receives; above 0, tied interactions enter its state.
+        unconstrained: Leave S5's eigenvalues free, as published, instead of keeping Re(Lambda)
+            negative (see `ss4rec_lib.ssm.S5`). The function is the same at initialisation.
+        d_state: States of Mamba.
+        d_conv: Length of Mamba's convolution.
+        expand: Mamba's inner width is expand * hidden_size.
+        initializer_range: Standard deviation of initial embeddings and Linear weights.
+        backend: Scan backend, see `ss4rec_lib.ssm`.
+    """
+
+    hidden_size: Count = 64
+    n_layers: Count = 2
+    model_type: Literal["ss4rec", "s5_only", "mamba_only"] = "ss4rec"
+    dropout_prob: Probability = 0.2
+    loss_type: LossType = "CE"
+    d_P: Count = 32
+    d_H: Count = 64
+    dt_min: Positive = 0.001
+    dt_max: Positive = 0.1
+    interval: Literal["raw", "clip", "log1p"] = "raw"
+    interval_floor: NotNegative = 0.0
+    unconstrained: bool = False
+    d_state: Count = 32
+    d_conv: Count = 4
+    expand: Count = 2
+    initializer_range: Positive = 0.02
+    backend: str = "auto"
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend={self.backend!r}: expected one of {', '.join(BACKENDS)}")
+        if self.d_H != self.hidden_size:
+            raise ValueError(
+                f"d_H={self.d_H} but hidden_size={self.hidden_size}: the residual sums need them "
+                "equal; set both"
+            )
+        if self.dt_min > self.dt_max:
+            raise ValueError(
+                f"dt_min={self.dt_min}, dt_max={self.dt_max}: expected dt_min <= dt_max"
+            )
+        return self
+
+    @property
+    def d_model(self) -> int:
+        """The same number as `hidden_size`."""
+        return self.hidden_size
+
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}[
+            self.model_type
+        ]
+
+    @property
+    def uses_time(self) -> bool:
+        """True unless the S5 layers are left out."""
+        return self.model_type != "mamba_only"
+
+    @classmethod
+    def official(cls, **changes: Any) -> Self:
+        """As published for MovieLens-1M: cross entropy, dropout 0.2, d_state 32, raw seconds."""
+        return cls(**changes)
+
+    @classmethod
+    def bpr(cls, **changes: Any) -> Self:
+        """The second configuration that circulates: BPR, dropout 0.5, d_state 16, clipped time."""
+        base = {"loss_type": "BPR", "dropout_prob": 0.5, "d_state": 16, "interval": "clip"}
+        return cls(**(base | changes))
+
+
+# State of one block between positions: (S5, Mamba); None for a layer that is left out.
 BlockState = tuple[Tensor | None, MambaState | None]
 
 
 class SS4RecState(NamedTuple):
-    """All that a user's history leaves behind, of a size that does not depend on its length."""
+    """The state after a user's history; its size does not depend on the history's length."""
 
-    hidden: Tensor  # (B, d_model): what `logits` turns into scores
-    layers: tuple[BlockState, ...]  # one a block
+    hidden: Tensor  # (B, d_model): the input of `logits`
+    layers: tuple[BlockState, ...]  # one per block
 
 
 class SS4RecBlock(nn.Module):
     """S5 over real time, then Mamba over the sequence, each with dropout, residual and norm.
 
-    `config.model_type` leaves one of the two out: it is None then, and so is its state.
+    With `config.model_type` one of the two is left out: it is then None, and so is its state.
     """
 
     def __init__(self, config: SS4RecConfig) -> None:
@@ -74,7 +179,7 @@ class SS4RecBlock(nn.Module):
     def forward(
         self, x: Tensor, delta: Tensor, state: BlockState | None = None
     ) -> tuple[Tensor, BlockState]:
-        """Hidden (B, L, d_model) and seconds (B, L) to hidden and the state after position L."""
+        """Map hidden (B, L, d_model) and seconds (B, L) to hidden and the state after L."""
         s5_state, mamba_state = state if state is not None else (None, None)
         if self.s5 is not None:
             y, s5_state = self.s5(x, delta, s5_state, return_state=True)
@@ -85,7 +190,7 @@ class SS4RecBlock(nn.Module):
         return x, (s5_state, mamba_state)
 
     def step(self, x: Tensor, delta: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
-        """`forward` for one position: x (B, d_model), delta (B,) seconds."""
+        """Apply `forward` to one position: x (B, d_model), delta (B,) seconds."""
         s5_state, mamba_state = state
         if self.s5 is not None:
             y, s5_state = self.s5.step(x, delta, s5_state)
@@ -96,15 +201,15 @@ class SS4RecBlock(nn.Module):
         return x, (s5_state, mamba_state)
 
     def initial_state(self, batch_size: int) -> BlockState:
-        """The state before the first interaction."""
+        """Return the state before the first interaction."""
         return (
             None if self.s5 is None else self.s5.initial_state(batch_size),
             None if self.mamba is None else self.mamba.initial_state(batch_size),
         )
 
 
-class SS4Rec(nn.Module):
-    """Next-item recommender over a timestamped history.
+class SS4Rec(Recommender):
+    """Next-item recommender over irregularly timed interactions.
 
     Args:
         n_items: Number of items; ids run from 1 to n_items, 0 is padding.
@@ -114,12 +219,12 @@ class SS4Rec(nn.Module):
         ValueError: `n_items` is not an integer of at least 1.
     """
 
+    carries_state: ClassVar[bool] = True
+
+    config: SS4RecConfig
+
     def __init__(self, n_items: int, config: SS4RecConfig | None = None) -> None:
-        super().__init__()
-        if isinstance(n_items, bool) or not hasattr(n_items, "__index__") or n_items < 1:
-            raise ValueError(f"n_items={n_items!r}: expected an integer of at least 1")
-        self.n_items = int(n_items)
-        self.config = config or SS4RecConfig.official()
+        super().__init__(n_items, config or SS4RecConfig.official())
         self.item_embedding = nn.Embedding(self.n_items + 1, self.config.hidden_size, padding_idx=0)
         self.blocks = nn.ModuleList(SS4RecBlock(self.config) for _ in range(self.config.n_layers))
         self.apply(self._published_initialisation)
@@ -135,21 +240,8 @@ class SS4Rec(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def _check(self, items: Tensor, delta: Tensor) -> None:
-        if items.ndim != 2 or items.shape[1] == 0:
-            raise ValueError(f"items has shape {tuple(items.shape)}, expected (B, L) with L >= 1")
-        if items.is_floating_point() or items.is_complex() or items.dtype == torch.bool:
-            raise ValueError(f"items has dtype {items.dtype}, expected an integer dtype")
-        low, high = (int(extreme) for extreme in items.aminmax())
-        if low < 0 or high > self.n_items:
-            raise ValueError(
-                f"items holds the id {low if low < 0 else high}, expected 0 (padding) to "
-                f"{self.n_items}"
-            )
-        check_intervals(delta, tuple(items.shape))
-
     def _check_state(self, state: SS4RecState) -> None:
-        """Refuse the state of a model with other layers; each layer checks its own shapes."""
+        """Raise ValueError for the state of a model with other layers; layers check shapes."""
         here = [(block.s5 is not None, block.mamba is not None) for block in self.blocks]
         there = [(s5 is not None, mamba is not None) for s5, mamba in state.layers]
         if here != there:
@@ -167,25 +259,25 @@ class SS4Rec(nn.Module):
         return_state: bool = False,
         extra: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, SS4RecState]:
-        """Hidden states, causal in both arguments.
+        """Return hidden states, causal in both arguments.
 
         Args:
             items: Item ids, (B, L), integer; right-padded with 0.
             delta: Seconds from each interaction to the next one, (B, L), floating, >= 0.
-            state: What the interactions before these left behind; None for nothing.
+            state: The state after earlier interactions; None for none.
             return_state: Also return the state after position L (of a row without padding).
-            extra: What else is known of each interaction, (B, L, d_model), added to its item's
-                embedding; None for nothing, as published.
+            extra: Added to the embedding of each item, (B, L, d_model); None, as published, for
+                nothing.
 
         Returns:
             (B, L, d_model). Position k depends on items[:k+1] and delta[:k+1] (and `state`). With
             `return_state` also a `SS4RecState` to continue from.
 
         Raises:
-            ValueError: Ids outside the catalogue, intervals that are not seconds, or a state of
-                another batch size or of a model with other layers.
+            ValueError: Other shapes or dtypes, or a state of another batch size or of a model with
+                other layers.
         """
-        self._check(items, delta)
+        check_history(items, delta)
         if state is not None:
             self._check_state(state)
         before = (None,) * len(self.blocks) if state is None else state.layers
@@ -200,24 +292,17 @@ class SS4Rec(nn.Module):
 
     @property
     def score_weight(self) -> Tensor:
-        """(n_items + 1, d_model), whose rows' inner products with hidden are the scores.
-
-        A loss that has it need not store the scores of all items.
-        """
+        """The item embeddings, (n_items + 1, d_model)."""
         return self.item_embedding.weight
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items, (..., d_model) -> (..., n_items + 1); column 0 is padding."""
-        return hidden @ self.score_weight.T
-
     def initial_state(self, batch_size: int) -> SS4RecState:
-        """The state of a user without history."""
+        """Return the state of a user without history."""
         layers = tuple(block.initial_state(batch_size) for block in self.blocks)
         hidden = self.item_embedding.weight.new_zeros(batch_size, self.config.hidden_size)
         return SS4RecState(hidden, layers)
 
     def step(self, state: SS4RecState, item: Tensor, delta: Tensor) -> SS4RecState:
-        """One interaction more, in time and memory independent of the history's length.
+        """Add one interaction, in time and memory independent of the length of the history.
 
         Args:
             state: State before this interaction.
@@ -228,7 +313,7 @@ class SS4Rec(nn.Module):
             The state after it; its `hidden` (B, d_model) equals what `forward` gives at this
             position.
         """
-        self._check(item[:, None], delta[:, None])
+        check_history(item[:, None], delta[:, None])
         self._check_state(state)
         x = self.item_embedding(item)  # (B, d_model)
         layers = []

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ss4rec_lib.configuration import Config
 from ss4rec_lib.data import Batch, Batches, Split, carried_batches, train_batches
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.progress import progress_bar
@@ -123,9 +124,9 @@ class Run:
         options = self.model.config
         return {
             "model": type(self.model).__name__,
-            "model_config": dataclasses.asdict(options)
-            if dataclasses.is_dataclass(options)
-            else {},
+            "model_config": options.model_dump(mode="json")
+            if isinstance(options, Config)
+            else repr(options),
             "training": dataclasses.asdict(self.config),
             "data": {**self.split.describe(), "fingerprint": self.split.fingerprint()},
             "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
@@ -245,12 +246,12 @@ def check_fit(model: nn.Module, split: Split, config: TrainingConfig) -> None:
             f"the model knows {known} items, the split has {split.sequences.n_items}: make the "
             "model with n_items=split.sequences.n_items"
         )
-    if model.config.loss_type != "CE" and not hasattr(model, "score_weight"):
+    if model.config.loss_type != "CE" and getattr(model, "score_weight", None) is None:
         raise ValueError(
             f"loss_type={model.config.loss_type!r} needs a model with `score_weight`, "
             f"(n_items + 1, d); {type(model).__name__} has none: take 'CE', or give it one"
         )
-    if config.history == "full" and not hasattr(model, "initial_state"):
+    if config.history == "full" and not getattr(model, "carries_state", False):
         raise ValueError(
             f"history='full' needs a model that carries a state; {type(model).__name__} has no "
             "initial_state: take history='windows'"

@@ -9,7 +9,7 @@ import torch
 from ss4rec_lib import cli
 from ss4rec_lib.experiments.results import changes_of, grouped
 from ss4rec_lib.experiments.settings import ALL_PRESETS, Settings
-from ss4rec_lib.models import FITTED, PRESETS, make_model, uses_time
+from ss4rec_lib.models import FITTED, RANKING_PRESETS, make_model, uses_time
 
 BLIND = {"gru4rec": [], "sasrec": [], "official": ["model_type=mamba_only"]}
 
@@ -23,14 +23,15 @@ def result(folder):
     return json.loads((folder / "result.json").read_text())
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", RANKING_PRESETS)
 def test_who_uses_time_is_what_the_model_does(name):
     """Hidden states with other intervals are other ones exactly where that is said."""
-    configs = [PRESETS[name]()]
+    configs = [RANKING_PRESETS[name].config]
     if name == "official":
-        configs += [PRESETS[name](model_type=kind) for kind in ("mamba_only", "s5_only")]
+        kinds = ("mamba_only", "s5_only")
+        configs += [configs[0].replace(model_type=kind) for kind in kinds]
     if name == "sasrec_time":
-        configs.append(PRESETS[name](time="bias"))
+        configs.append(RANKING_PRESETS[name].config.replace(time="bias"))
     for config in configs:
         torch.manual_seed(0)
         model = make_model(9, config).eval()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ss4rec_lib.models.dropout import Dropout
+from ss4rec_lib.models.base import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.2, 0.5, 0.9])

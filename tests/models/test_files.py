@@ -1,6 +1,5 @@
 """Saved models: they come back bit for bit, and nothing else is taken for one."""
 
-import dataclasses
 import json
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 
 from ss4rec_lib.files import FileError, read_tensors, write_tensors
 from ss4rec_lib.models import SS4Rec, SS4RecConfig, load_model, save_model
-from ss4rec_lib.models.registry import PRESETS, make_model
+from ss4rec_lib.models.registry import RANKING_PRESETS, make_model
 
 SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4, interval="log1p")
 
@@ -27,7 +26,7 @@ def saved(tmp_path):
 ])  # fmt: skip
 def test_it_comes_back_bit_for_bit_and_in_evaluation_mode(tmp_path, change):
     torch.manual_seed(0)
-    model = SS4Rec(30, dataclasses.replace(SMALL, **change))
+    model = SS4Rec(30, SMALL.replace(**change))
     save_model(model, tmp_path / "m.safetensors")
     found = load_model(tmp_path / "m.safetensors")
     assert model.training and not found.training
@@ -76,7 +75,7 @@ def rewritten(path, metadata=None, tensors=None):
 
 
 def config(**changes):
-    return {"config": json.dumps(dataclasses.asdict(SMALL) | changes)}
+    return {"config": json.dumps(SMALL.model_dump() | changes)}
 
 
 @pytest.mark.parametrize(("metadata", "message"), [
@@ -113,10 +112,10 @@ def test_weights_that_do_not_fit_are_named(saved, tensors, message):
         load_model(saved[1])
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", RANKING_PRESETS)
 def test_every_trained_kind_comes_back_as_what_it_was(name, tmp_path):
     torch.manual_seed(0)
-    model = make_model(9, PRESETS[name]())
+    model = make_model(9, RANKING_PRESETS[name].config)
     save_model(model, tmp_path / "model.safetensors")
     loaded = load_model(tmp_path / "model.safetensors")
     assert type(loaded) is type(model) and loaded.config == model.config

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ss4rec_lib.configuration import ConfigError, as_text
 from ss4rec_lib.data import leave_one_out, planted_ratings
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import Popularity
@@ -42,7 +43,9 @@ def test_size_with_the_published_options():
 
 
 def test_causal_and_blind_to_time():
-    model, items, delta = model_and_batch(GRU4RecConfig(8, 12, num_layers=2))
+    model, items, delta = model_and_batch(
+        GRU4RecConfig(embedding_size=8, hidden_size=12, num_layers=2)
+    )
     hidden = model(items, delta)
     for k in (0, 4):
         later = items.clone()
@@ -72,25 +75,26 @@ def test_scores_are_inner_products_with_score_weight_and_every_parameter_learns(
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("name", "value"),
     [
-        ({"hidden_size": 0}, "hidden_size=0: expected an integer"),
-        ({"num_layers": True}, "num_layers=True"),
-        ({"dropout_prob": 1.0}, "0 <= dropout_prob < 1"),
-        ({"dropout_prob": "much"}, "dropout_prob='much'"),
-        ({"loss_type": "MSE"}, "choose one of CE, BPR, SAMPLED_CE"),
+        ("hidden_size", 0),
+        ("num_layers", True),
+        ("dropout_prob", 1.0),
+        ("dropout_prob", "much"),
+        ("loss_type", "MSE"),
     ],
 )
-def test_options_nothing_can_be_built_from_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        GRU4RecConfig(**change)
+def test_options_nothing_can_be_built_from_are_refused(name, value):
+    with pytest.raises(ConfigError, match=name) as problem:
+        GRU4RecConfig(**{name: value})
+    assert as_text(value) in str(problem.value)
 
 
 def test_bad_batches_are_refused():
     model, items, delta = model_and_batch()
-    with pytest.raises(ValueError, match="the id 31, expected 0"):
+    with pytest.raises(IndexError):
         model(items * 0 + 31, delta)
-    with pytest.raises(ValueError, match="delta has shape"):
+    with pytest.raises(ValueError, match="delta"):
         model(items, delta[:, 1:])
     with pytest.raises(ValueError, match="items has dtype"):
         model(items.float(), delta)
@@ -102,7 +106,9 @@ def test_a_short_training_beats_popularity():
     ratings = planted_ratings(n_users=150, n_items=20, mean_length=30, seed=3)
     split = leave_one_out(ratings)
     torch.manual_seed(0)
-    model = GRU4Rec(split.sequences.n_items, GRU4RecConfig(16, 32, dropout_prob=0.0))
+    model = GRU4Rec(
+        split.sequences.n_items, GRU4RecConfig(embedding_size=16, hidden_size=32, dropout_prob=0.0)
+    )
     config = TrainingConfig(epochs=4, learning_rate=1e-2, max_tokens=600, device="cpu")
     result = fit(model, split, config, progress=False)
     assert result.history["train_loss"].is_monotonic_decreasing

@@ -12,7 +12,9 @@ from ss4rec_lib.models import neural_cf
 from ss4rec_lib.models.baselines_config import training_interactions
 from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_neural_cf, neural_cf_loss
 
-SMALL = NeuralCFConfig(6, 5, (8, 4, 3), initializer_range=0.5)
+SMALL = NeuralCFConfig(
+    mf_embedding_size=6, mlp_embedding_size=5, mlp_hidden_size=(8, 4, 3), initializer_range=0.5
+)
 
 
 def taste_ratings(n_users=60, n_items=24, length=8, seed=0):
@@ -32,7 +34,15 @@ def taste_ratings(n_users=60, n_items=24, length=8, seed=0):
 
 def small_model(loss_type="CE", dropout_prob=0.0):
     torch.manual_seed(0)
-    config = NeuralCFConfig(6, 5, (8, 4, 3), dropout_prob, loss_type, 2, initializer_range=0.5)
+    config = NeuralCFConfig(
+        mf_embedding_size=6,
+        mlp_embedding_size=5,
+        mlp_hidden_size=(8, 4, 3),
+        dropout_prob=dropout_prob,
+        loss_type=loss_type,
+        n_negatives=2,
+        initializer_range=0.5,
+    )
     return NeuralCF(7, 11, config)
 
 

@@ -6,7 +6,6 @@
 """
 
 import copy
-import dataclasses
 import os
 import sys
 import warnings
@@ -71,7 +70,7 @@ def assert_unchanged(model: SS4Rec, before: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("unconstrained", [True, False])
 @pytest.mark.parametrize("backend", ["reference", "numba", "parallel"])
 def test_published_weights_give_the_published_scores(arrays, published, backend, unconstrained):
-    config = dataclasses.replace(CONFIG, backend=backend, unconstrained=unconstrained)
+    config = CONFIG.replace(backend=backend, unconstrained=unconstrained)
     model = load_official_state_dict(SS4Rec(30, config), published)
     scores = scores_of(model, arrays)
     assert scores.shape == (3, 24, 31)  # every position, the padded ones too
@@ -82,7 +81,7 @@ def test_published_weights_give_the_published_scores(arrays, published, backend,
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("backend", ["reference", "auto", "parallel"])
 def test_gradients_of_the_published_loss_are_the_published_ones(arrays, published, backend, dtype):
-    config = dataclasses.replace(CONFIG, backend=backend)
+    config = CONFIG.replace(backend=backend)
     model = load_official_state_dict(SS4Rec(30, config), published).to(dtype)
     scores = scores_of(model, arrays)
     assert difference(scores, arrays["float64.scores"]) <= TOLERANCE[dtype]
@@ -130,7 +129,7 @@ def test_all_sizes_are_read_off_the_weights(published):
     ],
 )
 def test_other_sizes_are_read_too(changes):
-    config = dataclasses.replace(CONFIG, **changes)
+    config = CONFIG.replace(**changes)
     model = load_official_state_dict(None, official_state_dict(SS4Rec(7, config)))
     assert (model.n_items, model.config) == (7, config)
 
@@ -147,7 +146,7 @@ def test_an_unconstrained_model_comes_back_bit_for_bit(published):
 
 
 def test_a_constrained_model_comes_back_with_the_same_scores(arrays, published):
-    constrained = SS4Rec(30, dataclasses.replace(CONFIG, unconstrained=False))
+    constrained = SS4Rec(30, CONFIG.replace(unconstrained=False))
     load_official_state_dict(constrained, published)
     exported = official_state_dict(constrained)
     for name in published.keys() - set(UNUSED):
@@ -278,7 +277,7 @@ def test_blocks_that_do_not_count_from_zero_are_named(published):
 
 
 def test_another_number_of_blocks_is_refused(published):
-    shallow = SS4Rec(30, dataclasses.replace(CONFIG, n_layers=1))
+    shallow = SS4Rec(30, CONFIG.replace(n_layers=1))
     text = refused(published, "n_layers=1", shallow)
     assert "'model.1.S5.seq.Lambda'" in text and "model.0." not in text
 
@@ -316,7 +315,7 @@ def test_another_shape_is_refused(published, name, shape, message):
     ],
 )
 def test_a_model_of_other_sizes_is_refused(published, n_items, changes, message):
-    model = SS4Rec(n_items, dataclasses.replace(CONFIG, **changes))
+    model = SS4Rec(n_items, CONFIG.replace(**changes))
     refused(published, message, model)
 
 
@@ -376,7 +375,7 @@ def test_a_key_twice_is_refused(published):
 def test_eigenvalues_that_do_not_decay_need_an_unconstrained_model(published):
     published[LAMBDA][3] = complex(0.25, 1.0)
     published[LAMBDA][4] = complex(0.0, 1.0)
-    constrained = SS4Rec(30, dataclasses.replace(CONFIG, unconstrained=False))
+    constrained = SS4Rec(30, CONFIG.replace(unconstrained=False))
     message = r"model.1.S5.seq.Lambda has 2 real parts >= 0 \(up to 0.25\)"
     assert "unconstrained=True" in refused(published, message, constrained)
     free = load_official_state_dict(None, published)
@@ -385,7 +384,7 @@ def test_eigenvalues_that_do_not_decay_need_an_unconstrained_model(published):
 
 def test_models_without_both_layers_are_refused(published):
     for model_type in ("s5_only", "mamba_only"):
-        model = SS4Rec(30, dataclasses.replace(CONFIG, model_type=model_type))
+        model = SS4Rec(30, CONFIG.replace(model_type=model_type))
         refused(published, f"model_type='{model_type}'", model)
         with pytest.raises(ValueError, match=f"model_type='{model_type}'"):
             official_state_dict(model)

@@ -1,7 +1,5 @@
 """SS4Rec for ratings: what it may see, and that it starts as the bias baseline."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -242,7 +240,7 @@ def test_impossible_configurations_are_refused(options, message):
 def test_parts_that_do_not_belong_together_are_refused():
     trunk = SS4Rec(N_ITEMS, TRUNK)
     with pytest.raises(ValueError, match="not the configuration of the trunk"):
-        RatingSS4Rec(trunk, RatingConfig(dataclasses.replace(TRUNK, d_state=2)))
+        RatingSS4Rec(trunk, RatingConfig(TRUNK.replace(d_state=2)))
     with pytest.raises(ValueError, match="item_bias has shape"):
         RatingSS4Rec(trunk, item_bias=np.zeros(3))
     with pytest.raises(ValueError, match="mean=nan"):

@@ -1,19 +1,18 @@
 """SS4Rec: the published computation, its sizes, causality, padding and streaming."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ss4rec_lib.configuration import ConfigError, as_text
 from ss4rec_lib.models import SS4Rec, SS4RecConfig
-from ss4rec_lib.models.config import MODEL_TYPES
 
 SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4)
 # Larger weights than the initial ones, as after training: what Mamba carries shows in its output.
-LIVELY = dataclasses.replace(SMALL, initializer_range=0.3)
+LIVELY = SMALL.replace(initializer_range=0.3)
+MODEL_TYPES = ("ss4rec", "s5_only", "mamba_only")
 model_types = pytest.mark.parametrize("model_type", MODEL_TYPES)
 
 
@@ -69,7 +68,7 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize("backend", ["reference", "numba"])
 def test_causal_in_items_and_in_time(backend):
-    config = dataclasses.replace(SMALL, backend=backend)
+    config = SMALL.replace(backend=backend)
     model, items, delta = model_and_batch(config)
     hidden = model(items, delta)
     for k in (3, 7):
@@ -91,7 +90,7 @@ def test_right_padding_never_changes_a_valid_position():
 
 @model_types
 def test_step_gives_the_same_hidden_vector_as_the_whole_history(model_type):
-    config = dataclasses.replace(LIVELY, model_type=model_type)
+    config = LIVELY.replace(model_type=model_type)
     model, items, delta = model_and_batch(config, length=300)
     with torch.no_grad():
         hidden = model(items, delta)
@@ -111,7 +110,7 @@ def test_step_gives_the_same_hidden_vector_as_the_whole_history(model_type):
 def test_a_history_in_pieces_with_its_state_carried_is_the_whole_pass(
     model_type, cuts, seed, backend
 ):
-    config = dataclasses.replace(LIVELY, model_type=model_type, backend=backend)
+    config = LIVELY.replace(model_type=model_type, backend=backend)
     model, items, delta = model_and_batch(config, length=70, seed=seed)
     pieces, state = [], None
     with torch.no_grad():
@@ -125,7 +124,7 @@ def test_a_history_in_pieces_with_its_state_carried_is_the_whole_pass(
 
 @model_types
 def test_without_the_carried_state_it_is_another_computation(model_type):
-    model, items, delta = model_and_batch(dataclasses.replace(LIVELY, model_type=model_type))
+    model, items, delta = model_and_batch(LIVELY.replace(model_type=model_type))
     delta = delta.clamp(max=100)  # seconds: after days S5 has forgotten anyway
     whole, forgotten = model(items, delta)[:, 6:], model(items[:, 6:], delta[:, 6:])
     assert (whole - forgotten).abs().max() > 1e-2
@@ -147,7 +146,7 @@ def test_the_gradient_goes_through_a_carried_state():
 
 def test_states_that_do_not_fit_are_refused():
     model, items, delta = model_and_batch()
-    kinds = {name: SS4Rec(30, dataclasses.replace(SMALL, model_type=name)) for name in MODEL_TYPES}
+    kinds = {name: SS4Rec(30, SMALL.replace(model_type=name)) for name in MODEL_TYPES}
     for name, other in kinds.items():
         with pytest.raises(ValueError, match="batch size|initial_state has shape"):
             other(items, delta, other.initial_state(2))
@@ -156,7 +155,7 @@ def test_states_that_do_not_fit_are_refused():
                 model(items, delta, other.initial_state(3))
             with pytest.raises(ValueError, match="state is of a model with other layers"):
                 other.step(model.initial_state(3), items[:, 0], delta[:, 0])
-    shallow = SS4Rec(30, dataclasses.replace(SMALL, n_layers=1))
+    shallow = SS4Rec(30, SMALL.replace(n_layers=1))
     with pytest.raises(ValueError, match="state is of a model with other layers"):
         model(items, delta, shallow.initial_state(3))
 
@@ -164,7 +163,7 @@ def test_states_that_do_not_fit_are_refused():
 @pytest.mark.parametrize("left_out", ["s5", "mamba"])
 def test_the_ablations_are_the_formula_without_one_layer(left_out):
     kept = "mamba" if left_out == "s5" else "s5"
-    model, items, delta = model_and_batch(dataclasses.replace(SMALL, model_type=f"{kept}_only"))
+    model, items, delta = model_and_batch(SMALL.replace(model_type=f"{kept}_only"))
     x = model.item_embedding(items)
     for block in model.blocks:
         y = block.s5(x, delta) if kept == "s5" else block.mamba(x)
@@ -181,7 +180,7 @@ def test_the_ablations_are_the_formula_without_one_layer(left_out):
 
 def test_mamba_only_is_blind_to_time_and_s5_only_is_not():
     for model_type, blind in (("mamba_only", True), ("s5_only", False), ("ss4rec", False)):
-        model, items, delta = model_and_batch(dataclasses.replace(SMALL, model_type=model_type))
+        model, items, delta = model_and_batch(SMALL.replace(model_type=model_type))
         delta.requires_grad_()
         hidden = model(items, delta)
         assert torch.equal(model(items, torch.ones_like(delta)), hidden) == blind
@@ -192,7 +191,7 @@ def test_mamba_only_is_blind_to_time_and_s5_only_is_not():
 def test_backends_agree_on_gradients():
     gradients = []
     for backend in ("reference", "numba"):
-        model, items, delta = model_and_batch(dataclasses.replace(SMALL, backend=backend))
+        model, items, delta = model_and_batch(SMALL.replace(backend=backend))
         model.logits(model(items, delta)).logsumexp(-1).sum().backward()
         gradients.append([p.grad for p in model.parameters()])
     for expected, found in zip(*gradients, strict=True):
@@ -214,65 +213,68 @@ def test_presets():
     assert (seed.loss_type, seed.dropout_prob, seed.d_state) == ("BPR", 0.5, 16)
     assert seed.interval == "clip"
     assert SS4RecConfig.official(n_layers=3).n_layers == 3
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(ValueError, match="n_layers"):
         official.n_layers = 3
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "value"),
     [
-        ({"d_H": 32}, "d_H=32 but hidden_size=64"),
-        ({"dropout_prob": 1.0}, "dropout_prob=1.0"),
-        ({"loss_type": "ce"}, "loss_type='ce'"),
-        ({"interval": "days"}, "interval='days'"),
-        ({"n_layers": 0}, "n_layers=0"),
-        ({"d_state": 1.5}, "d_state=1.5"),
-        ({"dt_min": 0.2}, "dt_min=0.2, dt_max=0.1"),
-        ({"interval_floor": -1}, "interval_floor=-1"),
-        ({"initializer_range": 0.0}, "initializer_range=0.0"),
-        ({"n_layers": True}, "n_layers=True: expected an integer"),
-        ({"d_P": "32"}, "d_P='32': expected an integer"),
-        ({"dropout_prob": float("nan")}, "dropout_prob=nan: expected a finite"),
-        ({"dropout_prob": -0.1}, "dropout_prob=-0.1"),
-        ({"dropout_prob": False}, "dropout_prob=False: expected a finite"),
-        ({"dt_max": float("inf")}, "dt_max=inf: expected a finite"),
-        ({"dt_min": "0.001"}, "dt_min='0.001': expected a finite"),
-        ({"dt_min": None}, "dt_min=None: expected a finite"),
-        ({"interval_floor": float("nan")}, "interval_floor=nan"),
-        ({"initializer_range": float("inf")}, "initializer_range=inf"),
-        ({"unconstrained": 1}, "unconstrained=1: expected True or False"),
-        ({"unconstrained": "False"}, "unconstrained='False'"),
-        ({"loss_type": None}, "loss_type=None: choose one of CE, BPR, SAMPLED_CE"),
-        ({"model_type": "s5"}, "model_type='s5': choose one of ss4rec, s5_only, mamba_only"),
-        ({"model_type": ["s5_only"]}, "model_type="),
-        ({"backend": "cuda"}, "backend='cuda': choose one of auto, "),
+        ("d_H", 32),
+        ("dropout_prob", 1.0),
+        ("dropout_prob", -0.1),
+        ("dropout_prob", False),
+        ("dropout_prob", float("nan")),
+        ("loss_type", "ce"),
+        ("loss_type", None),
+        ("interval", "days"),
+        ("n_layers", 0),
+        ("n_layers", True),
+        ("d_state", 1.5),
+        ("d_P", "32"),
+        ("dt_min", 0.2),
+        ("dt_min", "0.001"),
+        ("dt_min", None),
+        ("dt_max", float("inf")),
+        ("interval_floor", -1),
+        ("initializer_range", 0.0),
+        ("unconstrained", 1),
+        ("unconstrained", "False"),
+        ("model_type", "s5"),
+        ("model_type", ["s5_only"]),
+        ("backend", "cuda"),
     ],
 )
-def test_configurations_that_cannot_be_built_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        SS4RecConfig.official(**changes)
+def test_configurations_that_cannot_be_built_are_refused(name, value):
+    with pytest.raises(ConfigError) as problem:
+        SS4RecConfig.official(**{name: value})
+    assert name in str(problem.value)
+    assert as_text(value) in str(problem.value)
 
 
 @pytest.mark.parametrize(
-    ("items", "message"),
-    [
-        (torch.full((2, 3), 31), "id 31, expected 0 .padding. to 30"),
-        (torch.full((2, 3), -1), "id -1"),
-        (torch.zeros(2, 3), "dtype torch.float32"),
-        (torch.zeros(3, dtype=torch.int64), r"shape \(3,\)"),
-    ],
+    ("items", "value"),
+    [(torch.zeros(2, 3), "float32"), (torch.zeros(3, dtype=torch.int64), "(3,)")],
 )
-def test_items_outside_the_catalogue_are_refused(items, message):
-    model = SS4Rec(30, SMALL)
-    with pytest.raises(ValueError, match=message):
-        model(items, torch.zeros(2, 3))
+def test_items_of_another_shape_or_dtype_are_refused(items, value):
+    with pytest.raises(ValueError, match="items") as problem:
+        SS4Rec(30, SMALL)(items, torch.zeros(2, 3))
+    assert value in str(problem.value)
+
+
+@pytest.mark.parametrize("item", [31, -1])
+def test_ids_outside_the_catalogue_are_no_rows_of_the_embedding(item):
+    with pytest.raises(IndexError):
+        SS4Rec(30, SMALL)(torch.full((2, 3), item), torch.zeros(2, 3))
 
 
 def test_intervals_and_catalogue_are_checked():
     model, items, delta = model_and_batch()
-    with pytest.raises(ValueError, match="negative entry"):
-        model(items, -delta - 1)
+    with pytest.raises(ValueError, match="delta"):
+        model(items, delta[:, 1:])
+    with pytest.raises(ValueError, match="delta"):
+        model(items, delta.long())
     for n_items in (0, -3, True, 30.0, "30"):
-        with pytest.raises(ValueError, match=f"n_items={n_items!r}: expected an integer"):
+        with pytest.raises(ValueError, match=f"n_items={n_items!r}"):
             SS4Rec(n_items, SMALL)
     assert SS4Rec(np.int64(30), SMALL).logits(torch.zeros(16)).shape == (31,)

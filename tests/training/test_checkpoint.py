@@ -74,7 +74,7 @@ def test_resuming_is_bit_for_bit_the_uninterrupted_run(split, tmp_path, change):
     config = dataclasses.replace(FAST, **change)
     model_config = SMALL
     if "n_negatives" in change:
-        model_config = dataclasses.replace(SMALL, loss_type="BPR")
+        model_config = SMALL.replace(loss_type="BPR")
     expected = train(split, config, model_config=model_config)
     path = tmp_path / "run" / "checkpoint.safetensors"
     for stop_after in (2, 1, 5, 4):  # interrupted four times on the way
@@ -128,7 +128,7 @@ def test_another_configuration_is_refused_by_name(split, tmp_path, change, messa
 def test_another_model_is_refused(split, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     train(split, FAST, path)
-    other = dataclasses.replace(SMALL, dropout_prob=0.5)
+    other = SMALL.replace(dropout_prob=0.5)
     with pytest.raises(
         CheckpointError, match="model_config.dropout_prob is 0.2 there and 0.5 here"
     ):

@@ -33,7 +33,7 @@ def trained(split, config=FAST, model_config=SMALL):
 def test_all_positions_at_once_is_the_published_loss_and_gradient():
     """One causal pass gives the loss of every prefix as its own padded row, and its gradient."""
     torch.manual_seed(0)
-    model = SS4Rec(20, dataclasses.replace(SMALL, dropout_prob=0.0))
+    model = SS4Rec(20, SMALL.replace(dropout_prob=0.0))
     items, delta = torch.randint(1, 21, (1, 9)), torch.rand(1, 9) * 100
     inputs, targets = items[:, :8], items[:, 1:]
     at_once = cross_entropy(model, model(inputs, delta[:, :8])[0], targets[0])
@@ -53,7 +53,7 @@ def test_all_positions_at_once_is_the_published_loss_and_gradient():
 
 def test_bpr_is_its_formula_and_never_draws_the_target():
     torch.manual_seed(0)
-    model = SS4Rec(2, dataclasses.replace(SMALL, loss_type="BPR"))
+    model = SS4Rec(2, SMALL.replace(loss_type="BPR"))
     hidden, targets = torch.randn(50, 16), torch.randint(1, 3, (50,))
     scores = model.logits(hidden)
     positive = scores[torch.arange(50), targets]
@@ -213,7 +213,7 @@ def test_seeds_that_are_none_are_refused(seed):
 
 
 def weights_after(split, config):
-    model, _ = trained(split, config, dataclasses.replace(SMALL, dropout_prob=0.0))
+    model, _ = trained(split, config, SMALL.replace(dropout_prob=0.0))
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
@@ -256,7 +256,7 @@ def test_a_carried_state_gives_the_loss_of_the_whole_history(split):
     from ss4rec_lib.training.step import Step
 
     torch.manual_seed(0)
-    model = SS4Rec(split.sequences.n_items, dataclasses.replace(SMALL, dropout_prob=0.0))
+    model = SS4Rec(split.sequences.n_items, SMALL.replace(dropout_prob=0.0))
     step = Step(model, cross_entropy, "float32")
     total, state = 0.0, None
     for batch in carried_batches(split, 300, 7):

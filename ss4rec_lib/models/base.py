@@ -1,0 +1,231 @@
+"""What all recommenders have in common: a configuration, one interface, and a cheap dropout.
+
+A sequence model maps histories to hidden states, `forward(items, delta)`, and hidden states to
+scores of the catalogue, `logits(hidden)`. A fitted baseline overrides `scores(batch)` instead.
+Training, evaluation and experiments use this interface and the class attributes below; they never
+ask for the class of a model.
+
+Nothing here reads the values of a tensor: a batch is checked once, when it is made
+(`ss4rec_lib.data`), so that a device never has to wait for Python.
+
+Glossary: B sequences, L positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ss4rec_lib.configuration import Config
+
+if TYPE_CHECKING:
+    from ss4rec_lib.data import Batch, Split
+    from ss4rec_lib.training import TrainingConfig
+
+# Kinds of options that several configurations have.
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+LossType = Literal["CE", "BPR", "SAMPLED_CE"]
+
+Validate = Callable[["Recommender"], Mapping[str, float]]
+
+
+class ModelConfig(Config):
+    """The options of one kind of model."""
+
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return type(self).__name__.removesuffix("Config")
+
+    @property
+    def uses_time(self) -> bool:
+        """True if the scores depend on the intervals of a history."""
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The result of fitting a baseline.
+
+    Attributes:
+        model: In evaluation mode.
+        seconds: Time of fitting, without validation.
+        rows: One row per epoch where there are epochs: `epoch`, `train_loss`, the validation
+            metrics, `train_seconds`, `valid_seconds`.
+        best_epoch: The epoch whose weights the model has, from 1; 0 where there are none.
+    """
+
+    model: Recommender
+    seconds: float
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+class Recommender(nn.Module):
+    """A model that scores the items of a catalogue.
+
+    Args:
+        n_items: Number of items; ids run from 1 to n_items, 0 is padding.
+        config: The options of the model.
+
+    Attributes:
+        needs_known_users: The model scores users of the training part, and no others.
+        carries_state: `forward(items, delta, state, return_state=True)` continues from a state.
+        fitted: Made by `fit`, in one go; False if `ss4rec_lib.training.fit` trains the model.
+        trained_with: The fields of `TrainingConfig` that matter to the model beside the seed; None
+            for all of them.
+        requires: A package of the extra `peers` that fitting needs.
+    """
+
+    needs_known_users: ClassVar[bool] = False
+    carries_state: ClassVar[bool] = False
+    fitted: ClassVar[bool] = False
+    trained_with: ClassVar[tuple[str, ...] | None] = None
+    requires: ClassVar[str | None] = None
+
+    config: Any  # the ModelConfig of the subclass
+
+    def __init__(self, n_items: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_items = check_size("n_items", n_items)
+        self.config = config
+
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return self.config.display_name
+
+    @property
+    def uses_time(self) -> bool:
+        """True if the scores depend on the intervals of a history."""
+        return self.config.uses_time
+
+    @property
+    def score_weight(self) -> Tensor | None:
+        """The matrix (n_items + 1, d) whose inner products with hidden states are the scores.
+
+        With it a loss need not store the scores of all items. None if the scores are no products.
+        """
+        return None
+
+    def forward(self, items: Tensor, delta: Tensor) -> Any:
+        """Return hidden states (B, L, d_model), causal in both arguments."""
+        raise NotImplementedError(f"{type(self).__name__} has no hidden states: call scores(batch)")
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the scores of all items, (..., d_model) -> (..., n_items + 1); 0 is padding."""
+        if self.score_weight is None:
+            raise NotImplementedError(f"{type(self).__name__} has no logits: call scores(batch)")
+        return hidden @ self.score_weight.T
+
+    def encode(self, batch: Batch, state: Any = None, return_state: bool = False) -> Any:
+        """Return the hidden states of a batch, (B, L, d_model).
+
+        Args:
+            batch: Histories.
+            state: The state to continue from, of a model that carries one.
+            return_state: Also return the state after the batch.
+        """
+        if state is None and not return_state:
+            return self(batch.items, batch.delta)
+        return self(batch.items, batch.delta, state, return_state=return_state)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the scores of all items after the last interaction of each row.
+
+        Returns:
+            (B, n_items + 1); column 0 is padding.
+        """
+        return self.logits(last_of(self.encode(batch), batch))
+
+    def initial_state(self, batch_size: int) -> Any:
+        """Return the state before the first interaction, of a model that carries one."""
+        raise NotImplementedError(f"{type(self).__name__} carries no state")
+
+    @classmethod
+    def fit(
+        cls,
+        split: Split,
+        config: Any,
+        training: TrainingConfig,
+        validate: Validate | None = None,
+    ) -> Fitted:
+        """Fit a baseline to the training part of a split.
+
+        The same arguments give the same model again.
+
+        Args:
+            split: Its training part is learned.
+            config: Of the class of configuration that belongs to this model.
+            training: Its seed and the fields named in `trained_with` are used.
+            validate: Return validation metrics of a model, with `masked_ndcg@10` among them. It
+                chooses the epoch of a baseline that has epochs; None keeps the last one.
+
+        Raises:
+            ImportError: The package `requires` is not installed.
+            FloatingPointError: A loss or a learned number is not finite.
+        """
+        raise NotImplementedError(f"{cls.__name__} is trained by ss4rec_lib.training.fit")
+
+
+def last_of(values: Tensor, batch: Batch) -> Tensor:
+    """Return the values of each row's last valid position, (B, L, ...) -> (B, ...)."""
+    rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+    return values[rows, batch.lengths - 1]
+
+
+def check_size(name: str, value: Any) -> int:
+    """Return a size as int; raise ValueError unless it is an integer of at least 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"{name}={value!r}: expected an integer of at least 1")
+    return int(value)
+
+
+def check_history(items: Tensor, delta: Tensor) -> None:
+    """Raise ValueError unless items are (B, L) integers and delta (B, L) floating.
+
+    Shapes and dtypes only: reading a value would make the device wait.
+    """
+    if items.ndim != 2 or items.shape[1] == 0:
+        raise ValueError(f"items has shape {tuple(items.shape)}, expected (B, L) with L >= 1")
+    if items.is_floating_point() or items.is_complex() or items.dtype == torch.bool:
+        raise ValueError(f"items has dtype {items.dtype}, expected an integer dtype")
+    if delta.shape != items.shape or not delta.is_floating_point():
+        raise ValueError(
+            f"delta is {delta.dtype} of shape {tuple(delta.shape)}, expected a floating dtype and "
+            f"the shape of items, {tuple(items.shape)}"
+        )
+
+
+_STEPS = 1 << 16
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` with cheaper random numbers on the CPU. Seeded by `torch.manual_seed`.
+
+    PyTorch draws a 64-bit random number for each element. 16 bits decide between keeping and
+    dropping just as well, so one draw serves four elements: a third of the time, which was 4 % of a
+    training step. The probability is rounded to a multiple of 2^-16, and the kept elements are
+    scaled by the inverse of the rounded one, so the expectation is exact.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero each element with probability p in training mode, scale the others; any shape."""
+        kept = round((1 - self.p) * _STEPS)
+        # Rounding must not make a small probability none, nor a large one everything.
+        if not self.training or x.device.type != "cpu" or not 0 < kept < _STEPS:
+            return F.dropout(x, self.p, self.training)
+        n = x.numel()
+        draws = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = draws.view(torch.int16)[:n].view(x.shape)  # uniform on -2^15 .. 2^15 - 1
+        mask = (bits < kept - _STEPS // 2).to(x.dtype)
+        return x * mask.mul_(_STEPS / kept)
