@@ -2,11 +2,13 @@
 #   make run ARGS="--dataset ml-1m"     arguments for the lessons
 #   make lab LAB_ARGS="--no-browser"    arguments for JupyterLab
 #   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
+#   make lock LOCK_ARGS=--upgrade       newer versions of everything in requirements.lock
 .DEFAULT_GOAL := help
-.PHONY: help run test lab lint clean FORCE
+.PHONY: help run test lab lint lock clean FORCE
 
 ARGS ?=
 LAB_ARGS ?=
+LOCK_ARGS ?=
 PYTHON ?=
 # GiB that must be free before anything is installed (torch is the largest part).
 NEED_GB ?= 3
@@ -14,7 +16,8 @@ NEED_GB ?= 3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-CODE = $(wildcard ss4rec_lib tests benchmarks notebooks)
+CODE = $(wildcard ss4rec_lib tests tools results benchmarks workflow docs notebooks)
+UV = $(or $(wildcard $(VENV)/bin/uv),uv)
 
 # Another project's environment must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_TARGET PIP_PREFIX
@@ -48,9 +51,19 @@ test: $(STAMP) ## all tests, the notebooks' committed outputs included
 lab: $(STAMP) ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab notebooks $(LAB_ARGS)
 
-lint: $(STAMP) ## ruff on code and notebooks: rules and formatting
+lint: $(STAMP) ## rules and formatting (ruff), types (pyright), spelling (codespell)
 	@$(PY) -m ruff check $(CODE)
 	@$(PY) -m ruff format --check $(CODE)
+	@$(PY) -m pyright --pythonpath $(PY)
+	@$(PY) -m codespell_lib
+
+# Every extra but `gpu`, which can only be built beside an installed torch. The target does not depend
+# on the environment: after a change of pyproject.toml, the old lock may not install any more.
+lock: ## write requirements.lock again after a change of pyproject.toml
+	@command -v $(UV) >/dev/null || { echo "error: uv not found; pip install uv" >&2; exit 1; }
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --annotation-style line \
+	    --extra notebooks --extra peers --extra batch --extra docs --extra browser --extra dev \
+	    --custom-compile-command "make lock" $(LOCK_ARGS) pyproject.toml -o requirements.lock
 
 clean: ## remove .venv, runs and caches; the data sets in data/ stay
 	@rm -rf $(VENV) .home runs build dist .pytest_cache .ruff_cache .hypothesis
@@ -60,9 +73,10 @@ clean: ## remove .venv, runs and caches; the data sets in data/ stay
 
 FORCE:
 
-# One pip command for everything, so that no later one moves a pin. The mark .installing tells an
+# One pip command for everything, with the versions of the lock file as constraints: what pip installs
+# besides, such as NVIDIA's packages for a CUDA build of torch, is pinned by torch itself. The mark .installing tells an
 # interrupted installation, which starts again from nothing, from an environment made by hand.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml requirements.lock
 	@python=; \
 	for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
 	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
@@ -83,7 +97,8 @@ $(STAMP): pyproject.toml
 	mkdir -p $(VENV) && : > $(VENV)/.installing && rm -f $(STAMP); \
 	echo "Installing into $(VENV) with $$python: once, some minutes (log: $(VENV)/install.log)"; \
 	if "$$python" -m venv $(VENV) > $(VENV)/install.log 2>&1 \
-	    && $(PY) -m pip install -e ".[dev]" >> $(VENV)/install.log 2>&1; then \
+	    && $(PY) -m pip install -c requirements.lock -e ".[notebooks,dev]" \
+	        >> $(VENV)/install.log 2>&1; then \
 	    $(PY) -c 'import matplotlib.font_manager' >> $(VENV)/install.log 2>&1 || true; \
 	    printf '%s\n' "$(CURDIR)" > $(STAMP) && rm -f $(VENV)/.installing; \
 	elif grep -q 'No space left' $(VENV)/install.log; then \

@@ -18,4 +18,4 @@ if "OMP_WAIT_POLICY" not in os.environ and "GOMP_SPINCOUNT" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["GOMP_SPINCOUNT"] = "3000"
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,4 +1,4 @@
-"""Pins, the two lists of them, and what must not be in a public repository."""
+"""Dependencies and their lock file, the Makefile, and what must not be in a public repository."""
 
 from __future__ import annotations
 
@@ -13,12 +13,26 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import ss4rec_lib
 
 ROOT = Path(__file__).resolve().parents[1]
-PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.+]*")
-TEXT_SUFFIXES = {".py", ".toml", ".yml", ".yaml", ".md", ".cfg", ".ipynb", ".csv", ".json", ""}
+TEXT_SUFFIXES = {
+    ".py",
+    ".toml",
+    ".yml",
+    ".yaml",
+    ".md",
+    ".cfg",
+    ".ipynb",
+    ".csv",
+    ".json",
+    ".lock",
+    ".cff",
+    "",
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +54,53 @@ def all_requirements(project: dict) -> list[str]:
     return [*project["dependencies"], *(line for extra in extras for line in extra)]
 
 
-def test_every_dependency_is_pinned_exactly(project):
-    assert [line for line in all_requirements(project) if not PIN.fullmatch(line)] == []
+@pytest.fixture(scope="module")
+def lock() -> dict[str, list[Requirement]]:
+    """Return the lines of the lock file by package; a package may have one line per platform."""
+    found: dict[str, list[Requirement]] = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            requirement = Requirement(line.partition("#")[0].strip())
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def locked_version(requirement: Requirement) -> str:
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "=="
+    return specifier.version
+
+
+def test_the_library_can_be_installed_beside_others(project):
+    pinned = [line for line in all_requirements(project) if "==" in line]
+    assert pinned == []
+    notebooks_only = {"jupyterlab", "ipywidgets", "papermill", "nbclient", "matplotlib", "seaborn"}
+    needed = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    assert needed & notebooks_only == set()
+
+
+def test_the_lock_has_every_dependency_within_its_range(project, lock):
+    """All but those of `gpu`, which are compiled against the torch that is installed."""
+    extras = project["optional-dependencies"]
+    assert set(extras) == {"notebooks", "peers", "gpu", "batch", "docs", "browser", "dev"}
+    wanted = [*project["dependencies"]]
+    wanted += [line for name, extra in extras.items() if name != "gpu" for line in extra]
+    outside = []
+    for line in wanted:
+        requirement = Requirement(line)
+        locked = lock.get(canonicalize_name(requirement.name), [])
+        versions = [locked_version(entry) for entry in locked]
+        if not versions or not all(requirement.specifier.contains(v) for v in versions):
+            outside.append(f"{line}: {versions or 'not locked'}")
+    assert outside == []
+
+
+def test_the_lock_serves_cpu_and_cuda(lock):
+    """One torch for both builds, no package of NVIDIA, no hash of one build, no index."""
+    assert [str(entry) for entry in lock["torch"]] == ["torch==2.13.0"]
+    assert [name for name in lock if name.startswith(("nvidia", "cuda", "triton"))] == []
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"--hash|index-url|find-links|https?:|[+]cpu", text)
 
 
 def test_every_pin_has_its_reason_beside_it(project):
@@ -51,9 +110,11 @@ def test_every_pin_has_its_reason_beside_it(project):
         assert len(line.partition("#")[2].split()) >= 2, f"no reason beside {requirement}"
 
 
-def test_environment_yml_has_the_pins_of_pyproject(project, environment):
-    expected = [*project["dependencies"], *project["optional-dependencies"]["dev"], "-e .[dev]"]
-    assert pip_section(environment) == expected
+def test_make_and_conda_install_with_the_lock(environment):
+    assert pip_section(environment) == ["-c requirements.lock", "-e .[notebooks,dev]"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert 'pip install -c requirements.lock -e ".[notebooks,dev]"' in makefile
+    assert "$(STAMP): pyproject.toml requirements.lock\n" in makefile
 
 
 def test_conda_brings_python_and_pip_only(project, environment):
@@ -63,27 +124,25 @@ def test_conda_brings_python_and_pip_only(project, environment):
     assert project["requires-python"] == ">=" + conda[0].partition("=")[2]
 
 
-def test_the_environment_of_the_tests_has_the_pinned_versions(project):
-    pins = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+def test_the_environment_of_the_tests_has_the_locked_versions(project, lock):
+    extras = project["optional-dependencies"]
     wrong = []
-    for pin in pins:
-        name, _, version = pin.partition("==")
-        # A local build such as 2.13.0+cpu satisfies the pin.
-        installed = importlib.metadata.version(name).partition("+")[0]
-        if installed != version:
-            wrong.append(f"{name} {installed} instead of {version}")
+    for line in [*project["dependencies"], *extras["notebooks"], *extras["dev"]]:
+        name = Requirement(line).name
+        # A local build such as 2.13.0+cpu satisfies ==2.13.0.
+        installed = importlib.metadata.version(name)
+        applies = [e for e in lock[canonicalize_name(name)] if not e.marker or e.marker.evaluate()]
+        if not all(entry.specifier.contains(installed) for entry in applies):
+            wrong.append(f"{name} {installed} instead of {[str(entry) for entry in applies]}")
     assert wrong == []
 
 
 def test_imports_are_declared(project):
     """Every third-party module that the package imports is a direct dependency, or an extra's."""
-    modules = {"s5": "s5-pytorch", "IPython": "ipython", "mamba_ssm": "mamba-ssm"}
+    modules = {"s5": "s5-pytorch", "yaml": "pyyaml", "surprise": "scikit-surprise"}
     extras = project["optional-dependencies"]
-    declared = {
-        re.split(r"==", line)[0].lower().replace("_", "-")
-        for group in (project["dependencies"], *map(extras.get, ("gpu", "peers")))
-        for line in group
-    }
+    used = [*project["dependencies"], *extras["notebooks"], *extras["peers"], *extras["gpu"]]
+    declared = {canonicalize_name(Requirement(line).name) for line in used}
     found = set()
     for path in (ROOT / "ss4rec_lib").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -93,8 +152,24 @@ def test_imports_are_declared(project):
                 found.add(node.module.partition(".")[0])
     third_party = found - set(sys.stdlib_module_names) - {"ss4rec_lib", "__future__"}
     assert "torch" in third_party
-    missing = {name for name in third_party if modules.get(name, name).lower() not in declared}
+    missing = {n for n in third_party if canonicalize_name(modules.get(n, n)) not in declared}
     assert missing == set()
+
+
+def test_the_library_imports_without_the_extras():
+    """Only the lessons and the baselines of `peers` may need more than the core dependencies."""
+    blocked = ["IPython", "papermill", "nbclient", "nbformat", "ipywidgets", "matplotlib"]
+    blocked += ["seaborn", "surprise", "implicit", "myfm", "mamba_ssm"]
+    packages = ("data", "ssm", "models", "training", "evaluation", "experiments", "cli")
+    program = f"import sys\nfor name in {blocked}: sys.modules[name] = None\n"
+    program += "".join(f"import ss4rec_lib.{name}\n" for name in packages)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_typed_and_part_of_the_wheel(project):
+    assert (ROOT / "ss4rec_lib" / "py.typed").is_file()
+    assert project["scripts"] == {"ss4rec": "ss4rec_lib.cli:main"}
 
 
 def test_version_is_the_package_version(project):
@@ -108,7 +183,7 @@ def test_licence_is_mit(project):
 
 
 def repository_files() -> list[Path]:
-    """Files of the repository: what git tracks or would add; without git, what is not ignored."""
+    """Return what git tracks or would add; without git, every file that is not ignored."""
     listing = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -126,9 +201,11 @@ def repository_files() -> list[Path]:
 
 
 def test_no_machine_path_or_registry_in_the_repository():
-    """A path of the machine it was written on, or an index's host, helps nobody else."""
+    """Paths of one machine and addresses of a package index mean nothing elsewhere."""
     # Put together from pieces, so that this file does not hold what it looks for.
-    folders = "|".join(("work/main", "work/shared", "tmp/dev", "ro" + "ot/"))
+    folders = "|".join(
+        ("work/main", "work/shared", "work/wt", "tmp/dev", "tmp/base", "tmp/plan", "ro" + "ot/")
+    )
     forbidden = re.compile(
         rf"(?<![\w.])/(?:{folders})|extra-index-url|files\.pythonhosted|" + "pypi" r"\.org"
     )
@@ -157,7 +234,7 @@ class TestMakefile:
     def checkout(self, tmp_path) -> Path:
         folder = tmp_path / "a checkout"
         folder.mkdir()
-        for name in ("Makefile", "pyproject.toml"):
+        for name in ("Makefile", "pyproject.toml", "requirements.lock"):
             (folder / name).write_text((ROOT / name).read_text())
         return folder
 
@@ -186,7 +263,7 @@ class TestMakefile:
 
     def test_help_lists_every_target(self, checkout):
         shown = self.make(checkout).stdout
-        for target in ("run", "test", "lab", "lint", "clean"):
+        for target in ("run", "test", "lab", "lint", "lock", "clean"):
             assert f"make {target} " in shown
         assert not (checkout / ".venv").exists()
 
@@ -219,12 +296,8 @@ class TestMakefile:
         assert not (checkout / ".venv/leftover").exists()
 
     def test_clean_keeps_the_data(self, checkout):
-        for name in (
-            "data/ml-100k/u.data",
-            "runs/lessons/01.ipynb",
-            ".venv/bin/x",
-            "a/__pycache__/b",
-        ):
+        made = ("runs/lessons/01.ipynb", ".venv/bin/x", "a/__pycache__/b")
+        for name in ("data/ml-100k/u.data", *made):
             (checkout / name).parent.mkdir(parents=True)
             (checkout / name).write_text("")
         (checkout / "data/__pycache__").mkdir()
@@ -241,3 +314,18 @@ def test_ci_runs_what_a_person_runs_and_the_tests_last():
     assert os.access(ROOT / ".ci/run", os.X_OK)
     assert "set -euo pipefail" in text
     assert text.index("make lint") < text.index("make run") < text.index("make test")
+
+
+def test_lint_checks_rules_formatting_types_and_spelling():
+    recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    for program in ("ruff check", "ruff format --check", "pyright", "codespell_lib"):
+        assert program in recipe
+
+
+def test_hooks_need_no_network():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [repository["repo"] for repository in config["repos"]] == ["local"]
+    hooks = config["repos"][0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    names = {hook["id"] for hook in hooks}
+    assert names == {"ruff-check", "ruff-format", "codespell", "pyright", "notebooks"}
