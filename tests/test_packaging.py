@@ -19,20 +19,7 @@ from packaging.utils import canonicalize_name
 import ss4rec_lib
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT_SUFFIXES = {
-    ".py",
-    ".toml",
-    ".yml",
-    ".yaml",
-    ".md",
-    ".cfg",
-    ".ipynb",
-    ".csv",
-    ".json",
-    ".lock",
-    ".cff",
-    "",
-}
+TEXT = r"|\.(py|toml|yml|yaml|md|cfg|ipynb|csv|json|lock|cff)"  # suffixes of text files, or none
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +90,12 @@ def test_the_lock_serves_cpu_and_cuda(lock):
     assert not re.search(r"--hash|index-url|find-links|https?:|[+]cpu", text)
 
 
-def test_every_pin_has_its_reason_beside_it(project):
+def test_every_dependency_has_its_reason_beside_it(project):
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     for requirement in all_requirements(project):
-        (line,) = [line for line in lines if f'"{requirement}"' in line]
-        assert len(line.partition("#")[2].split()) >= 2, f"no reason beside {requirement}"
+        places = [line for line in lines if f'"{requirement}"' in line]
+        reasons = [len(line.partition("#")[2].split()) >= 2 for line in places]
+        assert reasons and all(reasons), f"no reason beside {requirement}"
 
 
 def test_make_and_conda_install_with_the_lock(environment):
@@ -203,15 +191,14 @@ def repository_files() -> list[Path]:
 def test_no_machine_path_or_registry_in_the_repository():
     """Paths of one machine and addresses of a package index mean nothing elsewhere."""
     # Put together from pieces, so that this file does not hold what it looks for.
-    folders = "|".join(
-        ("work/main", "work/shared", "work/wt", "tmp/dev", "tmp/base", "tmp/plan", "ro" + "ot/")
-    )
+    ours = ("work/main", "work/shared", "work/wt", "tmp/dev", "tmp/base", "tmp/plan", "ro" + "ot/")
+    folders = "|".join(ours)
     forbidden = re.compile(
         rf"(?<![\w.])/(?:{folders})|extra-index-url|files\.pythonhosted|" + "pypi" r"\.org"
     )
     hits = []
     for name in repository_files():
-        if name.suffix in TEXT_SUFFIXES and name != Path("tests/test_packaging.py"):
+        if re.fullmatch(TEXT, name.suffix) and name != Path("tests/test_packaging.py"):
             text = (ROOT / name).read_text(encoding="utf-8", errors="replace")
             hits += [f"{name}: {match.group()}" for match in forbidden.finditer(text)]
     assert hits == []
