@@ -9,40 +9,18 @@ from __future__ import annotations
 
 import argparse
 import base64
+import importlib.util
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 
 from ss4rec_lib.lessons import LessonError, find_lessons, notebooks_folder, read_record
 
 PICTURE = Path("notebooks/pictures/intervals_against_half_lives.png")
 _PICTURE_LESSON, _PICTURE_TITLE = "01_time_intervals", "Intervals against half-lives"
-
-PROTOCOL = {
-    "dataset": "ml-1m",
-    "split": "leave-one-out",
-    "ordering": "exact-time",
-    "min_interactions": 5,
-    "part": "test",
-}
-"""Recorded runs that the README shows: what their rows of results/runs.csv have in common."""
-
-EPOCHS = 16  # of the trained models; runs.csv has none for fitted ones
-ROWS = (
-    ("SS4Rec", "known"),
-    ("SASRec with time", "known"),
-    ("SS4Rec", "none"),
-    ("Mamba4Rec", "none"),
-    ("GRU4Rec", "none"),
-    ("SASRec", "none"),
-    ("ItemKNN", "none"),
-    ("Popularity", "none"),
-)
-"""Display name, and what the model receives of the target's time."""
 
 
 def lessons_table(folder: Path) -> str:
@@ -61,34 +39,16 @@ def lessons_table(folder: Path) -> str:
     return "\n".join(rows)
 
 
-def results_table(csv: Path) -> str:
-    """Return a Markdown table of recorded runs, with films already seen ranked and left out.
-
-    Raises:
-        LessonError: The file is missing, or has no run of one of the models.
-    """
-    if not csv.is_file():
-        raise LessonError(f"there is no file {csv}; build it with python results/build_page.py")
-    runs = pd.read_csv(csv)
-    kept = (runs["ranked_by"] == "score") & runs["epochs"].isin([EPOCHS, 0, float("nan")])
-    for column, value in PROTOCOL.items():
-        kept &= runs[column] == value
-    runs = runs.loc[kept]
-    names = ("hr@10", "ndcg@10")
-    lines = [
-        "| model | target time | seeds | HR@10 | NDCG@10 | HR@10, seen left out "
-        "| NDCG@10, seen left out |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for model, target_time in ROWS:
-        mine = runs.loc[(runs["display_name"] == model) & (runs["target_time"] == target_time)]
-        by_mask = {bool(masked): rows.iloc[0] for masked, rows in mine.groupby("masked")}
-        if set(by_mask) != {False, True}:
-            raise LessonError(f"{csv.name} has no runs of {model}, target time {target_time}")
-        values = [f"{by_mask[m][name]:.4f}" for m in (False, True) for name in names]
-        seeds = int(by_mask[False]["n_seeds"])
-        lines.append(f"| {model} | {target_time} | {seeds} | " + " | ".join(values) + " |")
-    return "\n".join(lines)
+def results_table(folder: Path) -> str:
+    """Return the table of recorded runs that `results/build_page.py` makes for the README."""
+    path = folder / "build_page.py"
+    spec = importlib.util.spec_from_file_location("build_page", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise LessonError(f"{path} is missing: it makes the table of recorded runs")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module.readme_table()
 
 
 def picture(folder: Path) -> bytes:
@@ -106,11 +66,11 @@ def filled(text: str, folder: Path) -> str:
     """Return the README with its marked parts written anew.
 
     Raises:
-        LessonError: A mark is missing, or a lesson or recorded run that the README shows.
+        LessonError: A mark is missing, or something that the README shows.
     """
     tables = {
         "lessons": lessons_table(folder),
-        "results": results_table(folder.parent / "results" / "runs.csv"),
+        "results": results_table(folder.parent / "results"),
     }
     for name, table in tables.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
