@@ -17,6 +17,7 @@ Only json, pandas and NumPy are needed: everything that is shown stands in the r
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import os
@@ -43,6 +44,8 @@ PROTOCOL = ("split", "ordering", "min_interactions", "catalogue")
 KS = (1, 5, 10, 20)
 RANKING_METRICS = tuple(f"{name}@{k}" for k in KS for name in ("hr", "ndcg", "mrr"))
 RATING_METRICS = ("rmse", "mae", "r2", "calibration_slope", "calibration_intercept")
+PUBLISHED = ("task", "dataset", "model", *PROTOCOL, "masked", "target_time", "valid_ndcg@10")
+PUBLISHED += ("hr@10", "ndcg@10", "mrr@10", "rmse", "source")
 SPLITS = ("leave-one-out", "global-time", "random", "5-fold")
 
 NUMBER, OPTIONAL_INT, OPTIONAL_TEXT = (int, float), (int, type(None)), (str, type(None))
@@ -229,6 +232,20 @@ def read_per_target(folder: Path, name: str, problems: list[str]) -> dict[str, n
     return arrays
 
 
+def read_published(path: Path, problems: list[str]) -> list[dict[str, str]]:
+    """Return the rows of published.csv, all of them text; nothing where there is no such file."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        rows = list(reader)
+    missing = [name for name in PUBLISHED if name not in (reader.fieldnames or ())]
+    if missing:
+        problems.append(f"{path.name}: missing column {', '.join(missing)}")
+        return []
+    return rows
+
+
 # --------------------------------------------------------------------------- statistics
 
 
@@ -321,21 +338,19 @@ def runs_table(groups: Sequence[Group]) -> pd.DataFrame:
             }  # fmt: skip
             found = group.metrics(part, target_time, masked, ranked_by)
             for name in (*RANKING_METRICS, *RATING_METRICS):
-                values = [each.get(name) for each in found]
-                errors = [each.get(f"{name}_se") for each in found]
-                known = None not in values
-                row[name] = float(np.mean(values)) if known else None
-                several = known and len(values) > 1
-                row[f"{name}_sd"] = float(np.std(values, ddof=1)) if several else None
-                row[f"{name}_se"] = float(np.mean(errors)) if None not in errors else None
+                values = page_text.complete(found, name)
+                errors = page_text.complete(found, f"{name}_se")
+                row[name] = float(np.mean(values)) if values else None
+                row[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                row[f"{name}_se"] = float(np.mean(errors)) if errors else None
             rows.append(row | spent)
     return pd.DataFrame(rows)
 
 
-def differences_table(
+def differences(
     groups: Sequence[Group], values: Mapping[str, Mapping[str, np.ndarray]]
-) -> pd.DataFrame:
-    """Return the paired differences of models that use time minus others, on the test part.
+) -> list[dict[str, Any]]:
+    """Return the rows of differences.csv: models that use time minus others, on the test part.
 
     Args:
         groups: In the order of the tables.
@@ -350,7 +365,7 @@ def differences_table(
                 row = _difference(a, time, b, masked, values)
                 if row is not None:
                     rows.append(row)
-    return pd.DataFrame(rows)
+    return rows
 
 
 def _pairs(groups: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
@@ -453,20 +468,20 @@ def build(folder: Path, problems: list[str]) -> dict[str, str]:
     records = read_records(folder / "records", problems)
     groups = group_seeds(records, problems)
     ablations = group_seeds(read_records(folder / "ablations", problems), problems)
-    found = {name: read_per_target(folder / "per_target", name, problems) for name in records}
-    values = {name: arrays for name, arrays in found.items() if arrays is not None}
-    published = pd.read_csv(folder / "published.csv", dtype=str, keep_default_na=False)
-    differences = differences_table(groups, values)
+    archives = {name: read_per_target(folder / "per_target", name, problems) for name in records}
+    values = {name: arrays for name, arrays in archives.items() if arrays is not None}
+    found = differences(groups, values)
+    published = read_published(folder / "published.csv", problems)
     tables = {
         "runs.csv": runs_table(groups),
-        "differences.csv": differences,
+        "differences.csv": pd.DataFrame(found),
         "by_history.csv": by_history_table(groups),
     }
     texts = {
         name: table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
         for name, table in tables.items()
     }
-    return {"README.md": page_text.page(groups, ablations, differences, published), **texts}
+    return {"README.md": page_text.page(groups, ablations, found, published), **texts}
 
 
 def readme_table(folder: Path | None = None) -> str:

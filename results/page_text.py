@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 if TYPE_CHECKING:
     from build_page import Group
 
 METRICS = ("hr@10", "ndcg@10", "mrr@10")
+Row = Mapping[str, Any]  # of published.csv (all of it text) or differences.csv
 USUAL = ("exact-time", 5)  # the ordering and filter of the summary and of the README
 BOTH = (False, True)  # seen items not masked, masked
 UNVERIFIED = (
@@ -184,10 +183,16 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
+def complete(metrics: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """Return a metric of every run, or nothing if one of the runs does not have it."""
+    values = [each[name] for each in metrics if each.get(name) is not None]
+    return values if len(values) == len(metrics) else []
+
+
 def figure(metrics: Sequence[Mapping[str, Any]], name: str) -> str:
     """Return a metric of several seeds, `0.2060 ± 0.0025 sd`, or of one with its `se`."""
-    values = [each.get(name) for each in metrics]
-    if not values or None in values:
+    values = complete(metrics, name)
+    if not values:
         return "-"
     text = f"{statistics.mean(values):.4f}"
     if len(values) > 1:
@@ -351,21 +356,21 @@ def _rating_summary(groups: Sequence[Group]) -> str:
     return markdown(header, cells)
 
 
-def _published_summary(groups: Sequence[Group], published: pd.DataFrame) -> str:
+def _published_summary(groups: Sequence[Group], published: Sequence[Row]) -> str:
     cells = []
     for group in groups:
-        protocol = group.protocol
-        if group.first["task"] == "ranking" and protocol["ordering"] == "recbole-float32":
-            time = protocol["target_time"]
-            found = group.metrics("test", time, False, "score")
-            name = f"{group.first['display_name']}, this repository"
+        time = group.protocol["target_time"]
+        found = group.metrics("test", time, False, "score")
+        if group.first["task"] == "ranking" and group.protocol["ordering"] == "recbole-float32":
             seeds = f"{len(group.seeds)} seed{'s' * (len(group.seeds) > 1)}"
-            cells.append([f"{name} ({seeds})", time, *(figure(found, m) for m in METRICS)])
-    same = published[(published["ordering"] == "recbole-float32") & (published["masked"] == "no")]
+            name = f"{group.first['display_name']}, this repository ({seeds})"
+            cells.append([name, time, *(figure(found, m) for m in METRICS)])
     cells += [
         [row["model"], row["target_time"], *(row[m] or "-" for m in METRICS)]
-        for row in same.to_dict("records")
+        for row in published
+        if row["ordering"] == "recbole-float32" and row["masked"] == "no"
     ]
+    cells.sort(key=lambda row: row[3], reverse=True)  # NDCG@10
     return markdown(["model", "target time", *(m.upper() for m in METRICS)], cells)
 
 
@@ -429,9 +434,9 @@ def _ranking_tables(groups: Sequence[Group]) -> list[str]:
     return parts
 
 
-def _published_table(published: pd.DataFrame) -> str:
+def _published_table(published: Sequence[Row]) -> str:
     rows = []
-    for row in published.to_dict("records"):
+    for row in published:
         k = row["min_interactions"]
         core = {"": "", "0": "no filter"}.get(k, f"{k}-core")
         items = f"{int(row['catalogue']):,} items" if row["catalogue"] else ""
@@ -445,30 +450,25 @@ def _published_table(published: pd.DataFrame) -> str:
     return markdown([*header, *(m.upper() for m in METRICS), "RMSE", "source"], rows)
 
 
-def _differences_table(differences: pd.DataFrame, groups: Sequence[Group]) -> list[str]:
-    if differences.empty:
-        return []
-    ours = (differences["task"] == "ranking") & (differences["display_a"] == "SS4Rec")
+def _differences_table(differences: Sequence[Row], groups: Sequence[Group]) -> list[str]:
     published = {options_text(g.first["overrides"]) for g in groups if is_published_ss4rec(g)}
-    found = differences[ours & differences["overrides_a"].isin(published)]
-    keys = ["dataset", "split", "ordering", "min_interactions", "catalogue"]
-    parts = []
-    for key, table in found.groupby(keys, sort=False):
-        dataset, split, ordering, k, catalogue = key
-        core = f"{k}-core" if k > 1 else "no filter"
-        rows: dict[tuple, list[str]] = {}
-        names = ["overrides_a", "target_time_a", "display_b", "overrides_b", "target_time_b"]
-        for each in table.to_dict("records"):
-            row = rows.setdefault(tuple(each[n] for n in names), [
-                "SS4Rec", each["overrides_a"] or "-", each["target_time_a"], each["display_b"],
-                each["overrides_b"] or "-", each["target_time_b"], each["interval_over"],
-            ])  # fmt: skip
-            row.append(_interval(each))
-        header = ["model", "options", "target time", "minus", "options", "target time"]
-        header += ["interval over", "not masked", "masked"]
-        heading = f"### Differences: {dataset}, {split}, {ordering}, {core}, {catalogue:,} items"
-        parts.append(f"{heading}\n\n{markdown(header, rows.values())}")
-    return parts
+    tables: dict[str, dict[tuple, list[str]]] = {}
+    names = ["overrides_a", "target_time_a", "display_b", "overrides_b", "target_time_b"]
+    for row in differences:
+        if row["display_a"] != "SS4Rec" or row["overrides_a"] not in published:
+            continue
+        k = row["min_interactions"]
+        words = [row["dataset"], row["split"], row["ordering"]]
+        words += [f"{k}-core" if k > 1 else "no filter", f"{row['catalogue']:,} items"]
+        pair = ["SS4Rec", *(row[name] or "-" for name in names), row["interval_over"]]
+        rows = tables.setdefault(listed(words), {})  # a row for each pair, masked and not
+        rows.setdefault(tuple(row[name] for name in names), pair).append(_interval(row))
+    header = ["model", "options", "target time", "minus", "options", "target time"]
+    header += ["interval over", "not masked", "masked"]
+    return [
+        f"### Differences: {heading}\n\n{markdown(header, rows.values())}"
+        for heading, rows in tables.items()
+    ]
 
 
 def _interval(row: Mapping[str, Any]) -> str:
@@ -527,21 +527,17 @@ def _rating_tables(groups: Sequence[Group]) -> list[str]:
     return parts
 
 
-def _rating_differences(differences: pd.DataFrame) -> str:
-    found = differences[differences["task"] == "rating"] if len(differences) else differences
-    names = ("dataset", "display_a", "display_b")
-    rows = [
-        [*(each[name] for name in names), _interval(each), each["interval_over"]]
-        for each in found.to_dict("records")
-    ]
-    header = ["dataset", "model", "minus", "RMSE, thousandths", "interval over"]
+def _rating_differences(differences: Sequence[Row]) -> str:
+    names = ("dataset", "display_a", "display_b", "interval_over")
+    rows = [[*(row[name] for name in names), _interval(row)] for row in differences]
+    header = ["dataset", "model", "minus", "interval over", "RMSE, thousandths"]
     return markdown(header, rows) if rows else ""
 
 
 # ------------------------------------------------------------------------------ provenance
 
 
-def _origin(group: Group, published: pd.DataFrame) -> str:
+def _origin(group: Group, published: Sequence[Row]) -> str:
     records, machines = group.records, [record["machine"] for record in group.records]
     places = dict.fromkeys(
         f"{m.get('processor', 'unknown')}, {m.get('cores', '?')} cores, "
@@ -569,18 +565,14 @@ def _origin(group: Group, published: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _time_to_published(group: Group, published: pd.DataFrame) -> list[str]:
+def _time_to_published(group: Group, published: Sequence[Row]) -> list[str]:
     """Return when each run reached the published validation figures of its protocol."""
-    protocol = group.protocol
-    same = published[
-        (published["dataset"] == group.first["dataset"])
-        & (published["ordering"] == protocol["ordering"])
-        & (published["min_interactions"] == str(protocol["min_interactions"]))
-        & (published["target_time"] == str(protocol.get("target_time")))
-        & (published["valid_ndcg@10"] != "")
-    ]
+    names = ("split", "ordering", "min_interactions", "target_time")
+    own = [group.first["dataset"], *(str(group.protocol.get(name)) for name in names)]
     lines = []
-    for row in same.to_dict("records"):
+    for row in published:
+        if [row["dataset"], *(row[name] for name in names)] != own or not row["valid_ndcg@10"]:
+            continue
         goal = float(row["valid_ndcg@10"])
         reached = [f"seed {r['seed']}: {_first_reached(r['curve'], goal)}" for r in group.records]
         lines.append(
@@ -602,8 +594,8 @@ def _first_reached(curve: Sequence[Mapping[str, Any]], goal: float) -> str:
 def page(
     groups: Sequence[Group],
     ablations: Sequence[Group],
-    differences: pd.DataFrame,
-    published: pd.DataFrame,
+    differences: Sequence[Row],
+    published: Sequence[Row],
 ) -> str:
     """Return the results page.
 
@@ -611,7 +603,7 @@ def page(
         groups: The recorded runs, in the order of the tables.
         ablations: The runs that options were chosen by.
         differences: The rows of differences.csv.
-        published: The rows of published.csv, all of them text.
+        published: The rows of published.csv.
     """
     ranking, rating = ([g for g in groups if g.first["task"] == t] for t in ("ranking", "rating"))
     parts = [INTRODUCTION]
@@ -621,19 +613,19 @@ def page(
         parts += [SUMMARY, _starred(_ranking_summary(ranking), ranking)]
     if _usual(rating, "rating"):
         parts += [SUMMARY_RATINGS, _starred(_rating_summary(rating), rating)]
-    if ranking and len(published):
+    if ranking and published:
         parts += [SUMMARY_PUBLISHED, _published_summary(ranking, published)]
     parts.append(READING)
     if ranking:
         parts += [RANKING, *_ranking_tables(ranking)]
-    if len(published):
+    if published:
         parts += [PUBLISHED, _published_table(published)]
-    tables = _differences_table(differences, ranking)
+    tables = _differences_table([d for d in differences if d["task"] == "ranking"], ranking)
     parts += [DIFFERENCES, *tables] if tables else []
     parts += [ABLATIONS, *_ablations_tables(ablations)] if ablations else []
     if rating:
         parts += [RATINGS, *_rating_tables(rating)]
-        table = _rating_differences(differences)
+        table = _rating_differences([d for d in differences if d["task"] == "rating"])
         parts += [RATING_DIFFERENCES, table] if table else []
     if groups:
         parts += [PROVENANCE, *(_origin(group, published) for group in groups)]

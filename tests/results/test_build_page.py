@@ -32,16 +32,23 @@ def page():
         sys.path.remove(str(RESULTS))
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A copy of the committed results with a few records, and their page."""
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The committed results on MovieLens-100K, and their page."""
+    folder = tmp_path_factory.mktemp("results")
     for name in ("records", "per_target", "ablations"):
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir()
         for path in (RESULTS / name).glob("*ml-100k*"):
-            shutil.copy(path, tmp_path / name)
-    shutil.copy(RESULTS / "published.csv", tmp_path)
-    assert run(tmp_path).returncode == 0
-    return tmp_path
+            shutil.copy(path, folder / name)
+    shutil.copy(RESULTS / "published.csv", folder)
+    assert run(folder).returncode == 0
+    return folder
+
+
+@pytest.fixture
+def folder(built, tmp_path):
+    """A copy of `built` to change."""
+    return shutil.copytree(built, tmp_path / "results")
 
 
 def run(folder, *arguments):
@@ -148,8 +155,16 @@ def test_damaged_per_target_values_are_named(folder):
     assert "ItemKNN" in set(differences["display_b"])
 
 
+def test_a_table_of_published_figures_with_a_missing_column_is_named(folder):
+    path = folder / "published.csv"
+    path.write_text(path.read_text().replace("hr@10", "hr", 1))
+    done = run(folder)
+    assert done.returncode == 2
+    assert "published.csv" in done.stderr
+    assert "hr@10" in done.stderr
+
+
 def test_no_record_makes_a_page(tmp_path):
-    shutil.copy(RESULTS / "published.csv", tmp_path)
     assert run(tmp_path).returncode == 0
     assert "No run is recorded yet." in (tmp_path / "README.md").read_text()
 
