@@ -1,8 +1,9 @@
-"""What all tests share: where they run, and that they cannot reach the network."""
+"""Shared by all tests: the order in which they run, a closed network, and a tiny lesson."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -22,19 +23,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps a module's tests on one worker, and a lesson's runs on one; the longest start first."""
+    """Keep the tests of a module, and the runs of a lesson, on one worker; longest first."""
     for item in items:
         in_notebooks = "notebooks" in item.path.parts[-3:-1]
         lesson = getattr(item, "callspec", None) and item.callspec.params.get("lesson")
         group = f"lesson {lesson.stem}" if lesson else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
         item.stash[_ORDER] = (not in_notebooks, not lesson, -_number(lesson))
-    # Later lessons train, earlier ones look: the longest run must not be the last to start.
+    # Later lessons take longer, because they train. The longest run must not start last.
     items.sort(key=lambda item: item.stash[_ORDER])
 
 
 def _number(lesson: Path | None) -> int:
-    return int(lesson.stem.split("_")[0]) if lesson else 0
+    digits = re.match(r"\d+", lesson.stem) if lesson else None
+    return int(digits[0]) if digits else 0
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,7 @@ def _skip_without_gpu(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers on this machine may be reached; anything else needs the marker `network`."""
+    """Refuse connections to other machines, unless the test has the marker `network`."""
     if request.node.get_closest_marker("network") is not None:
         return
     look_up, connect = socket.getaddrinfo, socket.socket.connect
@@ -84,7 +86,7 @@ HEADINGS = (
 
 @pytest.fixture
 def tiny_lesson():
-    """Builds a lesson that keeps every rule and runs in a second; tests then break it."""
+    """Return a function that builds a lesson which keeps every rule and runs in a second."""
     import nbformat
 
     from ss4rec_lib.lessons import RECORD_TYPE
@@ -162,7 +164,7 @@ def tiny_lesson():
 
 @pytest.fixture
 def lessons_folder(tiny_lesson, tmp_path):
-    """A folder with two tiny lessons and a notebook that is none."""
+    """Return a folder with two tiny lessons and a notebook that is not a lesson."""
     import nbformat
 
     folder = tmp_path / "note{books}"  # papermill fills parameters into braces of a path

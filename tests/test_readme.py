@@ -1,4 +1,4 @@
-"""The README: its numbers come from the lessons, its commands and its Python run."""
+"""README.md: its numbers come from lessons and records; its commands and its Python run."""
 
 from __future__ import annotations
 
@@ -30,10 +30,31 @@ def test_numbers_and_picture_are_those_of_the_committed_lessons():
     assert out_of_date() == []
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", README.replace("\n", " "))
-    assert len(targets) >= 5
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+def test_it_is_short():
+    assert len(README.splitlines()) < 150
+    results = README.partition("<!-- results -->")[2].partition("<!-- /results -->")[0]
+    head, _, *rows = [line for line in results.splitlines() if line.startswith("|")]
+    assert "masked" in head and 1 <= len(rows) <= 8
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md"])
+def test_links_lead_somewhere(name):
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\n", " ")
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", text)
+    assert len(targets) >= 5 or name != "README.md"
+    folder = (ROOT / name).parent
+    assert [target for target in targets if not (folder / target).exists()] == []
+
+
+def test_the_configuration_in_contributing_is_valid(tmp_path):
+    experiments = pytest.importorskip("ss4rec_lib.experiments")
+    if not hasattr(experiments, "run_config"):
+        pytest.skip("the redesign is not complete")
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (tmp_path / "run.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    config = experiments.run_config({}, [], tmp_path / "run.yaml")
+    assert config.training == {"epochs": 16, "learning_rate": 0.003}
+    assert (config.task, config.seed, config.model["name"]) == ("ranking", 0, "gru4rec")
 
 
 def test_every_make_target_of_the_readme_exists():
@@ -47,7 +68,7 @@ def test_every_make_target_of_the_readme_exists():
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    """Stands for the folder runs/: one command trains there, the next ones read it."""
+    """Return a folder in place of runs/: one command trains there, and the next ones read it."""
     return tmp_path_factory.mktemp("runs")
 
 
@@ -55,7 +76,7 @@ def run_folder(tmp_path_factory):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("make ")])
 def test_commands_run(command, tmp_path, run_folder):
-    """In the checkout, with outputs in a folder of their own; in the order of the README."""
+    """Run in the checkout, in the order of the README, with outputs in another folder."""
     words = [
         str(run_folder / w.removeprefix("runs/")) if w.startswith("runs/") else w
         for w in shlex.split(command)
@@ -75,7 +96,7 @@ def test_commands_run(command, tmp_path, run_folder):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_python_example_runs(tmp_path):
-    """As printed, but on the generated data and for one epoch."""
+    """Run it as printed, but on the generated data and for one epoch."""
     (source,) = blocks("python")
     changed = source.replace('"ml-100k"', '"planted"').replace(
         "fit(model, split)", "fit(model, split, TrainingConfig(epochs=1))"
