@@ -139,7 +139,9 @@ def _is_blind(record: Mapping[str, Any]) -> bool:
     preset = ALL_PRESETS[record["preset"]]()
     names = type(preset).model_fields.keys()
     recorded = record["config"]["model"]
-    return not uses_time(preset.replace(**{k: v for k, v in recorded.items() if k in names}))
+    return not uses_time(
+        preset.replace(**{k: v for k, v in recorded.items() if k in names})
+    )
 
 
 def record_name(record: Mapping[str, Any]) -> str:

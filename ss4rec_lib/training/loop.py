@@ -202,7 +202,9 @@ class Run:
             state = first_rows(self.carried[part], len(share.items)) if batch.carried else None
             last = part == parts - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.step):
-                loss, self.carried[part] = self.step(share, batch.n_targets, state, carry)
+                loss, self.carried[part] = self.step(
+                    share, batch.n_targets, state, carry
+                )
                 (loss * processes).backward()
             total = total + loss.detach()
         loss_sum, norm = torch.stack((total * batch.n_targets, self.clip())).tolist()

@@ -32,7 +32,9 @@ class Step(nn.Module):
         self._objective = objective
         self._autocast = precision == "bf16"
 
-    def forward(self, batch: Batch, n: int, state: Any, carry: bool) -> tuple[Tensor, Any]:
+    def forward(
+        self, batch: Batch, n: int, state: Any, carry: bool
+    ) -> tuple[Tensor, Any]:
         """Loss of a batch, or of a part of one.
 
         Args:
