@@ -376,8 +376,8 @@ def _pairs(groups: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
     """
 
     def place(group: Group) -> tuple:
-        times = ("known", "previous", "none")
-        return not page_text.is_published_ss4rec(group), times.index(group.protocol["target_time"])
+        told = {"known": 0, "previous": 1}.get(group.protocol.get("target_time") or "none", 2)
+        return not page_text.is_published_ss4rec(group), told
 
     for a in groups:
         for b in groups:

@@ -179,6 +179,19 @@ def test_the_page_uses_what_the_records_say_and_no_preset(folder):
     assert "A name of its own" in (folder / "README.md").read_text()
 
 
+def test_any_target_time_can_be_recorded(folder):
+    path = folder / "records" / "ml-100k_exact-time_s5-only_12-epochs_s0.json"
+    record = json.loads(path.read_text())
+    hidden = [each for each in record["evaluations"] if each["target_time"] == "hidden"]
+    protocol = record["protocol"] | {"target_time": "hidden"}
+    change(path, protocol=protocol, evaluations=hidden)
+    done = run(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    differences = pd.read_csv(folder / "differences.csv")
+    found = differences[differences["display_b"] == "S5 alone"]
+    assert set(found["target_time_b"]) == {"hidden"}
+
+
 @pytest.mark.parametrize("p", [0.5, 0.75, 0.975, 0.995])
 @pytest.mark.parametrize("df", [1, 1.3, 2, 2.7, 4.9, 10, 57.3, 942, 6039, 1e5])
 def test_t_quantile(page, p, df):
