@@ -126,7 +126,7 @@ def test_a_verb_without_its_folder_is_a_usage_error(capsys, verb):
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("ss4rec_lib.data.errors", "DataError"),
+        ("ss4rec_lib.data", "DataError"),
         ("ss4rec_lib.experiments.errors", "SettingsError"),
         ("ss4rec_lib.files", "FileError"),
         ("ss4rec_lib.training", "CheckpointError"),

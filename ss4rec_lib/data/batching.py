@@ -28,11 +28,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ss4rec_lib.data.arguments import check_integer
 from ss4rec_lib.data.batch import Batch
-from ss4rec_lib.data.errors import DataError
 from ss4rec_lib.data.sequences import Sequences
 from ss4rec_lib.data.splits import Split, check_part
+from ss4rec_lib.data.validation import DataError, check_integer
 
 TARGET_TIMES = ("known", "hidden", "previous", "none")
 
@@ -173,10 +172,8 @@ def train_batches(
     inputs, users = _trained_inputs(split)
     if max_len is None:
         max_len = int(inputs.max())
-    if shuffle:
-        first = rng.integers(1, max_len + 1, size=len(users))
-    else:
-        first = (inputs - 1) % max_len + 1
+    drawn = rng.integers(1, max_len + 1, size=len(users))
+    first = drawn if shuffle else (inputs - 1) % max_len + 1
     first = np.where(inputs > max_len, first, inputs)
     pieces = 1 + -(-(inputs - first) // max_len)
     owner = np.repeat(np.arange(len(users)), pieces)

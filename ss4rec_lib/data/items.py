@@ -1,6 +1,7 @@
-"""MovieLens items files to a table of titles, years and genres.
+"""Reading MovieLens items files: titles, years and genres.
 
-Titles are stored for sorting ("Matrix, The (1999)") and shown for reading ("The Matrix", 1999).
+Files store titles for sorting ("Matrix, The (1999)"); the table has them for reading ("The Matrix",
+1999).
 """
 
 from __future__ import annotations
@@ -11,42 +12,26 @@ from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from ss4rec_lib.data.archives import DataFile
-from ss4rec_lib.data.errors import CorruptFileError, MissingColumnError
+from ss4rec_lib.data.parsing import DataFile
+from ss4rec_lib.data.validation import CorruptFileError, require_columns
 
 U_ITEM_GENRES = (
-    "unknown",
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
-)
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
 """Meaning of the 19 flags at the end of a line of `u.item`, in order (`u.genre`)."""
 
 NO_GENRE = {"(no genres listed)", "unknown", ""}
 
 _ARTICLES = (
-    "The A An Le La Les L' Un Une Des Il Lo I Gli Uno Una El Los Las "
-    "Der Die Das Den Ein Eine Det De En Ett Et Het O Os Um Uma"
-).split()
+    "The|A|An|Le|La|Les|L'|Un|Une|Des|Il|Lo|I|Gli|Uno|Una|El|Los|Las|"
+    "Der|Die|Das|Den|Ein|Eine|Det|De|En|Ett|Et|Het|O|Os|Um|Uma"
+)
 # "Title, Article" at the very end; a typographic apostrophe counts as one.
-_INVERTED = re.compile(rf"(?P<title>.+), (?P<article>{'|'.join(_ARTICLES)}|L’)", re.IGNORECASE)
-_ALSO_KNOWN = re.compile(r"(?P<aka>a\.?k\.?a\.?:? +)?(?P<title>.*)", re.IGNORECASE | re.DOTALL)
-_YEAR = re.compile(r"\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\)")
+_INVERTED = re.compile(rf"(?P<title>.+), (?P<article>{_ARTICLES}|L\u2019)", re.IGNORECASE)
+_ALSO_KNOWN = re.compile(r"a\.?k\.?a\.?:? +", re.IGNORECASE)
+_YEAR = re.compile(r"\((\d{4})(?:\s*[-\u2013]\s*(?:\d{4})?)?\)")
 _BRACKETS_AT_END = re.compile(r"(?P<title>.*?)(?P<brackets>(?:\s*\([^()]*\))*)\s*", re.DOTALL)
 _UNKNOWN_TITLES = {"unknown", "unkonwn"}  # the second is a slip in RecBole's copy
 
@@ -54,13 +39,10 @@ _UNKNOWN_TITLES = {"unknown", "unkonwn"}  # the second is a slip in RecBole's co
 def read_items(file: DataFile) -> pd.DataFrame:
     """Read `u.item`, `movies.dat`, `movies.csv` or RecBole's `.item`.
 
-    Args:
-        file: a plain, compressed or zipped file.
-
     Returns:
-        Index `item_id` (int32), columns `title` (as read aloud, without the year), `year` (Int64,
-        missing where the file has none), `genres` (list of str, empty where the file has none).
-        Rows in the file's order.
+        Index `item_id` (int32), columns `title` (articles in front, without the year), `year`
+        (Int64, missing where the file has none), `genres` (list of str, empty where the file has
+        none). Rows in the file's order.
 
     Raises:
         CorruptFileError: the container is damaged, or a line cannot be read (named by number).
@@ -89,7 +71,7 @@ def read_items(file: DataFile) -> pd.DataFrame:
             year = int(match.group())
         rows[item] = (title, year, [genre for genre in genres if genre not in NO_GENRE])
     if not rows:
-        raise CorruptFileError(f"{file.label} has no items; expected one a line.")
+        raise CorruptFileError(f"{file.label} has no items; expected one per line.")
     titles, years, genres = zip(*rows.values(), strict=True)
     return pd.DataFrame(
         {
@@ -101,15 +83,12 @@ def read_items(file: DataFile) -> pd.DataFrame:
 
 
 def split_title(raw: str) -> tuple[str, int | None]:
-    """A title as it is read aloud, and its year.
+    """Return a title as it is read aloud, and its year.
 
     Args:
         raw: as in the file, such as `"City of Lost Children, The (Cité des enfants perdus, La)
-            (1995)"`.
-
-    Returns:
-        `("The City of Lost Children (La Cité des enfants perdus)", 1995)`: articles put in front,
-        alternate titles kept in their brackets, year None where there is none.
+            (1995)"`, which gives `("The City of Lost Children (La Cité des enfants perdus)",
+            1995)`. Alternate titles stay in their brackets; the year is None where there is none.
     """
     text = " ".join(raw.split())
     if text.lower() in _UNKNOWN_TITLES:
@@ -122,25 +101,28 @@ def split_title(raw: str) -> tuple[str, int | None]:
             year = int(last.group(1))
             text = " ".join((text[: last.start()] + " " + text[last.end() :]).split())
     found = _BRACKETS_AT_END.fullmatch(text)
+    assert found is not None  # every part may be empty
     title = _upright(found["title"].strip())
     brackets = [_upright(inner.strip()) for inner in re.findall(r"\(([^()]*)\)", found["brackets"])]
     return " ".join([title, *(f"({inner})" for inner in brackets)]).strip(), year
 
 
 def _upright(text: str) -> str:
-    """`"Matrix, The"` to `"The Matrix"`; other text unchanged."""
-    prefix, text = _ALSO_KNOWN.fullmatch(text).group("aka", "title")
+    """Turn `"Matrix, The"` into `"The Matrix"`; other text is unchanged."""
+    prefix = _ALSO_KNOWN.match(text)
+    prefix = prefix.group() if prefix else ""
+    text = text.removeprefix(prefix)
     if match := _INVERTED.fullmatch(text):
         title, article = match["title"], match["article"]
-        text = f"{article}{title}" if article.endswith(("'", "’")) else f"{article} {title}"
-    return (prefix or "") + text
+        text = f"{article}{title}" if article.endswith(("'", "\u2019")) else f"{article} {title}"
+    return prefix + text
 
 
 Fields = Callable[[], tuple[str, str, str, list[str]]]
 
 
 def _records(file: DataFile, text: str) -> Iterator[tuple[int, str, Fields]]:
-    """Line number, line, and a function that takes it apart (so that its errors can be placed)."""
+    """Return line number, line, and a function that takes it apart (to place its errors)."""
     # Not splitlines(): that also ends a line at characters a title may hold, such as latin-1 0x85.
     lines = text.replace("\r\n", "\n").split("\n")
     if file.name.endswith(".csv"):
@@ -175,7 +157,7 @@ def _movies_dat(line: str) -> tuple[str, str, str, list[str]]:
 
 def _recbole_reader(file: DataFile, lines: list[str]):
     names = [name.partition(":")[0] for name in lines[0].split("\t")] if lines else []
-    _need(file, names, ("item_id", "movie_title", "release_year", "class"))
+    require_columns(names, ("item_id", "movie_title", "release_year", "class"), file.label)
 
     def take_apart(line: str) -> tuple[str, str, str, list[str]]:
         row = dict(zip(names, line.split("\t"), strict=True))
@@ -187,7 +169,7 @@ def _recbole_reader(file: DataFile, lines: list[str]):
 def _csv_records(file: DataFile, lines: list[str]) -> Iterator[tuple[int, str, Fields]]:
     reader = csv.reader(lines)
     names = next(reader, [])
-    _need(file, names, ("movieId", "title", "genres"))
+    require_columns(names, ("movieId", "title", "genres"), file.label)
     for values in reader:
         if values:
 
@@ -196,12 +178,3 @@ def _csv_records(file: DataFile, lines: list[str]) -> Iterator[tuple[int, str, F
                 return row["movieId"], row["title"], "", row["genres"].split("|")
 
             yield reader.line_num, ",".join(values), take_apart
-
-
-def _need(file: DataFile, found: list[str], expected: tuple[str, ...]) -> None:
-    missing = [name for name in expected if name not in found]
-    if missing:
-        raise MissingColumnError(
-            f"{file.label}: missing column(s) {', '.join(missing)} (found: "
-            f"{', '.join(found) or 'none'}; expected: {', '.join(expected)})."
-        )

@@ -1,4 +1,4 @@
-"""MovieLens ratings files to a table, fast, and to a line number when something is wrong.
+"""Reading MovieLens ratings files: fast, and with a line number when something is wrong.
 
 Four families, told apart by the file's name or else by its first line:
 
@@ -7,24 +7,48 @@ Four families, told apart by the file's name or else by its first line:
     .csv        header `userId,movieId,rating,timestamp`, in any order, other columns ignored
     .inter      RecBole: header `user_id:token<TAB>item_id:token<TAB>…`
 
-The fast reader is pandas' C parser over blocks of rows. Only when it balks, or hands over a value
-that no ratings file may hold, does a slow line-by-line pass look for the first bad line.
+The fast reader is pandas' C parser over blocks of rows. Only when it fails, or returns a value that
+no ratings file may hold, a slow line-by-line pass looks for the first bad line.
+
+Archives are read in place and never extracted, so no member can be written outside the cache. An
+archive with a member whose name would lead outside is refused all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import gzip
 import io
+import lzma
 import re
+import stat
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.archives import DataFile
-from ss4rec_lib.data.errors import CorruptFileError
-from ss4rec_lib.data.validation import COLUMNS, require_columns
+from ss4rec_lib.data.validation import (
+    COLUMNS,
+    CorruptFileError,
+    UnsafeArchiveError,
+    require_columns,
+)
+
+ZIP_SUFFIXES = (".zip", ".whl")
+COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
+
+# What reading a damaged container raises: wrong magic, early end, bad checksum, bad stream; and
+# from zipfile a RuntimeError for a password and NotImplementedError for an unknown method.
+_READ_ERRORS = (
+    zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, RuntimeError,
+    NotImplementedError,
+)  # fmt: skip
 
 BLOCK_ROWS = 1 << 20
 """Rows parsed at once: large enough to be fast, small enough that temporaries do not count."""
@@ -38,11 +62,95 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How one ratings file is laid out.
+class DataFile:
+    """One readable file: plain, compressed (`.gz`, `.xz`) or a member of a zip archive.
 
     Attributes:
-        separator: what stands between two fields.
+        path: the file on disk.
+        member: name inside the archive; None when `path` is not an archive.
+    """
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Return its name for messages, without folders of the machine."""
+        return f"{self.path.name}:{self.member}" if self.member else self.path.name
+
+    @property
+    def name(self) -> str:
+        """Return the file's name inside its container, without a compression suffix."""
+        if self.member:
+            return self.member.rsplit("/", 1)[-1]
+        return self.path.stem if self.path.suffix in COMPRESSED else self.path.name
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[io.BufferedIOBase]:
+        """Open for reading, decompressed.
+
+        Raises:
+            CorruptFileError: the container is truncated or damaged; raised while reading, too.
+            UnsafeArchiveError: the archive has a member that would land outside its folder.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_readable(self.label))
+            if self.member:
+                archive = stack.enter_context(zipfile.ZipFile(self.path))
+                _check_members(archive, self.path.name)
+                stream = archive.open(self.member)
+            else:
+                stream = COMPRESSED.get(self.path.suffix, open)(self.path, "rb")
+            yield cast(io.BufferedIOBase, stack.enter_context(stream))
+
+
+def member_names(path: Path) -> list[str]:
+    """Return the names of the files in a zip archive, after checking all of them.
+
+    Raises:
+        CorruptFileError: it is not a complete zip archive.
+        UnsafeArchiveError: a member would land outside the archive's folder.
+    """
+    with _readable(path.name), zipfile.ZipFile(path) as archive:
+        _check_members(archive, path.name)
+        return [info.filename for info in archive.infolist() if not info.is_dir()]
+
+
+@contextlib.contextmanager
+def _readable(label: str) -> Iterator[None]:
+    """Turn the errors of a damaged container into a `CorruptFileError` that names the file."""
+    try:
+        yield
+    except _READ_ERRORS as error:
+        raise CorruptFileError(
+            f"{label} is truncated or damaged ({type(error).__name__}: {error or 'early end'}); "
+            "expected a complete archive. Delete it and fetch or copy it again."
+        ) from error
+
+
+def _check_members(archive: zipfile.ZipFile, label: str) -> None:
+    """Refuse an archive with a member that is absolute, climbs upwards or is a symbolic link."""
+    for info in archive.infolist():
+        # orig_filename: before zipfile cuts at NUL or changes separators.
+        name = info.orig_filename
+        if (
+            re.match(r"[/\\]|[A-Za-z]:", name)
+            or ".." in re.split(r"[/\\]", name)
+            or "\0" in name
+            or stat.S_ISLNK(info.external_attr >> 16)
+        ):
+            raise UnsafeArchiveError(
+                f"{label}: member {name!r} is a link or leads out of its folder; nothing of this "
+                "archive is read. It is not an official archive: delete it and fetch it again."
+            )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of one ratings file.
+
+    Attributes:
+        separator: text between two fields.
         fields: our name of each field; other columns keep theirs.
         has_header: whether the first line holds names.
     """
@@ -55,12 +163,9 @@ class Layout:
 def read_ratings(file: DataFile) -> pd.DataFrame:
     """Read a ratings file of any family.
 
-    Args:
-        file: a plain, compressed or zipped file.
-
     Returns:
         Columns `user_id` int32, `item_id` int32, `rating` float32, `timestamp` int64 (seconds),
-        one row a line in the file's order, RangeIndex.
+        one row per line in the file's order, RangeIndex.
 
     Raises:
         CorruptFileError: the container is damaged, or a line cannot be read (named by number).
@@ -76,7 +181,7 @@ def read_ratings(file: DataFile) -> pd.DataFrame:
                     parts[name].append(values)
     except CorruptFileError:
         raise
-    except Exception as error:  # pandas raises a dozen kinds; the slow pass says what it was
+    except Exception as error:  # pandas raises a dozen kinds; the slow pass finds the line
         _find_bad_line(file, layout)
         raise CorruptFileError(
             f"{file.label} cannot be read ({type(error).__name__}: {error}), though each line "
@@ -123,9 +228,9 @@ def detect_layout(file: DataFile) -> Layout:
     )
 
 
-def _blocks(stream, layout: Layout) -> Iterator[pd.DataFrame]:
-    """Blocks of rows as pandas reads them, every field of a line accounted for."""
-    dtypes = {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
+def _blocks(stream: Any, layout: Layout) -> Iterator[pd.DataFrame]:
+    """Return blocks of rows as pandas reads them, with every field of a line."""
+    dtypes: Any = {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
     dtypes["timestamp"] = np.float64  # exact to 2**53, and takes RecBole's "881250949.0"
     separator, names = layout.separator, [_unique(i, n) for i, n in enumerate(layout.fields)]
     if separator == "::":
@@ -148,16 +253,16 @@ def _blocks(stream, layout: Layout) -> Iterator[pd.DataFrame]:
 
 
 def _unique(position: int, name: str) -> str:
-    """A name no other column has; our four stay as they are."""
+    """Return a name no other column has; our four stay as they are."""
     return name if name in COLUMNS else f"other {position}"
 
 
 def _converted(block: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The four columns of a block in their dtypes; ValueError on a value no file may hold."""
+    """Return the four columns of a block in their dtypes; refuse values no file may hold."""
     if not isinstance(block.index, pd.RangeIndex):
         raise ValueError("more fields than names, which pandas takes for an index")
     for name in block:
-        if name.startswith("gap ") and block[name].notna().any():
+        if name.startswith("gap ") and block[name].notna().to_numpy().any():
             raise ValueError("text between two colons")
     users, items = block["user_id"].to_numpy(), block["item_id"].to_numpy()
     ratings, times = block["rating"].to_numpy(), block["timestamp"].to_numpy()
@@ -181,7 +286,7 @@ def _find_bad_line(file: DataFile, layout: Layout) -> None:
     """Raise for the first line that cannot be read; return when every line can."""
     expected = _expected(layout)
     with file.open() as stream:
-        for number, line in enumerate(io.BufferedReader(stream), start=1):
+        for number, line in enumerate(stream, start=1):
             if number == 1 and layout.has_header:
                 continue
             text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
@@ -197,7 +302,7 @@ def _expected(layout: Layout) -> str:
 
 
 def _fault(text: str, layout: Layout) -> str | None:
-    """What is wrong with one line, or None."""
+    """Return what is wrong with one line, or None."""
     try:
         found = next(csv.reader([text])) if layout.separator == "," else None
     except csv.Error as error:
@@ -222,5 +327,5 @@ def _is_finite(text: str) -> bool:
 
 
 def _short(text: str, limit: int = 80) -> str:
-    """The text, cut when it is long."""
+    """Return the text, cut when it is long."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

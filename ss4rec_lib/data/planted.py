@@ -1,14 +1,13 @@
-"""Ratings whose rule is known, so that a model can be held against the best there can be.
+"""Generated ratings that follow a known rule, so that the best possible model is known.
 
-The rule: if the next film comes within an hour, it is the current film's sequel, otherwise it is
-its revival; with probability epsilon it is any film at all.
+If the next film comes within an hour, it is the current film's sequel, otherwise it is its revival;
+with probability epsilon it is any film at all.
 
 Glossary
     sequel   `short[film]`, a fixed random permutation of the films (one single cycle)
     revival  `long[film]`, another one; never the film itself nor its sequel
     within   whether an interval is at most `threshold` seconds: the only thing about time that
-             matters, drawn anew for every interaction, so that nothing but the interval itself
-             gives it away
+             matters, drawn anew for every interaction, so that only the interval itself tells it
 
 Intervals look like MovieLens': many ties (0 s), seconds to minutes within a sitting, days to months
 between sittings. As in MovieLens the file is grouped by user and not sorted by time. Among tied
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.arguments import check_integer
+from ss4rec_lib.data.validation import check_integer
 
 THRESHOLD = 3600
 """Seconds (an hour): intervals up to this lead to the sequel, longer ones to the revival."""
@@ -45,7 +44,7 @@ _GENRES = ("Action", "Comedy", "Drama", "Horror", "Musical", "Romance", "Sci-Fi"
 
 @dataclass(frozen=True, eq=False)
 class PlantedTruth:
-    """What the generated ratings follow.
+    """The rule that the generated ratings follow.
 
     Attributes:
         short: (n_items + 1,) int64; `short[i]` is the sequel of item id i; entry 0 is 0.
@@ -63,28 +62,25 @@ class PlantedTruth:
 
     @property
     def n_items(self) -> int:
-        """Number of films; their ids are 1..n_items."""
+        """Return the number of films; their ids are 1..n_items."""
         return len(self.short) - 1
 
     def successor(self, item_ids: np.ndarray, intervals: np.ndarray) -> np.ndarray:
-        """The film the rule names, but for epsilon.
+        """Return the films that the rule names, int64 ids, epsilon left out.
 
         Args:
             item_ids: the current films' ids, any shape.
             intervals: seconds to the next one, same shape.
-
-        Returns:
-            int64 item ids of the same shape.
         """
         within = np.asarray(intervals) <= self.threshold
         return np.where(within, self.short[item_ids], self.long[item_ids])
 
     def best_hit_rate(self, k: int, interval_known: bool = True) -> float:
-        """The highest HR@k that any model can reach in expectation, see `_rank_probabilities`.
+        """Return the highest HR@k that any model can reach in expectation.
 
         Args:
             k: length of the list, 1..n_items.
-            interval_known: whether the model is told the time to the target.
+            interval_known: whether the model receives the time to the target.
 
         Raises:
             ValueError: `k` is not an integer from 1 to n_items.
@@ -92,12 +88,12 @@ class PlantedTruth:
         return float(self._rank_probabilities(k, interval_known).sum())
 
     def best_ndcg(self, k: int, interval_known: bool = True) -> float:
-        """The highest NDCG@k that any model can reach in expectation; arguments as above."""
+        """Return the highest NDCG@k that any model can reach in expectation."""
         probabilities = self._rank_probabilities(k, interval_known)
         return float((probabilities / np.log2(np.arange(2, k + 2))).sum())
 
     def _rank_probabilities(self, k: int, interval_known: bool) -> np.ndarray:
-        """(k,) probabilities that the target is at rank 1..k of the best possible list.
+        """Return (k,) probabilities that the target is at rank 1..k of the best possible list.
 
         The best list holds the films in the order of their probabilities. With the interval known,
         one film has probability (1 - epsilon) + epsilon / n and every other one epsilon / n.
@@ -116,15 +112,12 @@ class PlantedTruth:
 
 
 def planted_truth(n_items: int = 200, seed: int = 0, epsilon: float = EPSILON) -> PlantedTruth:
-    """The rule that `planted_ratings` follows when given the same arguments.
+    """Return the rule that `planted_ratings` follows when given the same arguments.
 
     Args:
         n_items: number of films, at least 3.
         seed: any integer from 0.
         epsilon: probability of any film at all, 0 to 1.
-
-    Returns:
-        The permutations and the probabilities.
 
     Raises:
         ValueError: an argument out of range.
@@ -162,8 +155,7 @@ def planted_ratings(
     Args:
         n_users: number of users, ids 1..n_users.
         n_items: number of films, ids 1..n_items; at least 3.
-        mean_length: expected ratings of a user, above 5 (the shortest history; lengths are 4 plus
-            a geometric number).
+        mean_length: expected ratings of a user, above 5 (the shortest history).
         seed: any integer from 0; decides everything.
         epsilon: probability of any film at all, 0 to 1.
 
@@ -217,11 +209,7 @@ def planted_ratings(
 
 
 def planted_items(n_items: int = 200, seed: int = 0) -> pd.DataFrame:
-    """Titles, years and genres for the films of `planted_ratings`; they carry no information.
-
-    Args:
-        n_items: number of films, at least 3.
-        seed: any integer from 0.
+    """Return titles, years and genres for the films of `planted_ratings`, without information.
 
     Returns:
         Index `item_id` (1..n_items); `title` str, `year` Int64, `genres` list of str.
@@ -247,7 +235,7 @@ def planted_items(n_items: int = 200, seed: int = 0) -> pd.DataFrame:
 
 
 def _intervals(rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n,) int64 seconds from the mixture of ties, sittings and breaks."""
+    """Draw (n,) int64 seconds from the mixture of ties, sittings and breaks."""
     kind = rng.random(n)
     sitting = np.clip(np.exp(rng.normal(np.log(30), 1.3, size=n)), 1, THRESHOLD)
     away = np.minimum(_DAY * (1 + rng.pareto(0.8, size=n)), 180 * _DAY)
@@ -262,7 +250,7 @@ def _walk(
     first: np.ndarray,
     lengths: np.ndarray,
 ) -> np.ndarray:
-    """(n,) item ids following the rule, one step of all users at a time."""
+    """Return (n,) item ids following the rule, one step of all users at a time."""
     items = rng.integers(1, truth.n_items + 1, size=len(gaps))  # what epsilon would choose
     any_film = rng.random(len(gaps)) < truth.epsilon
     for step in range(1, int(lengths.max())):
@@ -273,6 +261,6 @@ def _walk(
 
 
 def _times(gaps: np.ndarray, first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """(n,) int64 running sums of the gaps, begun anew for each user."""
+    """Return (n,) int64 running sums of the gaps, begun anew for each user."""
     total = np.cumsum(gaps)
     return total - np.repeat(total[first] - gaps[first], lengths)

@@ -1,15 +1,13 @@
-"""Which ratings train and which test.
-
-Two kinds of protocol meet here:
+"""Which ratings train and which test, in two kinds of protocol.
 
     k-fold, random 90/10   index arrays over the rows of a ratings table: what published RMSE
                            figures use. A test rating may lie years before a training rating of the
-                           same user, so the future is known (that is what makes them easier).
-    leave-last-out,        an existing `Split`: its held-out interactions have ratings too
+                           same user, so the future is known, which makes the task easier.
+    leave-one-out,         an existing `Split`: its held-out interactions have ratings too
     global time            (`held_out_ratings`), and so has everything before (`train_ratings`).
 
-`random_holdout` puts a random 90/10 split into the form of a `Split`, so that a sequence model can
-be judged on the very rows that matrix factorisation is judged on, and still sees the past only.
+`random_holdout` turns a random 90/10 split into a `Split`, so that a sequence model can be judged
+on the same rows as matrix factorisation and still uses the past only.
 
 Glossary
     user, item   indices of `Sequences`: users from 0, items from 1 (0 is padding)
@@ -23,11 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.arguments import check_integer
-from ss4rec_lib.data.errors import DataError
 from ss4rec_lib.data.sequences import Sequences, sort_histories
 from ss4rec_lib.data.splits import Split, check_part
-from ss4rec_lib.data.validation import validate_ratings
+from ss4rec_lib.data.validation import DataError, check_integer, validate_ratings
 
 
 class RatingFold(NamedTuple):
@@ -38,7 +34,7 @@ class RatingFold(NamedTuple):
 
 
 class RatingTriples(NamedTuple):
-    """Who rated what, and how: three vectors of one length."""
+    """Users, items and their ratings: three vectors of one length."""
 
     users: np.ndarray
     """(n,) int64 user indices, from 0."""
@@ -49,18 +45,15 @@ class RatingTriples(NamedTuple):
 
 
 def k_fold(n_ratings: int, k: int = 5, seed: int = 0) -> list[RatingFold]:
-    """Cut rows at random into k parts, each the test part once.
+    """Cut rows at random into k folds; every row is in exactly one test part.
 
     Args:
-        n_ratings: rows of the ratings table.
-        k: number of folds, at least 2.
+        n_ratings: rows of the ratings table, at least k.
+        k: number of folds, at least 2; the sizes of their test parts differ by at most one.
         seed: any integer from 0.
 
-    Returns:
-        k folds; every row is in exactly one test part, and their sizes differ by at most one.
-
     Raises:
-        ValueError: fewer rows than folds, or an argument out of range.
+        ValueError: an argument out of range.
     """
     k = check_integer("k", k, 2)
     n_ratings = check_integer("n_ratings", n_ratings, k)
@@ -76,9 +69,6 @@ def random_split(n_ratings: int, test_share: float = 0.1, seed: int = 0) -> Rati
         test_share: share of rows to test on, above 0 and below 1; rounded to whole rows, and at
             least one row stays on either side.
         seed: any integer from 0.
-
-    Returns:
-        The fold.
 
     Raises:
         ValueError: an argument out of range.
@@ -138,15 +128,15 @@ def random_holdout(
     ordering: str = "exact-time",
     max_len: int | None = 200,
 ) -> tuple[Split, dict[str, np.ndarray]]:
-    """A random split for sequence models: each held-out rating after its user's earlier training.
+    """Split ratings at random, each held-out one after its user's earlier training interactions.
 
     The test rows are those of `random_split(len(ratings), test_share, seed)`. A held-out rating
     becomes a sequence of its own: the last `max_len` *training* interactions of its user that come
-    before it, then the held-out one. No held-out interaction is in anybody's history. A held-out
+    before it, then the held-out one. No held-out interaction is in any history. A held-out
     rating without earlier training interactions has nothing to be predicted from and is left out.
 
-    The random split itself leaks the future (others' later ratings train the embeddings); the
-    history does not, which handicaps a sequence model against matrix factorisation here.
+    The random split itself leaks the future, because others' later ratings train the embeddings.
+    The history does not, which handicaps a sequence model against matrix factorisation here.
 
     Args:
         ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order.
@@ -155,13 +145,13 @@ def random_holdout(
         seed: any integer from 0.
         ordering: one of `ORDERINGS`.
         max_len: longest history kept before a held-out rating; None for all of it. Memory grows
-            with it: 16 bytes for each interaction before each held-out rating.
+            with it: 16 bytes per interaction before each held-out rating.
 
     Returns:
         The split, of kind "random". Its `sequences` hold the users' training histories first, then
         the held-out ones; `sequences.user_ids[user]` is the original user of each, repeated. Then
         for "train", "valid" and "test" the rows of the table, in the order of `train_ratings` and
-        of `held_out_ratings`, to judge other models on the same ones.
+        of `held_out_ratings`, so that other models can be judged on the same ones.
 
     Raises:
         ValueError: an argument out of range.
@@ -250,7 +240,7 @@ def _fold(n_ratings: int, test: np.ndarray) -> RatingFold:
 def _windows(
     trained: np.ndarray, begin: np.ndarray, count: np.ndarray, last: np.ndarray
 ) -> np.ndarray:
-    """Entries `trained[begin : begin + count]` and then `last`, window after window."""
+    """Return entries `trained[begin : begin + count]` and then `last`, window after window."""
     lengths = count + 1
     end = np.cumsum(lengths)
     within = np.arange(end[-1]) - np.repeat(end - lengths, lengths)
@@ -261,6 +251,5 @@ def _windows(
 
 
 def _check_share(name: str, share: object) -> None:
-    number = isinstance(share, (int, float, np.floating)) and not isinstance(share, bool)
-    if not number or not 0 < share < 1:
+    if not isinstance(share, (float, np.floating)) or not 0 < share < 1:
         raise ValueError(f"{name}={share!r}: expected a share above 0 and below 1.")

@@ -1,4 +1,4 @@
-"""Users' histories as flat arrays with offsets, 16 bytes an interaction.
+"""Users' histories as flat arrays with offsets, 16 bytes per interaction.
 
 Glossary
     history   one user's interactions in the order of the protocol
@@ -6,25 +6,30 @@ Glossary
     interval  seconds from an interaction to the next one of the same user
     CSR       the layout: all histories end to end, `offsets[u]` is where user u's begins
 
-The order within a history, and the times, are those of one of two protocols: see `ordering`.
+The order within a history, and the times, are those of one of two protocols:
+
+    `exact-time`       sorts each history by the integer timestamp; ties keep the file's row order.
+    `recbole-float32`  sorts by the timestamp rounded to float32, ties again by file row, and takes
+                       the intervals from the rounded times.
+
+RecBole, which most published figures come from, stores timestamps as float32. At 1e9 s (the year
+2001) neighbouring float32 numbers are 64 s apart, so within every 64 s the file order decides.
+MovieLens' file order is nearly the same for all users, which makes the next film easier to guess.
+Use that ordering to reproduce published figures, and name it beside every figure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data import storage
-from ss4rec_lib.data.errors import CorruptFileError, DataError
-from ss4rec_lib.data.filtering import index_ids
-from ss4rec_lib.data.ordering import ORDERINGS, check_ordering, protocol_times, stable_order
-from ss4rec_lib.data.validation import validate_ratings
+from ss4rec_lib.data.validation import DataError, validate_ratings
 
-__all__ = ["ORDERINGS", "PADDING", "History", "Sequences", "build_sequences", "sort_histories"]
+ORDERINGS = ("exact-time", "recbole-float32")
+"""The orderings a history can have."""
 
 PADDING = -1
 """What `Sequences.item_ids[0]` holds: item index 0 is padding and stands for no item."""
@@ -75,7 +80,7 @@ class Sequences:
     ordering: str = "exact-time"
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not belong together (ValueError)."""
+        """Raise ValueError for arrays that do not belong together."""
         check_ordering(self.ordering)
         for name, dtype in _DTYPES.items():
             array = getattr(self, name)
@@ -98,26 +103,26 @@ class Sequences:
 
     @property
     def n_users(self) -> int:
-        """Number of users."""
+        """Return the number of users."""
         return len(self.user_ids)
 
     @property
     def n_items(self) -> int:
-        """Number of distinct items; indices run from 1 to this."""
+        """Return the number of distinct items; indices run from 1 to this."""
         return len(self.item_ids) - 1
 
     @property
     def n_interactions(self) -> int:
-        """Number of interactions of all users."""
+        """Return the number of interactions of all users."""
         return len(self.items)
 
     @property
     def lengths(self) -> np.ndarray:
-        """(n_users,) int64, interactions of each user."""
+        """Return the number of interactions of each user, (n_users,) int64."""
         return np.diff(self.offsets)
 
     def history(self, user_index: int) -> History:
-        """The items, times and ratings of one user, in order, without copying.
+        """Return one user's items, times and ratings in order, without copying.
 
         Args:
             user_index: 0..n_users-1 (not the original id; see `user_index`).
@@ -131,16 +136,13 @@ class Sequences:
         return History(self.items[span], self.times[span], self.ratings[span])
 
     def intervals(self, user_index: int | None = None) -> np.ndarray:
-        """Seconds between consecutive interactions of one user, or of every user.
+        """Return the seconds between consecutive interactions, float32, none negative.
 
         The subtraction is done in int64: two float32 times near 1e9 s would lose up to 64 s.
 
         Args:
             user_index: one user, or None for all users one after the other. No interval reaches
                 from one user to the next, so there are `n_interactions - n_users` of them.
-
-        Returns:
-            float32 seconds, none negative.
         """
         if user_index is not None:
             return np.diff(self.history(user_index).times).astype(np.float32)
@@ -150,13 +152,7 @@ class Sequences:
         return between[inside].astype(np.float32)
 
     def item_index(self, ids: object) -> np.ndarray | int:
-        """Indices of original item ids.
-
-        Args:
-            ids: one id or an array of them.
-
-        Returns:
-            int32 indices of the same shape (an int for one id).
+        """Return the int32 indices of original item ids, in the shape given (int for one id).
 
         Raises:
             DataError: an id that is not in this catalogue.
@@ -164,44 +160,11 @@ class Sequences:
         return _lookup(self.item_ids, ids, "item", first=1)
 
     def user_index(self, ids: object) -> np.ndarray | int:
-        """Indices of original user ids, as `item_index` gives those of items."""
+        """Return the indices of original user ids, as `item_index` does for items."""
         return _lookup(self.user_ids, ids, "user", first=0)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the arrays as .npy files into `folder`; see `storage.save_arrays`.
-
-        A reader sees either what was there before or all of the new, whenever the writer is
-        interrupted.
-
-        Returns:
-            The folder.
-        """
-        arrays = {name: getattr(self, name) for name in _DTYPES}
-        return storage.save_arrays(folder, arrays, {"ordering": self.ordering})
-
-    @classmethod
-    def load(cls, folder: str | Path, mmap: bool = True) -> Sequences:
-        """Read what `save` wrote.
-
-        Args:
-            folder: the folder given to `save`.
-            mmap: map the files into memory (read-only, loaded page by page as they are touched)
-                instead of reading them.
-
-        Raises:
-            DataError: there is nothing there, or (CorruptFileError) it is damaged.
-        """
-        arrays, properties = storage.load_arrays(folder, tuple(_DTYPES), mmap=mmap)
-        try:
-            return cls(**arrays, ordering=properties["ordering"])
-        except (ValueError, KeyError) as error:
-            raise CorruptFileError(
-                f"{Path(folder).name}: the saved sequences do not fit together ({error}) Build and "
-                "save them again."
-            ) from None
-
     def __repr__(self) -> str:
-        """Counts instead of arrays."""
+        """Show counts instead of arrays."""
         return (
             f"Sequences({self.n_users:,} users, {self.n_items:,} items, "
             f"{self.n_interactions:,} interactions, ordering={self.ordering!r})"
@@ -218,9 +181,6 @@ def build_sequences(ratings: pd.DataFrame, ordering: str = "exact-time") -> Sequ
             filter is applied; see `k_core`.
         ordering: one of `ORDERINGS`.
 
-    Returns:
-        The histories.
-
     Raises:
         ValueError: unknown ordering.
         DataError: the table is not usable; see `validate_ratings`.
@@ -230,7 +190,7 @@ def build_sequences(ratings: pd.DataFrame, ordering: str = "exact-time") -> Sequ
 
 
 def sort_histories(ratings: pd.DataFrame, ordering: str) -> tuple[Sequences, np.ndarray]:
-    """`build_sequences` for a table already validated, with the row each entry came from.
+    """Build the sequences of a validated table.
 
     Returns:
         The histories, and (n_interactions,) int64: entry j of `Sequences.items` is row `rows[j]`.
@@ -255,8 +215,58 @@ def sort_histories(ratings: pd.DataFrame, ordering: str) -> tuple[Sequences, np.
     return sequences, rows
 
 
+def check_ordering(ordering: str) -> None:
+    """Raise ValueError for an unknown ordering."""
+    if ordering not in ORDERINGS:
+        raise ValueError(f"ordering={ordering!r}: expected {' or '.join(map(repr, ORDERINGS))}.")
+
+
+def protocol_times(timestamps: np.ndarray, ordering: str) -> np.ndarray:
+    """Return int64 timestamps as a protocol uses them: as they are, or rounded to float32."""
+    check_ordering(ordering)
+    if ordering == "exact-time":
+        return timestamps
+    return timestamps.astype(np.float32).astype(np.int64)
+
+
+def stable_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return row numbers sorted by user and time, ties by row.
+
+    This is `np.lexsort((times, users))` in a single sort, for users >= 0 and n at least 1.
+    """
+    earliest = int(times.min())
+    span = int(times.max()) - earliest + 1
+    if (int(users.max()) + 1) * span > np.iinfo(np.int64).max:
+        return np.lexsort((times, users))
+    key = users.astype(np.int64)
+    key *= span
+    key += times
+    key -= earliest
+    return np.argsort(key, kind="stable")
+
+
+def index_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number ids (integers >= 0) densely, as `np.unique(..., return_inverse=True)` does.
+
+    Returns:
+        The distinct ids ascending, int64 (m,); and for each entry its index among them,
+        int32 (n,).
+    """
+    highest = int(ids.max()) if len(ids) else 0
+    if highest < max(4 * len(ids), 1_000_000):
+        # A table indexed by the id costs no sort and no 64-bit copy of 32 million rows.
+        present = np.zeros(highest + 1, dtype=bool)
+        present[ids] = True
+        distinct = np.flatnonzero(present)
+        rank = np.zeros(highest + 1, dtype=np.int32)
+        rank[distinct] = np.arange(len(distinct), dtype=np.int32)
+        return distinct, rank[ids]
+    distinct, index = np.unique(ids, return_inverse=True)
+    return distinct.astype(np.int64), index.astype(np.int32)
+
+
 def _lookup(known: np.ndarray, ids: object, kind: str, first: int) -> np.ndarray | int:
-    """Positions of `ids` in the ascending array `known`, at least `first`."""
+    """Return positions of `ids` in the ascending array `known`, at least `first`."""
     wanted = np.asarray(ids)
     if wanted.size and wanted.dtype.kind not in "iu":
         raise DataError(f"{kind} ids {ids!r}: expected integers, found {wanted.dtype}.")

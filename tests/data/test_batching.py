@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from ss4rec_lib.data.batch import Batch, make_batch
 from ss4rec_lib.data.batching import eval_batches, train_batches
-from ss4rec_lib.data.errors import DataError
 from ss4rec_lib.data.sequences import ORDERINGS
 from ss4rec_lib.data.splits import leave_one_out
+from ss4rec_lib.data.validation import DataError
 
 BASE = 1_000_000_000
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ss4rec_lib.data.errors.NotEnoughInteractionsWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore::ss4rec_lib.data.NotEnoughInteractionsWarning")
 
 
 def table_of(lengths, seed=0):
@@ -273,10 +271,10 @@ def test_a_batch_moves_to_a_device(split):
     ],
 )
 def test_arguments_out_of_range_are_refused(split, name, value):
-    with pytest.raises(ValueError, match=f"{name}=.*expected an integer of at least"):
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
         train_batches(split, **{name: value})
     if name.startswith("max"):
-        with pytest.raises(ValueError, match=f"{name}=.*expected an integer of at least"):
+        with pytest.raises(ValueError, match=f"{name}={value!r}"):
             eval_batches(split, "test", **{name: value})
 
 
@@ -287,7 +285,7 @@ def test_unknown_part_is_refused(split):
 
 def test_nothing_to_train_on_is_an_error():
     split = leave_one_out(table_of([3, 3, 1]), min_interactions=None)
-    with pytest.raises(DataError, match="nothing to train on"):
+    with pytest.raises(DataError, match="train_batches.*3 users"):
         train_batches(split)
 
 

@@ -120,7 +120,7 @@ def test_ceiling_at_the_defaults():
 def test_the_table_is_valid_even_when_ties_outlast_the_catalogue(seed):
     ratings = planted_ratings(n_users=50, n_items=4, mean_length=200, seed=seed, epsilon=0.5)
     checked = validate_ratings(ratings)  # refuses duplicate (user, item, timestamp) rows
-    assert checked is ratings
+    pd.testing.assert_frame_equal(checked, ratings)
     assert ratings["item_id"].between(1, 4).all()
 
 
@@ -212,11 +212,11 @@ def test_items_have_titles_years_and_genres():
 )
 def test_arguments_out_of_range_are_refused(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name}=.*expected"):
+    with pytest.raises(ValueError, match=f"{name}="):
         planted_ratings(**arguments)
 
 
 @pytest.mark.parametrize("k", [0, 201, 1.0])
 def test_a_list_longer_than_the_catalogue_has_no_ceiling(k):
-    with pytest.raises(ValueError, match="k=.*expected an integer of at least 1 and at most 200"):
+    with pytest.raises(ValueError, match="k=.* 1 .* 200"):
         planted_truth().best_hit_rate(k)

@@ -1,16 +1,19 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ss4rec_lib.data import storage
-from ss4rec_lib.data.errors import CorruptFileError, DataError, DuplicateRatingsError
-from ss4rec_lib.data.ordering import protocol_times, stable_order
-from ss4rec_lib.data.sequences import ORDERINGS, PADDING, Sequences, build_sequences
+from ss4rec_lib.data.sequences import (
+    ORDERINGS,
+    PADDING,
+    Sequences,
+    build_sequences,
+    index_ids,
+    protocol_times,
+    stable_order,
+)
+from ss4rec_lib.data.validation import DataError, DuplicateRatingsError
 
 ARRAYS = ("items", "times", "ratings", "offsets", "user_ids", "item_ids")
 
@@ -153,7 +156,7 @@ def test_histories_are_views():
 def test_a_user_index_beyond_the_last_is_refused():
     sequences = build_sequences(small())
     for index in (-1, 3):
-        with pytest.raises(IndexError, match="expected 0 to 2"):
+        with pytest.raises(IndexError, match=str(index)):
             sequences.history(index)
 
 
@@ -167,18 +170,19 @@ def test_original_ids_are_looked_up():
 @pytest.mark.parametrize("ids", [PADDING, 41, 61, [40, 999], 0])
 def test_unknown_ids_are_named(ids):
     sequences = build_sequences(small())
-    with pytest.raises(DataError, match=r"unknown item id.*3 items here have ids from 40 to 60"):
+    with pytest.raises(DataError, match="item") as caught:
         sequences.item_index(ids)
+    assert all(text in str(caught.value) for text in (str(np.max(ids)), "40", "60"))
 
 
 def test_ids_that_are_no_integers_are_refused():
-    with pytest.raises(DataError, match="expected integers"):
+    with pytest.raises(DataError, match="user.*'7'"):
         build_sequences(small()).user_index("7")
 
 
 @pytest.mark.parametrize("ordering", ["exact", None, "float32"])
 def test_unknown_ordering_names_both(ordering):
-    with pytest.raises(ValueError, match=r"ordering=.*'exact-time' or 'recbole-float32'"):
+    with pytest.raises(ValueError, match=f"ordering={ordering!r}.*exact-time.*recbole-float32"):
         build_sequences(small(), ordering)
 
 
@@ -189,136 +193,21 @@ def test_duplicate_rows_are_refused():
 
 def test_arrays_that_do_not_belong_together_are_refused():
     good = {name: getattr(build_sequences(small()), name) for name in ARRAYS}
-    with pytest.raises(ValueError, match="disagree"):
+    with pytest.raises(ValueError, match="items.*users"):
         Sequences(**{**good, "times": good["times"][:-1]})
-    with pytest.raises(ValueError, match="disagree"):
+    with pytest.raises(ValueError, match="items.*users"):
         Sequences(**{**good, "offsets": good["offsets"][:-1]})
-    with pytest.raises(ValueError, match="items: expected a vector of int32, found int64"):
+    with pytest.raises(ValueError, match="items.*int64"):
         Sequences(**{**good, "items": good["items"].astype(np.int64)})
-    with pytest.raises(ValueError, match="index 0 is padding"):
+    with pytest.raises(ValueError, match=r"item_ids\[0\]"):
         Sequences(**{**good, "item_ids": np.array([5, 6], dtype=np.int64)})
 
 
-# Saving and loading
-
-
-@pytest.mark.parametrize("mmap", [True, False])
-def test_what_is_saved_is_loaded(tmp_path, mmap):
-    sequences = build_sequences(small(), "recbole-float32")
-    sequences.save(tmp_path / "new" / "folder")
-    loaded = Sequences.load(tmp_path / "new" / "folder", mmap=mmap)
-    assert loaded.ordering == "recbole-float32"
-    for name in ARRAYS:
-        array = getattr(loaded, name)
-        np.testing.assert_array_equal(array, getattr(sequences, name))
-        assert array.dtype == getattr(sequences, name).dtype
-        assert isinstance(array, np.memmap) == mmap
-
-
-def test_saving_again_replaces_and_leaves_no_old_files(tmp_path):
-    build_sequences(small()).save(tmp_path)
-    build_sequences(small().head(2)).save(tmp_path)
-    assert Sequences.load(tmp_path).n_interactions == 2
-    assert len(list(tmp_path.glob("generation-*"))) == 1
-
-
-@pytest.mark.parametrize("call", range(1, 8))
-def test_a_save_that_fails_leaves_the_old_one(tmp_path, monkeypatch, call):
-    build_sequences(small()).save(tmp_path)
-    calls = []
-
-    def flush_until(file):
-        calls.append(file)
-        if len(calls) == call:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(storage, "_flush", flush_until)
-    with pytest.raises(OSError, match="No space left"):
-        build_sequences(small().head(2)).save(tmp_path)
-    assert len(calls) == call
-    assert Sequences.load(tmp_path).n_interactions == 5
-
-
-def test_a_save_that_is_killed_leaves_the_old_one_and_is_swept_up(tmp_path, monkeypatch):
-    build_sequences(small()).save(tmp_path)
-    # As after `kill -9` in the middle: a generation and a half-written list that nothing names.
-    (tmp_path / "generation-killed").mkdir()
-    (tmp_path / "generation-killed" / "items.npy").write_bytes(b"\x93NUMPY")
-    (tmp_path / "contents.json.part").write_text('{"gener')
-    assert Sequences.load(tmp_path).n_interactions == 5
-    build_sequences(small().head(3)).save(tmp_path)
-    assert Sequences.load(tmp_path).n_interactions == 3
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert [name.partition("-")[0] for name in names] == [".lock", "contents.json", "generation"]
-
-
-def test_a_reader_overtaken_by_a_writer_looks_again(tmp_path, monkeypatch):
-    build_sequences(small()).save(tmp_path)
-    read = storage._contents
-
-    def slow_reader(folder):
-        contents = read(folder)
-        monkeypatch.setattr(storage, "_contents", read)
-        build_sequences(small().head(2)).save(folder)  # replaces what `contents` names
-        return contents
-
-    monkeypatch.setattr(storage, "_contents", slow_reader)
-    assert Sequences.load(tmp_path).n_interactions == 2
-
-
-def test_a_folder_with_other_files_is_not_touched(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match=r"other files \(thesis.tex\)"):
-        build_sequences(small()).save(tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["thesis.tex"]
-
-
-def test_nothing_saved_is_said(tmp_path):
-    with pytest.raises(DataError, match="nothing was saved there"):
-        Sequences.load(tmp_path / "nowhere")
-
-
-def damaged(tmp_path, how):
-    sequences = build_sequences(small())
-    sequences.save(tmp_path)
-    contents = json.loads((tmp_path / "contents.json").read_text())
-    path = tmp_path / contents["generation"] / "times.npy"
-    if how == "truncated":
-        path.write_bytes(path.read_bytes()[:-3])
-    elif how == "empty":
-        path.write_bytes(b"")
-    elif how == "missing":
-        path.unlink()
-    elif how == "another dtype":
-        np.save(path, sequences.times.astype(np.int32))
-    elif how == "pickle":
-        np.save(path, np.array([{}] * 5, dtype=object), allow_pickle=True)
-    elif how == "contents":
-        (tmp_path / "contents.json").write_text(json.dumps(contents)[:-10])
-    elif how == "escape":
-        Path(tmp_path / "contents.json").write_text(
-            json.dumps({**contents, "generation": "../elsewhere"})
-        )
-    elif how == "offsets":
-        np.save(path.with_name("offsets.npy"), sequences.offsets + 1)
-    return tmp_path
-
-
-@pytest.mark.parametrize("mmap", [True, False])
-@pytest.mark.parametrize(
-    "how",
-    [
-        "truncated",
-        "empty",
-        "missing",
-        "another dtype",
-        "pickle",
-        "contents",
-        "escape",
-        "offsets",
-    ],
-)
-def test_damaged_files_are_named(tmp_path, how, mmap):
-    folder = damaged(tmp_path, how)
-    with pytest.raises(CorruptFileError, match="times|contents.json|offsets"):
-        Sequences.load(folder, mmap=mmap)
+@given(st.lists(st.one_of(st.integers(0, 20), st.integers(0, 2**62)), min_size=1, max_size=50))
+def test_index_ids_is_unique_with_inverse(ids):
+    array = np.array(ids, dtype=np.int64)
+    distinct, index = index_ids(array)
+    expected, inverse = np.unique(array, return_inverse=True)
+    np.testing.assert_array_equal(distinct, expected)
+    np.testing.assert_array_equal(index, inverse)
+    assert (distinct.dtype, index.dtype) == (np.int64, np.int32)

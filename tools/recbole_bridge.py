@@ -1,4 +1,4 @@
-"""Ratings and splits as RecBole's atomic files, and back, so that the same data can be run there.
+"""Write ratings and splits as RecBole's atomic files, and read them, to run the same data there.
 
 Glossary
     atomic file  `NAME.inter`: tab-separated, a header of `field:type`, one interaction a line
@@ -22,12 +22,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.archives import DataFile
-from ss4rec_lib.data.arguments import check_integer
-from ss4rec_lib.data.errors import DataError, InvalidRatingsError, UnusablePathError
-from ss4rec_lib.data.parsing import read_ratings
-from ss4rec_lib.data.splits import Split
-from ss4rec_lib.data.validation import COLUMNS, validate_ratings
+from ss4rec_lib.data import (
+    COLUMNS,
+    DataError,
+    DataFile,
+    InvalidRatingsError,
+    Split,
+    UnusablePathError,
+    check_integer,
+    read_ratings,
+    validate_ratings,
+)
 from ss4rec_lib.files import whole_file, write_text
 
 FIELDS = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
@@ -142,7 +147,7 @@ def read_recbole(path: str | Path) -> pd.DataFrame:
 
 
 def needs_benchmark(split: Split) -> bool:
-    """Whether RecBole cannot make this split from the ratings, so that benchmark files are needed.
+    """Return whether RecBole cannot make this split from the ratings and needs benchmark files.
 
     It has no global-time split. Leave-one-out it makes from the targets, of which a history of n
     interactions has n - 1, and always keeps one for training: a history of exactly three gets a
@@ -152,7 +157,7 @@ def needs_benchmark(split: Split) -> bool:
 
 
 def recbole_config(split: Split, *, benchmark: bool | None = None, max_len: int = 200) -> str:
-    """RecBole's options for the protocol of `split`, as YAML.
+    """Return RecBole's options for the protocol of `split`, as YAML.
 
     They belong to the files of `write_recbole(split, ...)`. For ratings in file order use those of
     `leave_one_out(ratings, "recbole-float32", ...)`. Nothing about a model is said: RecBole wants
@@ -233,7 +238,7 @@ def _uses_benchmark(split: Split, benchmark: bool | None) -> bool:
 
 
 def _in_history_order(split: Split) -> pd.DataFrame:
-    """All interactions in original ids, user by user, in the order and at the times of `split`."""
+    """Return all interactions in original ids, in the order and at the times of `split`."""
     sequences = split.sequences
     return pd.DataFrame(
         {
@@ -248,18 +253,18 @@ def _in_history_order(split: Split) -> pd.DataFrame:
 def _write_inter(ratings: pd.DataFrame, path: Path) -> None:
     """Write validated ratings; float32 ratings as the shortest text that reads back as the same."""
     for column in ("user_id", "item_id"):
-        highest = int(ratings[column].max())
+        highest = int(ratings[column].to_numpy().max())
         if highest > _MAX_ID:
             raise InvalidRatingsError(
                 f"{column} {highest} cannot be read back: expected ids up to {_MAX_ID}. Renumber "
                 "them, for instance with pandas.factorize."
             )
     with whole_file(path) as temporary:
-        ratings.to_csv(temporary, sep="\t", header=FIELDS, index=False, lineterminator="\n")
+        ratings.to_csv(temporary, sep="\t", header=list(FIELDS), index=False, lineterminator="\n")
 
 
 def _write_benchmark(split: Split, folder: Path, name: str, max_len: int) -> None:
-    """The three parts as targets with histories, and the catalogue."""
+    """Write the three parts as targets with histories, and the catalogue."""
     if split.report["n_train_targets"] == 0:
         raise DataError("the split has no training target, and RecBole cannot load an empty part.")
     for part in BENCHMARK_PARTS:
@@ -274,7 +279,7 @@ def _write_benchmark(split: Split, folder: Path, name: str, max_len: int) -> Non
 
 
 def _benchmark_rows(split: Split, part: str, max_len: int) -> Iterator[str]:
-    """Lines of a benchmark file, users ascending, targets in the order of the history."""
+    """Yield lines of a benchmark file, users ascending, targets in the order of the history."""
     sequences = split.sequences
     if part == "train":
         users = np.flatnonzero(split.train_end > 1)
@@ -296,7 +301,7 @@ def _benchmark_rows(split: Split, part: str, max_len: int) -> Iterator[str]:
 
 
 def _only_inter(folder: Path) -> Path:
-    """The atomic file of a dataset's folder."""
+    """Return the atomic file of a data set's folder."""
     named = folder / f"{folder.name}.inter"
     found = sorted(folder.glob("*.inter"))
     if named in found:

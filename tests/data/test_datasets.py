@@ -1,10 +1,11 @@
-"""The front door: `load_movielens`, `load_items`, `fetch`."""
+"""`load_movielens`, `load_items`, `fetch` and the catalogue."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -15,8 +16,9 @@ import pandas as pd
 import pytest
 
 import ss4rec_lib.data as data
-from ss4rec_lib.data import errors, remote
-from ss4rec_lib.data.catalogue import CATALOGUE
+from ss4rec_lib.data import download
+from ss4rec_lib.data import validation as errors
+from ss4rec_lib.data.datasets import CATALOGUE, DATASETS, lookup
 
 FILES = {
     "ml-100k": ("u.data", "196\t242\t3\t881250949\n186\t302\t3\t891717742\n"),
@@ -40,8 +42,8 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise errors.DownloadError("no network in tests")
 
-    monkeypatch.setattr(remote, "_get", refuse)
-    monkeypatch.setattr(remote, "_pip_download", refuse)
+    monkeypatch.setattr(download, "_get", refuse)
+    monkeypatch.setattr(download, "_pip_download", refuse)
 
 
 def official(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path) -> Path:
@@ -50,10 +52,43 @@ def official(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / known.archive
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{known.folder}/{known.ratings}", FILES[name][1])
+        archive.writestr(f"{known.folder or known.name}/{known.ratings}", FILES[name][1])
     digest = "md5:" + hashlib.md5(path.read_bytes()).hexdigest()
     monkeypatch.setitem(CATALOGUE, name, dataclasses.replace(known, archive_hash=digest))
     return path
+
+
+def test_names_and_variables() -> None:
+    assert DATASETS == (
+        "ml-100k",
+        "ml-1m",
+        "ml-latest-small",
+        "ml-10m",
+        "ml-20m",
+        "ml-25m",
+        "ml-32m",
+        "planted",
+    )
+    assert lookup("ml-latest-small").variable == "SS4REC_ML_LATEST_SMALL"
+    for dataset in CATALOGUE.values():
+        algorithm, _, digest = dataset.archive_hash.partition(":")
+        assert re.fullmatch("[0-9a-f]*", digest)
+        assert len(digest) == 2 * hashlib.new(algorithm).digest_size
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("ml1m", "ml-1m"), ("ML-100K", "ml-100k"), ("plantd", "planted")]
+)
+def test_an_unknown_name_gets_the_nearest_suggested(name: str, near: str) -> None:
+    with pytest.raises(errors.UnknownDatasetError, match=f"{name!r}.*{near!r}") as caught:
+        lookup(name)
+    assert all(known in str(caught.value) for known in DATASETS)
+
+
+@pytest.mark.parametrize("name", ["", "zzzzzzzz", None, 7, ["ml-1m"]])
+def test_a_name_like_no_other_gets_the_list(name: object) -> None:
+    with pytest.raises(errors.UnknownDatasetError, match="ml-100k, ml-1m"):
+        lookup(name)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -66,7 +101,7 @@ def test_every_dataset_loads_from_its_archive_in_the_cache(
         ratings = data.load_movielens(name)
     assert list(ratings.columns) == ["user_id", "item_id", "rating", "timestamp"]
     assert ratings.dtypes.astype(str).tolist() == ["int32", "int32", "float32", "int64"]
-    assert ratings.attrs == {
+    assert {key: ratings.attrs[key] for key in ratings.attrs if key[0] != "_"} == {
         "dataset": name,
         "source": f"{name} from GroupLens' archive cache/{name}/{name}.zip (md5 verified)",
         "verified": True,
@@ -81,7 +116,7 @@ def test_every_dataset_loads_from_a_file_named_by_its_variable(
     file, text = FILES[name]
     (tmp_path / file).write_text(text)
     monkeypatch.setenv("SS4REC_" + name.upper().replace("-", "_"), str(tmp_path))
-    with pytest.warns(data.DataWarning, match="results may differ"):
+    with pytest.warns(data.DataWarning, match="md5"):
         ratings = data.load_movielens(name)
     assert ratings.attrs["verified"] is False
     assert str(tmp_path) not in ratings.attrs["source"], "records hold no folder of the machine"
@@ -110,12 +145,12 @@ def test_an_unofficial_file_says_how_it_differs(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_verified_says_whether_its_counts_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = dataclasses.replace(CATALOGUE["ml-25m"], n_ratings=1, n_users=1, n_items=1)
+    known = dataclasses.replace(CATALOGUE["ml-25m"], shape=(1, 1, 1))
     monkeypatch.setitem(CATALOGUE, "ml-25m", known)
     folder = tmp_path / "cache" / "ml-25m"
     folder.mkdir(parents=True)
     (folder / "ratings.csv").write_text(FILES["ml-25m"][1])
-    with pytest.warns(data.DataWarning, match="no md5 of the bare.*are those of the official"):
+    with pytest.warns(data.DataWarning, match="no md5.*official"):
         ratings = data.load_movielens("ml-25m")
     assert ratings.attrs["verified"] is False
     assert "placed in the cache by hand" in ratings.attrs["source"]
@@ -127,9 +162,9 @@ def test_a_file_that_cannot_be_verified_says_whether_its_counts_agree(
         (
             "1::661::3::978302109000",
             errors.InvalidRatingsError,
-            "ratings.dat: timestamp 97.*millis",
+            "ratings.dat: timestamp is 97.*millis",
         ),
-        ("1::1193::4::978300760", errors.DuplicateRatingsError, "ratings.dat: 1 duplicate row"),
+        ("1::1193::4::978300760", errors.DuplicateRatingsError, "ratings.dat.*978300760"),
         ("1::661::nan::978302109", errors.CorruptFileError, "ratings.dat, line 2: .*'nan'"),
     ],
 )
@@ -145,7 +180,7 @@ def test_nothing_anywhere_is_one_error_and_unknown_names_are_told_apart() -> Non
     with pytest.raises(errors.SourcesExhaustedError, match="no network in tests"):
         data.load_movielens("ml-1m")
     for function in (data.load_movielens, data.load_items, data.fetch):
-        with pytest.raises(errors.UnknownDatasetError, match="Did you mean 'ml-20m'"):
+        with pytest.raises(errors.UnknownDatasetError, match="'ml20m'.*'ml-20m'"):
             function("ml20m")
 
 
@@ -153,14 +188,10 @@ def test_fetch_gives_the_file_that_will_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = official(monkeypatch, "ml-1m", tmp_path / "cache" / "ml-1m")
-    content = cached.read_bytes()
     assert data.fetch("ml-1m") == cached
-    monkeypatch.setattr(remote, "_get", lambda url, target: target.write_bytes(content))
     cached.write_bytes(b"damaged")
-    with pytest.raises(errors.HashMismatchError, match="Delete it and fetch it again"):
+    with pytest.raises(errors.HashMismatchError, match=str(cached)):
         data.fetch("ml-1m")
-    assert data.fetch("ml-1m", refresh=True) == cached
-    assert data.fetch("ml-1m") == cached
 
 
 def test_planted_needs_no_file() -> None:
@@ -171,9 +202,9 @@ def test_planted_needs_no_file() -> None:
     assert list(items.columns) == ["title", "year", "genres"]
     assert ratings.equals(data.validate_ratings(ratings))
     for function in (data.load_movielens, data.load_items):
-        with pytest.raises(errors.DataError, match="takes no path"):
+        with pytest.raises(errors.DataError, match="planted.*'x'"):
             function("planted", path="x")
-    with pytest.raises(errors.DataError, match="no file to fetch"):
+    with pytest.raises(errors.DataError, match="planted"):
         data.fetch("planted")
 
 
@@ -194,7 +225,7 @@ def test_ml_100k_from_whatever_source_this_machine_reaches(tmp_path: Path) -> No
     )
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(remote.__file__).parents[2]),
+        "PYTHONPATH": str(Path(download.__file__).parents[2]),
         "SS4REC_DATA": str(tmp_path),
     }
     for _ in range(2):  # from the network, then from the cache

@@ -19,16 +19,17 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ss4rec_lib.data import global_time_split, leave_one_out, planted_ratings
-from ss4rec_lib.data.errors import DataError, DuplicateRatingsError, UnusablePathError
-from ss4rec_lib.data.recbole import (
-    needs_benchmark,
-    read_recbole,
-    recbole_config,
-    write_recbole,
+from ss4rec_lib.data import (
+    ORDERINGS,
+    DataError,
+    UnusablePathError,
+    global_time_split,
+    leave_one_out,
+    planted_ratings,
 )
-from ss4rec_lib.data.sequences import ORDERINGS
+from ss4rec_lib.data.validation import DuplicateRatingsError
 from ss4rec_lib.evaluation import evaluate_ranking
+from tools.recbole_bridge import needs_benchmark, read_recbole, recbole_config, write_recbole
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "recbole"
 HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
@@ -312,9 +313,9 @@ def test_a_folder_means_the_file_named_as_it_or_its_only_one(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "line 1 is empty"),
-        (HEADER, "has no ratings"),
-        ("user_id:token\titem_id:token\trating:float\n1\t2\t3\n", "missing column timestamp"),
+        ("", "line 1"),
+        (HEADER, "x.inter.*ratings"),
+        ("user_id:token\titem_id:token\trating:float\n1\t2\t3\n", "missing.*timestamp"),
         (HEADER + "1\t2\t3\t5\n1\t2\t3\n", r"x.inter, line 3: .*3 field\(s\) instead of 4"),
         (HEADER + "1\t2\t3\t5\n1\tx\t3\t5\n", "x.inter, line 3: .*item_id 'x' is not an integer"),
         (HEADER + "1\t2\t\t5\n", "x.inter, line 2: .*rating '' is not a number"),

@@ -1,0 +1,390 @@
+"""Where a data set's files come from: named by the user, cached, GroupLens, a wheel; in that order.
+
+`locate` goes through the sources and stops at the first that has the file. A path the user named is
+used or refused, never skipped. A file from the cache or the network is hashed and refused when it
+is not the published one; only a file the user named may differ, with a warning.
+
+A download goes to a `.partial-…` folder beside its place, is checked, flushed to the disk and only
+then renamed into place, under one lock per data set. A process that dies on the way leaves the old
+file untouched and a `.partial-…` folder that the next download removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import filelock
+import pooch
+import requests
+
+from ss4rec_lib.data.parsing import COMPRESSED, ZIP_SUFFIXES, DataFile, member_names
+from ss4rec_lib.data.validation import (
+    DataError,
+    DownloadError,
+    HashMismatchError,
+    SourcesExhaustedError,
+    UnusablePathError,
+    UnverifiedSourcesError,
+)
+from ss4rec_lib.files import PARTIAL, publish_file
+
+if TYPE_CHECKING:
+    from ss4rec_lib.data.datasets import Dataset
+
+PROJECT = "ss4rec-lab"
+GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+"""Folder of the official archives."""
+
+CONNECT_SECONDS = 10
+"""A machine without a network must not wait for minutes before the next source is tried."""
+
+STALL_SECONDS = 60
+"""A download that brings nothing for this long has failed."""
+
+PIP_SECONDS = 300
+"""Longest time the package installer may take to fetch a wheel of 2 MB."""
+
+QUIET_SECONDS = 2
+"""How long to wait for another process before saying so."""
+
+pooch.get_logger().setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A data set's file, found.
+
+    Attributes:
+        file: what to read.
+        verified: whether its content is the published one, by hash.
+        description: where it came from, without folders of the machine.
+        doubt: why it is not verified; empty when it is.
+    """
+
+    file: DataFile
+    verified: bool
+    description: str
+    doubt: str = ""
+
+
+def locate(
+    dataset: Dataset, path: str | os.PathLike | None = None, kind: str = "ratings"
+) -> Located:
+    """Find one file of a data set, fetching it when it is not on this machine.
+
+    Args:
+        dataset: entry of the catalogue.
+        path: a folder, ratings file or archive; None to look everywhere.
+        kind: "ratings" or "items".
+
+    Raises:
+        UnusablePathError: `path` or the environment variable names nothing usable.
+        HashMismatchError: a cached file is not the published one.
+        UnsafeArchiveError, CorruptFileError: an archive cannot be read.
+        SourcesExhaustedError: no source has it; lists why each failed.
+        DataError: the cache folder cannot be written to.
+    """
+    if path is not None:
+        return _named(dataset, path, "path=", kind)
+    if named := os.environ.get(dataset.variable, "").strip():
+        return _named(dataset, named, dataset.variable, kind)
+    folder = cache_dir() / dataset.name
+    found = _cached(dataset, folder, kind)
+    if found is None:
+        with dataset_lock(folder):
+            # Another process may have fetched it while this one waited for the lock.
+            found = _cached(dataset, folder, kind)
+            if found is None:
+                _fetch_archive(dataset, folder)
+                found = _cached(dataset, folder, kind)
+    assert found is not None
+    _show_once(folder, dataset.licence_notice)
+    return found
+
+
+# --------------------------------------------------------------------------- the cache folder
+
+
+def checkout() -> Path | None:
+    """Return the repository the package runs from, or None when it is installed without one."""
+    return _checkout(Path(__file__).resolve().parents[2])
+
+
+@functools.cache
+def _checkout(root: Path) -> Path | None:
+    try:
+        text = (root / "pyproject.toml").read_text(encoding="utf-8")
+        found = tomllib.loads(text).get("project", {}).get("name") == PROJECT
+    except (OSError, ValueError):
+        return None
+    return root if found else None
+
+
+def cache_dir() -> Path:
+    """Return the folder that holds one sub-folder per cached data set; it need not exist.
+
+    It is named by the environment variable `SS4REC_DATA`; else it is `data/` of the repository when
+    the package runs from a checkout; else the user's cache folder.
+    """
+    if named := os.environ.get("SS4REC_DATA", "").strip():
+        return Path(os.path.abspath(os.path.expanduser(named)))
+    root = checkout()
+    return root / "data" if root else Path(pooch.os_cache(PROJECT))
+
+
+@contextlib.contextmanager
+def dataset_lock(folder: Path) -> Iterator[None]:
+    """Hold a data set's folder (made when missing) for one process; others wait, with a message.
+
+    Entering also removes what interrupted downloads left: under the lock no other can be running.
+
+    Raises:
+        DataError: the folder cannot be made or written to.
+    """
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=QUIET_SECONDS)
+        except filelock.Timeout:
+            print(
+                f"ss4rec: another process is fetching {folder.name}; waiting for it to finish.",
+                file=sys.stderr,
+            )
+            lock.acquire()
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the cache folder {folder} ({error}). Set SS4REC_DATA to a folder "
+            "you can write to."
+        ) from error
+    try:
+        for leftover in folder.glob(PARTIAL + "*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _show_once(folder: Path, text: str) -> None:
+    """Print a text to stderr, once per cache folder; never for one that cannot be written to."""
+    with (
+        contextlib.suppress(OSError),
+        open(folder / ".licence-shown", "x", encoding="utf-8") as mark,
+    ):
+        mark.write(text + "\n")
+        print(text, file=sys.stderr)
+
+
+def _shown(path: Path) -> str:
+    """Return a path for records: below the working directory, or the bare file name."""
+    with contextlib.suppress(ValueError, OSError):
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    return path.name
+
+
+# ------------------------------------------------------------------- files on this machine
+
+
+def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
+    """Return the file in the cache folder, checked, or None when the cache has none."""
+    advice = (
+        f"to use it all the same, keep it elsewhere and name it with path= or {dataset.variable}"
+    )
+    for name, known in dataset.archives:
+        path = folder / name
+        if path.is_file():
+            algorithm, _, digest = known.partition(":")
+            if (found := pooch.file_hash(str(path), algorithm)) != digest:
+                raise HashMismatchError(
+                    f"{path}: {algorithm} {found}, expected {digest} ({path.stat().st_size:,} "
+                    "bytes found). The file is not the published one, probably incomplete or "
+                    f"altered. Delete it and fetch it again (ss4rec data {dataset.name}); {advice}."
+                )
+            origin = (
+                "GroupLens' archive" if name == dataset.archive else "the copy inside the wheel"
+            )
+            where = f"{origin} {_shown(path)} ({algorithm} verified)"
+            return Located(_member(dataset, path, kind), True, where)
+    bare = _bare_file(dataset, folder, kind)
+    if bare is None:
+        return None
+    located = _judged(dataset, bare, f"{_shown(bare.path)}, placed in the cache by hand", kind)
+    if kind == "ratings" and dataset.ratings_md5 and not located.verified:
+        raise HashMismatchError(
+            f"{bare.path}: {located.doubt}, so it is not the official {dataset.ratings} of "
+            f"{dataset.name}. Delete it; or, {advice}."
+        )
+    return located
+
+
+def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -> Located:
+    """Return the file in a folder, archive or file the user named, accepted even if it differs."""
+    path = Path(named).expanduser()
+    root = checkout()
+    if not path.is_absolute() and not path.exists() and root and (root / path).exists():
+        # A lesson runs in notebooks/, its variables were set at the top of the repository.
+        path = root / path
+    if not path.exists():
+        raise UnusablePathError(
+            f"{origin} names {os.fspath(named)!r}, which does not exist (working directory: "
+            f"{Path.cwd()}). Name an existing folder, ratings file or archive, or leave it out."
+        )
+    folder = path if path.is_dir() else path.parent
+    if path.is_file() and path.suffix in ZIP_SUFFIXES:
+        archive = path
+    else:
+        bare = DataFile(path) if path.is_file() and kind == "ratings" else None
+        bare = bare or _bare_file(dataset, folder, kind)
+        if bare is not None:
+            return _judged(dataset, bare, f"{_shown(bare.path)}, named by {origin}", kind)
+        archive = next((folder / n for n, _ in dataset.archives if (folder / n).is_file()), None)
+    if archive is None:
+        raise UnusablePathError(
+            f"{origin} names {path}, where no {kind} of {dataset.name} were found: expected one of "
+            f"{', '.join(dataset.file_names(kind))} (also .gz or .xz) or {dataset.archive} in "
+            f"{folder}."
+        )
+    file = _member(dataset, archive, kind)
+    where = f"{_shown(archive)}, named by {origin}"
+    for name, known in dataset.archives:
+        algorithm, _, digest = known.partition(":")
+        if pooch.file_hash(str(archive), algorithm) == digest:
+            return Located(file, True, f"{where} ({algorithm} of {name} verified)")
+    return _judged(dataset, file, where, kind)
+
+
+def _bare_file(dataset: Dataset, folder: Path, kind: str) -> DataFile | None:
+    """Return the plain or compressed file in a folder or its sub-folder of the archive's name."""
+    for name in dataset.file_names(kind):
+        for place in dict.fromkeys((folder, folder / dataset.folder, folder / dataset.name)):
+            for suffix in ("", *COMPRESSED):
+                if (place / (name + suffix)).is_file():
+                    return DataFile(place / (name + suffix))
+    return None
+
+
+def _member(dataset: Dataset, path: Path, kind: str) -> DataFile:
+    """Return the ratings or items inside an archive whose members have all been checked."""
+    members = member_names(path)
+    for name in dataset.file_names(kind):
+        if inside := [m for m in members if m.rsplit("/", 1)[-1] == name]:
+            return DataFile(path, min(inside, key=len))
+    raise UnusablePathError(
+        f"{path.name} has no {' or '.join(dataset.file_names(kind))}; its members are "
+        f"{', '.join(members[:8]) or 'none'}{', …' if len(members) > 8 else ''}. Expected the "
+        f"archive of {dataset.name}."
+    )
+
+
+def _judged(dataset: Dataset, file: DataFile, where: str, kind: str) -> Located:
+    """Return a file from no official archive: verified when its hash is known, else in doubt."""
+    if kind == "items" or dataset.ratings_md5 is None:
+        doubt = f"no md5 of the bare {kind} file is published"
+        return Located(file, False, where, doubt)
+    with file.open() as stream:
+        if file.name.endswith(".inter"):
+            stream.readline()  # RecBole's copy differs from u.data by a header line only
+        found = hashlib.file_digest(stream, "md5").hexdigest()
+    if found == dataset.ratings_md5:
+        return Located(file, True, f"{where} (md5 of {dataset.ratings} verified)")
+    doubt = f"md5 {found} differs from the official {dataset.ratings_md5}"
+    return Located(file, False, where, doubt)
+
+
+# ------------------------------------------------------------------------- remote sources
+
+
+def _fetch_archive(dataset: Dataset, folder: Path) -> None:
+    """Put the archive into its cache folder, which the caller holds, from the first source.
+
+    Raises:
+        SourcesExhaustedError: every source failed (UnverifiedSourcesError when one of them
+            delivered a file that is not the published one).
+    """
+    url = f"{GROUPLENS}/{dataset.archive}"
+    attempts: list[tuple[str, str, Callable]] = [(f"GroupLens {url}", url, _get)]
+    if dataset.wheel:
+        title = f"package index (pip download {dataset.wheel.requirement})"
+        attempts.append((title, dataset.wheel.requirement, _pip_download))
+    failures: list[tuple[str, Exception]] = []
+    for (title, address, fetcher), (name, known) in zip(attempts, dataset.archives, strict=True):
+        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+        try:
+            # pooch passes the address, a temporary file to fill and itself.
+            downloader = functools.partial(fetcher, name)
+            pooch.retrieve(address, known, name, partial, downloader=cast(Any, downloader))
+            publish_file(partial / name, folder / name)
+            return
+        except (DownloadError, OSError) as error:
+            failures.append((title, error))
+        except ValueError as error:  # what pooch raises for another hash
+            failures.append((title, HashMismatchError(str(error))))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    lines = [
+        f"{dataset.name} was not found. Tried in turn:",
+        "  - path=: not given",
+        f"  - environment variable {dataset.variable}: not set",
+        f"  - cache {folder}: no {dataset.archive} or {dataset.ratings} there",
+        *(f"  - {title}: {_short(error)}" for title, error in failures),
+        "What to do: on any machine that reaches it, download "
+        f"{GROUPLENS}/{dataset.archive} and put it, as it is, into {folder}; or set "
+        f"{dataset.variable} to the archive, to its unpacked folder or to {dataset.ratings}.",
+    ]
+    bad_hash = any(isinstance(error, HashMismatchError) for _, error in failures)
+    raise (UnverifiedSourcesError if bad_hash else SourcesExhaustedError)("\n".join(lines))
+
+
+def _get(_: str, url: str, target: str, *__: object) -> None:
+    """Download one address to a file: short wait for a connection, one attempt."""
+    bar = sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE")
+    get = pooch.HTTPDownloader(
+        progressbar=bar, chunk_size=1 << 16, timeout=(CONNECT_SECONDS, STALL_SECONDS)
+    )
+    try:
+        get(url, target, None)
+    except requests.ConnectTimeout as error:
+        raise DownloadError(f"no connection within {CONNECT_SECONDS} s") from error
+    except requests.RequestException as error:
+        raise DownloadError(f"{type(error).__name__}: {error}") from error
+
+
+def _pip_download(name: str, requirement: str, target: str, *_: object) -> None:
+    """Fetch a wheel as a file with pip; nothing is installed and no dependency is fetched."""
+    command = [sys.executable, "-m", "pip", "download", requirement, "--no-deps"]
+    command += ["--only-binary=:all:", "--ignore-requires-python", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=1"]
+    command += [f"--timeout={CONNECT_SECONDS}", "-d", os.path.dirname(target)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=PIP_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise DownloadError(f"pip took longer than {PIP_SECONDS} s") from error
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise DownloadError(f"pip failed with exit status {done.returncode}: {said[-1]}")
+    try:
+        os.replace(Path(target).parent / name, target)
+    except FileNotFoundError as error:
+        raise DownloadError(f"pip did not bring {name}") from error
+
+
+def _short(text: object, limit: int = 300) -> str:
+    """Return one line of at most `limit` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
