@@ -15,7 +15,7 @@ from ss4rec_lib.data.batching import (
     typical_interval,
 )
 from ss4rec_lib.data.datasets import DATASETS, fetch, load_items, load_movielens, lookup
-from ss4rec_lib.data.download import cache_dir, checkout
+from ss4rec_lib.data.download import checkout
 from ss4rec_lib.data.parsing import DataFile, read_ratings
 from ss4rec_lib.data.planted import PlantedTruth, planted_ratings, planted_truth
 from ss4rec_lib.data.rating_splits import (
@@ -65,7 +65,6 @@ __all__ = [
     "Split",
     "UnusablePathError",
     "build_sequences",
-    "cache_dir",
     "carried_batches",
     "check_integer",
     "check_min_interactions",

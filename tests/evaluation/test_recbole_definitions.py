@@ -132,7 +132,7 @@ def test_with_ties_they_are_the_mean_over_all_ways_to_break_them(users, k):
     sums = dict.fromkeys(("hr", "ndcg", "mrr", "rank"), 0.0)
     orders = list(itertools.permutations(range(1, 6)))
     for order in orders:
-        ranking = [sorted(order, key=lambda item: -row[item - 1]) for row, _ in users]  # noqa: B023
+        ranking = [sorted(order, key=lambda item: -row[item - 1]) for row, _ in users]
         recommended = [items[:k] for items in ranking]
         relevant = [{target} for _, target in users]
         sums["hr"] += hit(recommended, relevant)
