@@ -10,6 +10,7 @@ What is measured and how: benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import ss4rec_lib  # noqa: F401  before torch: it tells OpenMP how to wait
+import ss4rec_lib
 
 # isort: split
 import torch
@@ -155,10 +156,8 @@ def _machine() -> dict:
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "ss4rec_lib": ss4rec_lib.__version__}
     for name in ("torch", "numpy", "numba", "s5-pytorch", "mambapy", "mamba-ssm"):
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            pass
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -38,14 +39,12 @@ def _peak_bytes() -> int:
 def _reset_peak() -> None:
     """Let the peak start again from what is resident now, where the system can."""
     gc.collect()
-    try:  # what a warm-up freed would otherwise be handed out again, unseen
+    # Memory that a warm-up freed would otherwise be reused without being counted. Only glibc has
+    # this function.
+    with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # not glibc
-        pass
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def peak_memory(operation: str, contender: str, sizes: dict[str, int]) -> int:

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ss4rec_lib.ssm import check_intervals
+from ss4rec_lib.models.base import check_history as check_shapes
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Split
@@ -72,16 +71,12 @@ def check_history(items: Tensor, delta: Tensor, n_items: int) -> None:
     Raises:
         ValueError: Naming the argument, what it is and what was expected.
     """
-    if items.ndim != 2 or items.shape[1] == 0:
-        raise ValueError(f"items has shape {tuple(items.shape)}, expected (B, L) with L >= 1")
-    if items.is_floating_point() or items.is_complex() or items.dtype == torch.bool:
-        raise ValueError(f"items has dtype {items.dtype}, expected an integer dtype")
+    check_shapes(items, delta)
     low, high = (int(extreme) for extreme in items.aminmax())
     if low < 0 or high > n_items:
         raise ValueError(
             f"items holds the id {low if low < 0 else high}, expected 0 (padding) to {n_items}"
         )
-    check_intervals(delta, tuple(items.shape))
 
 
 class Interactions(NamedTuple):

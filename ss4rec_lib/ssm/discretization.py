@@ -1,12 +1,15 @@
-"""From continuous time to steps: x'(t) = Lambda x(t) + B_tilde u(t), held over Delta seconds.
+"""From continuous time to steps: x'(t) = Lambda x(t) + B_tilde u(t), u constant for Delta seconds.
 
-Glossary: `Lambda` diagonal of the continuous state matrix (P,), complex; `Delta` step sizes
-(B, L, P); `Lambda_bar` and `B_bar` their discrete counterparts. `B_bar` would be (B, L, P, H); it
-is never formed. Every row of it is the same `B_tilde` scaled by one number a state,
-`B_bar = diag(scale) B_tilde`, so `B_bar u = scale * (B_tilde u)`: one shared matrix product, then
-an elementwise product. Same function, H times less memory.
+Glossary:
+    Lambda       (P,)       diagonal of the continuous state matrix, complex
+    Delta        (B, L, P)  step sizes, real
+    z            (B, L, P)  Lambda Delta
+    Lambda_bar   (B, L, P)  discrete state matrix
+    scale        (B, L, P)  B_bar = diag(scale) B_tilde
 
-`exp(z) - 1` loses all its digits for small z in float32; `expm1` and, near 0, a series keep them.
+B_bar itself would be (B, L, P, H). It is never formed, because B_bar u = scale * (B_tilde u): one
+matrix product shared by all steps, then an elementwise product. The function is the same and needs
+H times less memory.
 """
 
 from __future__ import annotations
@@ -16,11 +19,32 @@ import math
 import torch
 from torch import Tensor
 
-_SERIES_BELOW = 0.1  # |z| where both series and closed form are accurate
+INTERVALS = ("raw", "clip", "log1p")
+
+_SERIES_BELOW = 0.1  # at this |z| both the series and the closed form are accurate
+
+
+def transform_intervals(
+    delta: Tensor, interval: str, dt_min: float, dt_max: float, floor: float = 0.0
+) -> Tensor:
+    """Map seconds (B, L) to the factor that multiplies the learned step of an S5 layer.
+
+    Args:
+        delta: Seconds.
+        interval: `raw` (as published), `clip` to [dt_min, dt_max], or `log1p`.
+        dt_min: Lower end of `clip`.
+        dt_max: Upper end of `clip`.
+        floor: Smallest value returned; above 0, tied interactions enter the state too.
+    """
+    if interval == "clip":
+        delta = delta.clamp(dt_min, dt_max)
+    elif interval == "log1p":
+        delta = torch.log1p(delta)
+    return delta.clamp_min(floor) if floor > 0 else delta
 
 
 def _series(z: Tensor, order: int) -> Tensor:
-    """The `order`-th derivative (0 or 1) of (exp(z) - 1)/z = sum z^n / (n + 1)! near z = 0."""
+    """Return derivative 0 or 1 of (exp(z) - 1)/z = sum z^n / (n + 1)! near z = 0."""
     terms = 6 if z.dtype == torch.complex64 else 11  # 0.1^6 / 7! = 2e-10, 0.1^11 / 12! = 2e-20
     if order == 0:
         coefficients = [1 / math.factorial(n + 1) for n in range(terms)]
@@ -35,9 +59,10 @@ def _series(z: Tensor, order: int) -> Tensor:
 class _HoldScale(torch.autograd.Function):
     """(exp(Lambda Delta) - 1) / Lambda = Delta (exp(z) - 1)/z, and its gradients in closed form.
 
-    Written out because autograd's own gradients cancel: d/dDelta is exp(z), but autograd adds
-    -1/z and +1/z to get it for long intervals; d/dLambda is Delta^2 times the derivative of
-    (exp(z) - 1)/z, but autograd subtracts two numbers of size 1/z to get it for short ones.
+    In float32 exp(z) - 1 loses all digits for small z, so `expm1` is used, and a series near 0.
+    The gradients of autograd cancel in the same way: for long intervals it computes d/dDelta =
+    exp(z) as a sum with -1/z and +1/z in it, and for short ones d/dLambda as a difference of two
+    numbers of size 1/z.
     """
 
     @staticmethod
@@ -61,28 +86,28 @@ class _HoldScale(torch.autograd.Function):
 
 
 def zero_order_hold(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
-    """Exact solution for an input constant over each step (S5, arXiv 2208.04933, eq. 6).
+    """Solve exactly for an input that is constant over each step (S5, arXiv 2208.04933, eq. 6).
 
-    Lambda_bar = exp(Lambda Delta);  scale = (Lambda_bar - 1) / Lambda, so B_bar = scale * B_tilde.
+    Lambda_bar = exp(Lambda Delta) and scale = (Lambda_bar - 1) / Lambda.
 
     Args:
         Lambda: (P,), complex.
         Delta: Step sizes, (B, L, P), real, not negative.
 
     Returns:
-        Lambda_bar and scale, both (B, L, P), complex. Delta = 0 gives exactly 1 and 0: an
-        interaction tied with the next one leaves no trace in the state.
+        Lambda_bar and scale, both (B, L, P), complex. Delta = 0 gives exactly 1 and 0, so an
+        interaction tied with the next one does not change the state.
     """
     z = Lambda * Delta  # (B, L, P)
     return torch.exp(z), _HoldScale.apply(Lambda, Delta)
 
 
 def bilinear(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
-    """Bilinear (Tustin) rule: Lambda_bar = (1 + z/2) / (1 - z/2), scale = Delta / (1 - z/2).
+    """Apply the bilinear (Tustin) rule; arguments and results as in `zero_order_hold`.
 
-    With z = Lambda Delta. Mirrors `s5.s5_model.discretize_bilinear`. Arguments and results as in
-    `zero_order_hold`. For long steps Lambda_bar tends to -1, not to 0: it rings where the exact
-    solution has forgotten.
+    Lambda_bar = (1 + z/2) / (1 - z/2) and scale = Delta / (1 - z/2), with z = Lambda Delta. Mirrors
+    `s5.s5_model.discretize_bilinear`. For long steps Lambda_bar tends to -1, not to 0: the state
+    oscillates where the exact solution has decayed.
     """
     half = Lambda * Delta / 2  # (B, L, P)
     return (1 + half) / (1 - half), Delta / (1 - half)

@@ -1,4 +1,4 @@
-"""The Mamba block (S6): a state space layer whose steps are chosen by the input.
+"""The Mamba block (S6): a state space layer whose steps depend on its input.
 
 Paper: Gu, Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
 arXiv 2312.00752. Independent reference: `mamba_ssm.modules.mamba_simple.Mamba`, whose parameter
@@ -8,7 +8,7 @@ Glossary (name, shape):
     d_inner         expand * d_model, the width D of the scan
     in_proj         d_model -> 2 d_inner: the input of the scan and its gate `z`
     conv1d          causal depthwise convolution over d_conv positions, (d_inner, 1, d_conv)
-    x_proj          d_inner -> dt_rank + 2 d_state: low-rank step, B and C, all chosen by the input
+    x_proj          d_inner -> dt_rank + 2 d_state: low-rank step, B and C of the input
     dt_proj         dt_rank -> d_inner; softplus of it is Delta
     A_log           (d_inner, d_state), A = -exp(A_log)
     D               (d_inner,) skip weight
@@ -28,7 +28,7 @@ from ss4rec_lib.ssm.scan import check_shape, numba_available, selective_scan
 
 
 class MambaState(NamedTuple):
-    """What a Mamba block carries from one position to the next."""
+    """The state of a Mamba block between two positions."""
 
     conv: Tensor  # (B, d_inner, d_conv - 1): the last inputs of the convolution
     ssm: Tensor  # (B, d_inner, d_state): x
@@ -39,10 +39,10 @@ class Mamba(nn.Module):
 
     Args:
         d_model: Width of input and output.
-        d_state: States N a channel.
+        d_state: States N per channel.
         d_conv: Length of the causal convolution.
         expand: d_inner = expand * d_model.
-        dt_rank: Rank of the step's projection; ceil(d_model / 16) by default, as published.
+        dt_rank: Rank of the projection of the step; ceil(d_model / 16) by default, as published.
         dt_min: Initial steps softplus(dt_proj.bias) are log-uniform in [dt_min, dt_max].
         dt_max: See `dt_min`.
         backend: Scan backend, see `ss4rec_lib.ssm.scan`.
@@ -88,7 +88,7 @@ class Mamba(nn.Module):
 
     @torch.no_grad()
     def _initialise_steps(self, dt_min: float, dt_max: float, dt_floor: float = 1e-4) -> None:
-        """Mirrors the dt initialisation of `mamba_simple.Mamba.__init__` (dt_init='random')."""
+        """Initialise dt_proj as `mamba_simple.Mamba.__init__` does (dt_init='random')."""
         bound = self.dt_rank**-0.5
         nn.init.uniform_(self.dt_proj.weight, -bound, bound)
         low, high = math.log(dt_min), math.log(dt_max)
@@ -96,7 +96,7 @@ class Mamba(nn.Module):
         self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus^-1(dt)
 
     def initial_state(self, batch_size: int) -> MambaState:
-        """The state before the first position: zeros."""
+        """Return the state before the first position: zeros."""
         like = self.D
         return MambaState(
             like.new_zeros(batch_size, self.d_inner, self.d_conv - 1),
@@ -110,19 +110,25 @@ class Mamba(nn.Module):
                 f"state is of batch size {state.ssm.shape[0]}, the input of {hidden.shape[0]}"
             )
 
-    def _convolve(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Causal depthwise convolution of x (B, L, d_inner), and the inputs to carry on.
+    def _convolution(self) -> tuple[Tensor, Tensor]:
+        """Return the weight (d_inner, d_conv) and the bias (d_inner,) of the convolution."""
+        assert self.conv1d.bias is not None
+        return self.conv1d.weight[:, 0], self.conv1d.bias
 
-        As d_conv shifted products: `F.conv1d` wants channels before time, and its backward on the
-        CPU is several times slower for some lengths than for others.
+    def _convolve(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Convolve x (B, L, d_inner), causally and per channel; return also the last inputs.
+
+        The convolution is a sum of d_conv shifted products: `F.conv1d` needs channels before time,
+        and its backward on the CPU is several times slower for some lengths than for others.
         """
         length = x.shape[1]
         if before is None:
             before = x.new_zeros(x.shape[0], self.d_inner, self.d_conv - 1)
         padded = torch.cat((before.transpose(1, 2), x), dim=1)  # (B, d_conv - 1 + L, d_inner)
-        out = self.conv1d.bias + self.conv1d.weight[:, 0, 0] * padded[:, :length]
+        weight, bias = self._convolution()
+        out = bias + weight[:, 0] * padded[:, :length]
         for j in range(1, self.d_conv):  # the last weight meets the newest input
-            out = torch.addcmul(out, self.conv1d.weight[:, 0, j], padded[:, j : j + length])
+            out = torch.addcmul(out, weight[:, j], padded[:, j : j + length])
         return out, padded[:, length:].transpose(1, 2)  # (B, L, d_inner), (B, d_inner, d_conv - 1)
 
     def forward(
@@ -156,7 +162,7 @@ class Mamba(nn.Module):
         return (out, after) if return_state else out
 
     def _inner(self, xz: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
-        """Between the outer projections: (B, L, 2 d_inner) to (B, L, d_inner) and the state."""
+        """Map (B, L, 2 d_inner) to (B, L, d_inner) and the state, between the outer projections."""
         x, z = xz.chunk(2, dim=-1)  # (B, L, d_inner) each
         x, conv = self._convolve(x, None if state is None else state.conv)
         x = F.silu(x)
@@ -173,17 +179,17 @@ class Mamba(nn.Module):
         return y * F.silu(z), MambaState(conv, ssm)  # (B, L, d_inner)
 
     def _can_fuse(self, xz: Tensor) -> bool:
-        """Whether the compiled passes apply; they are the same function as `_inner`.
+        """Return True if the compiled passes compute this call; they are the same as `_inner`.
 
-        They read the inner layers' weights without calling those layers, so a layer that is being
-        listened to (a forward hook) rules them out.
+        They read the weights of the inner layers without calling these layers, so they do not apply
+        if one of the layers has a forward hook.
         """
-        listened = any(
+        hooked = any(
             layer._forward_hooks or layer._forward_pre_hooks
             for layer in (self.x_proj, self.dt_proj, self.conv1d)
         )
         return (
-            not listened
+            not hooked
             and self.backend in ("auto", "numba")
             and xz.device.type == "cpu"
             and xz.dtype == self.A_log.dtype == torch.float32
@@ -198,14 +204,14 @@ class Mamba(nn.Module):
         check_shape("state.conv", state.conv, (batch, self.d_inner, carried), "(B, D, d_conv - 1)")
         check_shape("state.ssm", state.ssm, (batch, self.d_inner, self.d_state), "(B, D, N)")
         y, ssm = mamba_inner(
-            xz, self.conv1d.weight[:, 0], self.conv1d.bias, state.conv, self.x_proj.weight,
-            self.dt_proj.weight, self.dt_proj.bias, -torch.exp(self.A_log), self.D, state.ssm,
+            xz, *self._convolution(), state.conv, self.x_proj.weight, self.dt_proj.weight,
+            self.dt_proj.bias, -torch.exp(self.A_log), self.D, state.ssm,
         )  # fmt: skip
         newest = torch.cat((state.conv, xz[:, -carried:, : self.d_inner].transpose(1, 2)), dim=-1)
         return y, MambaState(newest[..., newest.shape[-1] - carried :], ssm)
 
     def step(self, hidden: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        """One new position in O(1): `forward` with the recurrence written out, no scan to start.
+        """Add one position in O(1): `forward` with the recurrence written out.
 
         Args:
             hidden: (B, d_model).
@@ -224,7 +230,8 @@ class Mamba(nn.Module):
         self._check_batch(state, hidden)
         x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (B, d_inner) each
         window = torch.cat((state.conv, x[..., None]), dim=-1)  # (B, d_inner, d_conv)
-        x = F.silu((window * self.conv1d.weight[:, 0]).sum(-1) + self.conv1d.bias)
+        weight, bias = self._convolution()
+        x = F.silu((window * weight).sum(-1) + bias)
         dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         Delta = F.softplus(self.dt_proj(dt))[..., None]  # (B, d_inner, 1)
         A = -torch.exp(self.A_log)  # (d_inner, d_state)

@@ -3,7 +3,7 @@
 Paper: Smith, Warrington, Linderman, "Simplified State Space Layers for Sequence Modeling",
 arXiv 2208.04933. Independent reference: the package `s5-pytorch`, `s5.S5(width, state_width)`.
 
-Glossary (paper's symbol, name here, shape):
+Glossary (symbol of the paper, name here, shape):
     u           u            (B, L, H)  input
     Lambda      Lambda       (P,)       eigenvalues of the continuous state matrix, complex
     B~          B_tilde      (P, H)     input matrix in the eigenbasis, complex; stored as `B`
@@ -18,17 +18,17 @@ Complex parameters are stored as two real numbers in a last axis of size 2.
 from __future__ import annotations
 
 import warnings
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.ssm.discretization import METHODS
-from ss4rec_lib.ssm.intervals import INTERVALS, check_intervals, transform_intervals
+from ss4rec_lib.ssm.discretization import INTERVALS, METHODS, transform_intervals
 from ss4rec_lib.ssm.scan import check_shape, diagonal_scan, numba_available
 
 
-def _published_initialisation(d_H: int, d_P: int, dt_min: float, dt_max: float) -> nn.Module:
-    """An `s5.S5` layer, for its HiPPO-N eigenvalues and its draws of B, C, D and log_step."""
+def _published_initialisation(d_H: int, d_P: int, dt_min: float, dt_max: float) -> Any:
+    """Return an `s5.S5` layer, for its HiPPO-N eigenvalues and its draws of the parameters."""
     with warnings.catch_warnings():  # s5-pytorch decorates with torch.jit.script, deprecated
         warnings.simplefilter("ignore", DeprecationWarning)
         from s5 import S5 as ReferenceS5
@@ -45,8 +45,8 @@ class S5(nn.Module):
         d_P: Number P of states.
         dt_min: Learned steps exp(log_step) start log-uniform in [dt_min, dt_max].
         dt_max: See `dt_min`.
-        interval: What the layer sees of the seconds between interactions: `raw` (published),
-            `clip` to [dt_min, dt_max], or `log1p`.
+        interval: The transform of the seconds between interactions: `raw` (published), `clip` to
+            [dt_min, dt_max], or `log1p`.
         interval_floor: Smallest interval after that; above 0, tied interactions enter the state.
         discretization: `zoh` (published) or `bilinear`.
         unconstrained: Store `Lambda` freely, as published. By default Re(Lambda) = -exp(.) stays
@@ -103,25 +103,24 @@ class S5(nn.Module):
 
     @property
     def Lambda(self) -> Tensor:
-        """Eigenvalues (P,), complex, a second is the unit of time of Lambda * exp(log_step)."""
+        """Eigenvalues (P,), complex; time in Lambda * exp(log_step) is counted in seconds."""
         real = self.Lambda_re if self.unconstrained else -torch.exp(self.log_neg_Lambda_re)
         return torch.complex(real, self.Lambda_im)
 
     def initial_state(self, batch_size: int) -> Tensor:
-        """The state before the first interaction: zeros, (batch_size, P), complex."""
+        """Return the state before the first interaction: zeros, (batch_size, P), complex."""
         return torch.zeros(
             batch_size, self.d_P, dtype=self.log_step.dtype.to_complex(), device=self.D.device
         )
 
-    def _seen(self, delta: Tensor) -> Tensor:
-        """What the layer is told of the seconds between interactions, (B, L)."""
+    def _transformed(self, delta: Tensor) -> Tensor:
         return transform_intervals(
             delta, self.interval, self.dt_min, self.dt_max, self.interval_floor
         )
 
     def discretize(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Seconds (B, L) to Lambda_bar and the scale of B_tilde, both (B, L, P), complex."""
-        Delta = self._seen(delta)[..., None] * torch.exp(self.log_step)  # (B, L, P)
+        """Map seconds (B, L) to Lambda_bar and the scale of B_tilde, both (B, L, P), complex."""
+        Delta = self._transformed(delta)[..., None] * torch.exp(self.log_step)  # (B, L, P)
         return METHODS[self.discretization](self.Lambda, Delta)
 
     def forward(
@@ -133,6 +132,9 @@ class S5(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Run over whole sequences.
 
+        The values of `delta` are not looked at, so that no device has to wait; those of a batch
+        are checked when it is made (`ss4rec_lib.data.make_batch`).
+
         Args:
             u: Input, (B, L, H).
             delta: Seconds from each interaction to the next one, (B, L), floating, >= 0.
@@ -143,12 +145,16 @@ class S5(nn.Module):
             y (B, L, H); with `return_state` also the state after the last position (B, P).
 
         Raises:
-            ValueError: Shapes that do not fit, or intervals that are negative, not finite or not
-                of floating dtype.
+            ValueError: A shape that does not fit, or intervals of another than a floating dtype.
         """
         if u.ndim != 3 or u.shape[-1] != self.d_H:
             raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, H={self.d_H})")
-        check_intervals(delta, tuple(u.shape[:2]))
+        check_shape("delta", delta, tuple(u.shape[:2]), "(B, L)")
+        if not delta.is_floating_point():
+            raise ValueError(
+                f"delta has dtype {delta.dtype}, expected a floating dtype: subtract timestamps as "
+                "int64, then convert the differences with .float()"
+            )
         # B_tilde u with u real: one real product for real and imaginary parts together.
         B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
         # Under autocast the product is bfloat16; the recurrence keeps the parameters' precision.
@@ -158,9 +164,9 @@ class S5(nn.Module):
         else:
             Lambda_bar, scale = self.discretize(delta)  # (B, L, P) each
             Bu = torch.complex(*Bu.chunk(2, dim=-1))  # (B, L, P)
-            x = diagonal_scan(Lambda_bar, scale * Bu, state, backend=self.backend)
+            x = cast(Tensor, diagonal_scan(Lambda_bar, scale * Bu, state, backend=self.backend))
             x = torch.cat((x.real, x.imag), dim=-1)  # (B, L, 2P)
-        # Re(C x) = C_re x_re - C_im x_im, again one real product.
+        # Re(C_tilde x) = C_re x_re - C_im x_im, again one real product.
         C_re_im = torch.cat((self.C[..., 0], -self.C[..., 1]), dim=-1)  # (H, 2P)
         y = x @ C_re_im.T + self.D * u  # (B, L, H)
         if not return_state:
@@ -168,27 +174,26 @@ class S5(nn.Module):
         return y, torch.complex(*x[:, -1].chunk(2, dim=-1))
 
     def _can_fuse(self, u: Tensor) -> bool:
-        """Whether the compiled pass over irregular steps applies; it is the same function."""
+        """Return True if the compiled pass over irregular steps computes this call."""
         return (
             self.backend in ("auto", "numba")
             and self.discretization == "zoh"
             and u.device.type == "cpu"
             and u.dtype == torch.float32
-            and (not self.unconstrained or bool((self.Lambda_re <= 0).all()))
             and numba_available()
         )
 
     def _fused_states(self, delta: Tensor, Bu: Tensor, state: Tensor | None) -> Tensor:
-        from ss4rec_lib.ssm.kernels.numba_irregular import irregular_scan
+        from ss4rec_lib.ssm.kernels.numba_s5 import irregular_scan
 
         if state is None:
             state = self.initial_state(len(delta))
         check_shape("initial_state", state, (len(delta), self.d_P), "(B, P)")
-        delta = self._seen(delta).to(Bu.dtype)
+        delta = self._transformed(delta).to(Bu.dtype)
         x0 = torch.cat((state.real, state.imag), dim=-1)  # (B, 2P)
         return irregular_scan(self.Lambda, torch.exp(self.log_step), delta, Bu, x0)
 
     def step(self, u: Tensor, delta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One new interaction in O(1): u (B, H), delta (B,) seconds, state (B, P)."""
+        """Add one interaction in O(1): u (B, H), delta (B,) seconds, state (B, P)."""
         y, state = self.forward(u[:, None], delta[:, None], state, return_state=True)
         return y[:, 0], state

@@ -1,4 +1,4 @@
-"""One door to the two scans; behind it, one kernel file a backend.
+"""Dispatch both scans to a backend.
 
 `diagonal_scan` is the recurrence of S5, `selective_scan` that of Mamba. `backend` is
 
@@ -7,33 +7,34 @@
 * `"parallel"`: log-depth scan in plain PyTorch, any device and dtype, memory bounded by chunks;
 * `"mamba_ssm"`: the fused CUDA kernel of the package mamba-ssm; selective scan from an empty state;
 * `"auto"`: numba on the CPU, mamba_ssm on a CUDA device, parallel where neither applies. It never
-  fails, and says once, through `logging`, what it chose.
+  fails, and logs each choice once.
 
-A backend asked for by name that does not apply is an error that says why and what to do.
+Asking for a backend that does not apply raises an error with the reason and a remedy. Checks here
+look at shapes, dtypes and devices only, never at values.
 
-Glossary: (B, L, D, N) = batch, length, channels, states a channel; P = states of S5.
+Glossary: (B, L, D, N) = batch, length, channels, states per channel; P = states of S5.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from functools import cache, lru_cache
+from functools import cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ss4rec_lib.ssm.kernels import mamba_ssm_cuda, parallel, reference
+from ss4rec_lib.ssm.kernels import mamba_ssm, parallel, reference
 
 BACKENDS = ("auto", "reference", "numba", "parallel", "mamba_ssm")
 
 _log = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _numba_kernels() -> tuple[ModuleType | None, str]:
-    """The numba backend's module, or None and the reason why it cannot be had."""
+    """Return the module of the numba backend, or None and the reason."""
     try:
         from ss4rec_lib.ssm.kernels import numba_cpu
     except ImportError as error:  # numba is a dependency, but a broken install must not be fatal
@@ -42,22 +43,22 @@ def _numba_kernels() -> tuple[ModuleType | None, str]:
 
 
 @cache
-def _say_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> None:
+def _log_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> None:
     _log.info("%s on %s, %s: backend %r", operation, device, dtype, backend)
 
 
 def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) -> str:
-    """Why a backend does not apply to this call; empty when it does."""
+    """Return why a backend does not apply to this call; empty when it does."""
     if backend == "numba":
-        wanted = torch.complex64 if sample.is_complex() else torch.float32
-        if sample.device.type != "cpu" or sample.dtype != wanted:
-            return f"it takes {wanted} on the CPU, not {sample.dtype} on {sample.device}"
+        expected = torch.complex64 if sample.is_complex() else torch.float32
+        if sample.device.type != "cpu" or sample.dtype != expected:
+            return f"it takes {expected} on the CPU, not {sample.dtype} on {sample.device}"
         return _numba_kernels()[1]
     if backend == "mamba_ssm":
         if operation != "selective_scan":
             return "it has no diagonal scan; use backend='parallel'"
         if importlib.util.find_spec("mamba_ssm") is None:
-            return f"the package mamba-ssm is missing; {mamba_ssm_cuda.HOW_TO_INSTALL}"
+            return f"the package mamba-ssm is missing; {mamba_ssm.HOW_TO_INSTALL}"
         if sample.device.type != "cuda":
             return f"it takes tensors on a CUDA device, not on {sample.device}"
         if sample.dtype == torch.float64:
@@ -68,7 +69,7 @@ def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) 
 
 
 def numba_available() -> bool:
-    """Whether the numba backend can be loaded here."""
+    """Return True if the numba backend can be loaded here."""
     return _numba_kernels()[0] is not None
 
 
@@ -79,18 +80,18 @@ def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) 
         preferred = "mamba_ssm" if sample.device.type == "cuda" else "numba"
         applies = not _why_not(preferred, operation, sample, carries_state)
         backend = preferred if applies else "parallel"
-        _say_once(operation, backend, str(sample.device), sample.dtype)
+        _log_once(operation, backend, str(sample.device), sample.dtype)
     elif why_not := _why_not(backend, operation, sample, carries_state):
         raise RuntimeError(
             f"{operation}: backend {backend!r} is not available: {why_not}. "
-            "backend='auto' takes what applies."
+            "backend='auto' chooses one that applies."
         )
-    modules = {"reference": reference, "parallel": parallel, "mamba_ssm": mamba_ssm_cuda}
-    return modules.get(backend) or _numba_kernels()[0]
+    modules = {"reference": reference, "parallel": parallel, "mamba_ssm": mamba_ssm}
+    return modules.get(backend) or _numba_kernels()[0]  # type: ignore[return-value]
 
 
 def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], meaning: str) -> None:
-    """Refuse a tensor of another shape, naming it, its shape and what was expected."""
+    """Raise ValueError with the name and shape of a tensor unless the shape is as expected."""
     if tuple(tensor.shape) != expected:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {meaning} = {expected}")
 
@@ -103,21 +104,21 @@ def diagonal_scan(
     return_state: bool = False,
     backend: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """x_k = a_k x_{k-1} + b_k for every sequence and state (S5, arXiv 2208.04933, eq. 2).
+    """Compute x_k = a_k x_{k-1} + b_k for every sequence and state (S5, arXiv 2208.04933, eq. 2).
 
     Args:
         a: Multipliers (`Lambda_bar`), (B, L, P), real or complex.
         b: Inputs (`B_bar u`), (B, L, P), dtype of `a`.
         initial_state: x_{-1}, (B, P); zeros when None.
         return_state: Also return the last state, to continue from it.
-        backend: See the module's docstring.
+        backend: See the docstring of the module.
 
     Returns:
         States (B, L, P); with `return_state` also the last one, (B, P).
 
     Raises:
         ValueError: A shape or dtype that does not fit, an empty sequence, an unknown backend.
-        RuntimeError: A backend asked for by name that is not available.
+        RuntimeError: The named backend is not available.
     """
     if a.ndim != 3 or a.shape[1] == 0:
         raise ValueError(f"a has shape {tuple(a.shape)}, expected (B, L, P) with L >= 1")
@@ -145,7 +146,7 @@ def selective_scan(
     return_state: bool = False,
     backend: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Mamba's selective scan (arXiv 2312.00752, algorithm 2), time before channels.
+    """Compute the selective scan of Mamba (arXiv 2312.00752, algorithm 2), time before channels.
 
     x_k = exp(Delta_k A) x_{k-1} + Delta_k B_k u_k;  y_k = C_k x_k + D u_k. It mirrors
     `mamba_ssm.ops.selective_scan_interface.selective_scan_ref`, where u is (B, D, L), with
@@ -160,14 +161,15 @@ def selective_scan(
         D: Skip weight, (D,); zeros when None.
         initial_state: (B, D, N); zeros when None.
         return_state: Also return the last state, to continue from it.
-        backend: See the module's docstring.
+        backend: See the docstring of the module.
 
     Returns:
         y, (B, L, D); with `return_state` also the last state, (B, D, N).
 
     Raises:
-        ValueError: A shape or dtype that does not fit, a positive A, an unknown backend.
-        RuntimeError: A backend asked for by name that is not available.
+        ValueError: A shape or dtype that does not fit, an unknown backend, or (numba only) a
+            positive entry of A, where its exponential is not defined.
+        RuntimeError: The named backend is not available.
     """
     if u.ndim != 3 or u.shape[1] == 0:
         raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with L >= 1")
@@ -187,13 +189,8 @@ def selective_scan(
     for name, tensor in (("Delta", Delta), ("A", A), ("B", B), ("C", C), ("D", D)):
         if tensor.dtype != u.dtype:
             raise ValueError(f"{name} has dtype {tensor.dtype}, expected that of u, {u.dtype}")
-    if (A.detach() > 0).any():
-        raise ValueError(
-            f"A has a positive entry ({A.max().item():g}): the state would grow without bound; "
-            "expected A <= 0, as in A = -exp(A_log)"
-        )
     kernels = _kernels("selective_scan", backend, u, initial_state is not None)
-    if initial_state is None and kernels is not mamba_ssm_cuda:
+    if initial_state is None and kernels is not mamba_ssm:
         initial_state = u.new_zeros(batch, channels, N)
     y, last = kernels.selective_scan(u, Delta, A, B, C, D, initial_state)
     return (y, last) if return_state else y

@@ -119,9 +119,9 @@ def test_sizes_below_one_are_refused(arguments):
 
 def test_input_and_state_that_do_not_fit_are_refused():
     block = Mamba(8)
-    with pytest.raises(ValueError, match=r"hidden has shape \(2, 8\)"):
+    with pytest.raises(ValueError, match=r"hidden.*\(2, 8\)"):
         block(torch.zeros(2, 8))
-    with pytest.raises(ValueError, match="state is of batch size 3"):
+    with pytest.raises(ValueError, match=r"state.* 3"):
         block(torch.zeros(2, 4, 8), block.initial_state(3))
 
 

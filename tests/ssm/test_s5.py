@@ -147,22 +147,19 @@ def test_free_eigenvalues_overflow_and_constrained_ones_do_not():
 
 
 @pytest.mark.parametrize(
-    ("delta", "message"),
+    ("delta", "named"),
     [
-        (torch.zeros(2, 3), r"delta has shape \(2, 3\), expected \(B, L\) = \(2, 4\)"),
-        (torch.zeros(2, 4, dtype=torch.int64), "dtype torch.int64, expected a floating"),
-        (torch.full((2, 4), -1.0), r"negative entry \(-1 s\)"),
-        (torch.full((2, 4), float("nan")), "NaN or infinite"),
-        (torch.full((2, 4), float("inf")), "NaN or infinite"),
+        (torch.zeros(2, 3), r"delta.*\(2, 3\).*\(2, 4\)"),
+        (torch.zeros(2, 4, dtype=torch.int64), r"delta.*torch\.int64"),
     ],
 )
-def test_intervals_that_are_not_seconds_are_refused(delta, message):
-    with pytest.raises(ValueError, match=message):
+def test_intervals_of_another_shape_or_dtype_are_refused(delta, named):
+    with pytest.raises(ValueError, match=named):
         S5(8, 6)(torch.zeros(2, 4, 8), delta)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
         ({"d_P": 0}, "d_P=0"),
         ({"dt_min": 0.0}, "dt_min=0.0"),
@@ -172,16 +169,16 @@ def test_intervals_that_are_not_seconds_are_refused(delta, message):
         ({"discretization": "euler"}, "discretization='euler'"),
     ],
 )
-def test_options_out_of_range_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_options_out_of_range_are_refused(arguments, named):
+    with pytest.raises(ValueError, match=named):
         S5(**{"d_H": 8, "d_P": 6, **arguments})
 
 
 def test_width_and_state_of_another_size_are_refused():
     layer = S5(8, 6)
-    with pytest.raises(ValueError, match=r"u has shape \(2, 4, 7\)"):
+    with pytest.raises(ValueError, match=r"u .*\(2, 4, 7\)"):
         layer(torch.zeros(2, 4, 7), torch.zeros(2, 4))
-    with pytest.raises(ValueError, match=r"initial_state has shape \(3, 6\)"):
+    with pytest.raises(ValueError, match=r"initial_state.*\(3, 6\)"):
         layer(torch.zeros(2, 4, 8), torch.zeros(2, 4), layer.initial_state(3))
 
 
@@ -219,6 +216,22 @@ def test_the_compiled_pass_equals_the_reference(batch, length, states, seed, sca
         assert (f - e).abs().max().item() <= relative * size, f"output {number}"
 
 
+def test_the_compiled_pass_equals_the_reference_for_growing_states():
+    """Unconstrained eigenvalues with positive real parts, up to a growth of exp(8) per step."""
+    torch.manual_seed(0)
+    layer = S5(3, 6, unconstrained=True, backend="numba")
+    with torch.no_grad():
+        layer.Lambda_re.copy_(torch.linspace(-0.5, 1.0, 6))
+        layer.log_step.fill_(0.0)
+    u, delta = torch.randn(2, 4, 3), torch.rand(2, 4) * 8
+    state = torch.randn(2, 6, dtype=torch.complex64)
+    found = outputs_and_gradients(layer, u, delta, state, torch.float32)
+    layer.backend = "reference"
+    expected = outputs_and_gradients(layer, u, delta, state, torch.float64)
+    for number, (f, e) in enumerate(zip(found, expected, strict=True)):
+        assert (f - e).abs().max() <= 1e-4 * e.abs().max(), f"output {number}"
+
+
 def test_the_compiled_pass_does_not_depend_on_the_number_of_threads():
     torch.manual_seed(0)
     layer, before = S5(4, 40, backend="numba"), torch.get_num_threads()
@@ -239,7 +252,7 @@ def test_the_compiled_pass_does_not_depend_on_the_number_of_threads():
 
 
 def test_sine_and_cosine_of_any_angle():
-    from ss4rec_lib.ssm.kernels.numba_irregular import _sin_cos
+    from ss4rec_lib.ssm.kernels.numba_s5 import _sin_cos
 
     angles = np.concatenate((np.linspace(-20, 20, 4_001), 10 ** np.linspace(1.0, 10.5, 500)))
     found = np.array([_sin_cos(angle) for angle in angles])

@@ -176,12 +176,12 @@ def test_second_derivative_of_numba_is_refused_not_wrong():
     inputs = [t.requires_grad_() for t in selective_inputs(1, 3, 2, 2, 5)]
     y = selective_scan(*inputs, backend="numba")
     (first,) = torch.autograd.grad(y.pow(2).sum(), inputs[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice|once_differentiable"):
+    with pytest.raises(RuntimeError, match=r"differentiate twice|once_differentiable"):
         first.sum().backward()
 
 
 def test_auto_takes_numba_where_it_applies_and_parallel_elsewhere(caplog):
-    scan._say_once.cache_clear()
+    scan._log_once.cache_clear()
     single = selective_inputs(1, 5, 2, 3, 6)
     double = [t.double() for t in single]
     with caplog.at_level("INFO", logger="ss4rec_lib.ssm.scan"):
@@ -198,15 +198,15 @@ def test_auto_survives_a_broken_numba(monkeypatch):
     monkeypatch.setattr(scan, "_numba_kernels", lambda: (None, "no module named numba"))
     inputs = selective_inputs(1, 5, 2, 3, 6)
     assert torch.equal(selective_scan(*inputs), selective_scan(*inputs, backend="parallel"))
-    with pytest.raises(RuntimeError, match="'numba' is not available: no module named numba"):
+    with pytest.raises(RuntimeError, match=r"numba.*no module named numba"):
         selective_scan(*inputs, backend="numba")
 
 
 def test_mamba_ssm_asked_for_by_name_says_how_to_get_it():
     inputs = selective_inputs(1, 5, 2, 3, 6)[:6]
-    with pytest.raises(RuntimeError, match="'mamba_ssm' is not available"):
+    with pytest.raises(RuntimeError, match=r"mamba_ssm.*pip install"):
         selective_scan(*inputs, backend="mamba_ssm")
-    with pytest.raises(RuntimeError, match="no diagonal scan"):
+    with pytest.raises(RuntimeError, match=r"diagonal_scan.*mamba_ssm"):
         diagonal_scan(*diagonal_inputs(1, 5, 3, 0), backend="mamba_ssm")
 
 
@@ -252,40 +252,51 @@ def test_on_a_gpu_auto_equals_the_reference():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "named"),
     [
-        ({"Delta": torch.zeros(2, 5, 2)}, r"Delta has shape \(2, 5, 2\)"),
-        ({"A": torch.zeros(4, 4)}, r"A has shape \(4, 4\)"),
-        ({"A": torch.full((3, 4), 0.5)}, "positive entry"),
-        ({"B": torch.zeros(2, 5, 3)}, r"B has shape \(2, 5, 3\)"),
-        ({"C": torch.zeros(2, 4, 4)}, r"C has shape \(2, 4, 4\)"),
-        ({"D": torch.zeros(2)}, r"D has shape \(2,\)"),
-        ({"B": torch.zeros(2, 5, 4, dtype=torch.float64)}, "B has dtype torch.float64"),
-        ({"initial_state": torch.zeros(1, 3, 4)}, r"initial_state has shape \(1, 3, 4\)"),
-        ({"u": torch.zeros(2, 0, 3)}, "L >= 1"),
-        ({"backend": "cuda"}, "'cuda' is unknown"),
+        ({"Delta": torch.zeros(2, 5, 2)}, r"Delta .*\(2, 5, 2\)"),
+        ({"A": torch.zeros(4, 4)}, r"A .*\(4, 4\)"),
+        ({"A": torch.full((3, 4), 0.5), "backend": "numba"}, r"A .*0\.5"),
+        ({"B": torch.zeros(2, 5, 3)}, r"B .*\(2, 5, 3\)"),
+        ({"C": torch.zeros(2, 4, 4)}, r"C .*\(2, 4, 4\)"),
+        ({"D": torch.zeros(2)}, r"D .*\(2,\)"),
+        ({"B": torch.zeros(2, 5, 4, dtype=torch.float64)}, r"B .*torch\.float64"),
+        ({"initial_state": torch.zeros(1, 3, 4)}, r"initial_state .*\(1, 3, 4\)"),
+        ({"u": torch.zeros(2, 0, 3)}, r"u .*\(2, 0, 3\)"),
+        ({"backend": "cuda"}, "backend='cuda'"),
     ],
 )
-def test_selective_scan_names_what_does_not_fit(change, message):
+def test_selective_scan_names_what_does_not_fit(change, named):
     names = ("u", "Delta", "A", "B", "C", "D", "initial_state")
     arguments = dict(zip(names, selective_inputs(2, 5, 3, 4, 0), strict=True)) | change
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=named):
         selective_scan(**arguments)
+
+
+@pytest.mark.parametrize("backend", ["reference", "parallel"])
+def test_a_positive_A_grows_as_it_should_where_the_exponential_is_defined(backend):
+    u, Delta, A, B, C, D, x0 = selective_inputs(2, 5, 3, 4, 0, torch.float64)
+    found = selective_scan(u, Delta, A * 0 + 0.5, B, C, D, x0, backend=backend)
+    x = x0
+    for k in range(5):
+        x = torch.exp(Delta[:, k, :, None] * 0.5) * x
+        x = x + (Delta[:, k] * u[:, k])[..., None] * B[:, k, None]
+        assert torch.allclose(found[:, k], (x * C[:, k, None]).sum(-1) + D * u[:, k])
 
 
 def test_diagonal_scan_names_what_does_not_fit():
     a, b, x0 = diagonal_inputs(2, 5, 3, 0)
-    with pytest.raises(ValueError, match=r"b has shape \(2, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"b .*\(2, 4, 3\)"):
         diagonal_scan(a, b[:, :4], x0)
-    with pytest.raises(ValueError, match="b has dtype torch.float32"):
+    with pytest.raises(ValueError, match=r"b .*torch\.float32"):
         diagonal_scan(a, b.real, x0)
-    with pytest.raises(ValueError, match=r"initial_state has shape \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"initial_state .*\(1, 3\)"):
         diagonal_scan(a, b, x0[:1])
-    with pytest.raises(ValueError, match=r"expected \(B, L, P\)"):
+    with pytest.raises(ValueError, match=r"a .*\(5, 3\)"):
         diagonal_scan(a[0], b, x0)
 
 
 def test_numba_asked_for_by_name_says_why_it_cannot():
     inputs = selective_inputs(1, 5, 2, 3, 6, torch.float64)
-    with pytest.raises(RuntimeError, match=r"'numba' is not available: it takes torch\.float32"):
+    with pytest.raises(RuntimeError, match=r"numba.*torch\.float32.*torch\.float64"):
         selective_scan(*inputs, backend="numba")

@@ -1,1 +1,1 @@
-"""Scan kernels, one file a backend. `ss4rec_lib.ssm.scan` is the only door to them."""
+"""Scan kernels, one file per backend, called only by `ss4rec_lib.ssm`."""

@@ -1,10 +1,10 @@
 """Backend `numba`: the compiled loops of `numba_loops.py` as differentiable PyTorch operations.
 
 The tasks of a batch are shared between as many Python threads as PyTorch uses
-(`torch.get_num_threads()`); the loops release the GIL. No second OpenMP runtime competes with
+(`torch.get_num_threads()`); the loops release the GIL. There is no second OpenMP runtime beside
 PyTorch's, and nested or concurrent calls are safe.
 
-float32 (complex64 for the diagonal scan) on the CPU only; `scan.py` sends the rest elsewhere.
+float32 (complex64 for the diagonal scan) on the CPU only.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,9 +22,9 @@ from torch.autograd.function import once_differentiable
 
 from ss4rec_lib.ssm.kernels import numba_loops as loops
 
-_ENOUGH = 8  # sequences that keep a laptop's cores busy without cutting them into groups
-_WORTH_A_THREAD = 1 << 14  # states: some 20 microseconds; waking a thread costs as much
-_GROUP = 16  # channels a group: one cache line of a row of u
+_ENOUGH = 8  # sequences that occupy the cores of a laptop without being cut into groups
+_WORTH_A_THREAD = 1 << 14  # states; they take about 20 microseconds, as long as waking a thread
+_GROUP = 16  # channels per group: one cache line of a row of u
 
 
 @lru_cache(maxsize=1)
@@ -33,14 +34,18 @@ def _pool(workers: int, process: int) -> ThreadPoolExecutor:
 
 
 def channel_groups(batch: int, channels: int) -> int:
-    """Groups of channels a sequence is cut into; depends on shapes only, never on the machine."""
+    """Return the number of groups of channels per sequence; it depends on shapes only."""
     return 1 if batch >= _ENOUGH else -(-channels // _GROUP)
 
 
 def shard(loop: Callable, tasks: int, *arguments: object, work: int | None = None) -> None:
     """Run `loop(*arguments, lo, hi)` over [0, tasks), shared between the threads.
 
-    `work`, the states to be computed, limits them to what is worth waking a thread for.
+    Args:
+        loop: Compiled, without the GIL.
+        tasks: Number of tasks; they are independent of each other.
+        arguments: Passed to the loop.
+        work: Number of states to be computed; few of them use fewer threads. None for many.
     """
     threads = max(1, min(torch.get_num_threads(), tasks))
     if work is not None:
@@ -51,15 +56,15 @@ def shard(loop: Callable, tasks: int, *arguments: object, work: int | None = Non
     bounds = [tasks * i // threads for i in range(threads + 1)]
     others = [
         _pool(threads, os.getpid()).submit(loop, *arguments, lo, hi)
-        for lo, hi in zip(bounds[1:-1], bounds[2:], strict=True)
+        for lo, hi in pairwise(bounds[1:])
     ]
-    loop(*arguments, 0, bounds[1])  # this thread takes the first run itself
+    loop(*arguments, 0, bounds[1])  # this thread takes the first part itself
     for other in others:
         other.result()
 
 
 def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """Tensors as C-contiguous NumPy arrays, without a copy where there is none to make."""
+    """Return tensors as C-contiguous NumPy arrays, copied only where necessary."""
     return [t.detach().resolve_conj().contiguous().numpy() for t in tensors]
 
 
@@ -73,7 +78,7 @@ def selective_states(
     x0: np.ndarray,
     keep: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The scan's y (B, L, D), last state (B, D, N), and what backward needs if `keep`."""
+    """Return y (B, L, D), the last state (B, D, N), and the states for backward if `keep`."""
     (batch, length, channels), N = u.shape, A.shape[1]
     y = np.empty_like(u)
     x_last = np.empty((batch, channels, N), dtype=np.float32)
@@ -98,7 +103,7 @@ def selective_gradients(
     dy: np.ndarray,
     dx_last: np.ndarray,
 ) -> tuple[Tensor, ...]:
-    """Gradients of u, Delta, A, B, C, D and x0, each of its own shape."""
+    """Return the gradients of u, Delta, A, B, C, D and x0, each of its own shape."""
     (batch, length, channels), N = u.shape, A.shape[1]
     groups = channel_groups(batch, channels)
     du, dDelta = np.empty_like(u), np.empty_like(u)
@@ -120,6 +125,11 @@ class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, Delta, A, B, C, D, initial_state):
         inputs = as_arrays(u, Delta, A, B, C, D, initial_state)
+        if (inputs[2] > 0).any():  # `exp_nonpositive` would return wrong numbers
+            raise ValueError(
+                f"A has a positive entry ({inputs[2].max():g}): expected A <= 0, as in "
+                "A = -exp(A_log)"
+            )
         results = selective_states(*inputs, keep=any(ctx.needs_input_grad))
         y, x_last, saved = (torch.from_numpy(array) for array in results)
         ctx.save_for_backward(u, Delta, A, B, C, D, saved)
@@ -158,12 +168,12 @@ class _DiagonalScan(torch.autograd.Function):
 
 
 def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
-    """Same arguments and results as `reference.diagonal_scan`; complex64 or float32, CPU."""
+    """Compute `reference.diagonal_scan`; complex64 or float32, CPU."""
     return _DiagonalScan.apply(a, b, initial_state)
 
 
 def selective_scan(
     u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Same arguments and results as `reference.selective_scan`; float32, CPU, A <= 0."""
+    """Compute `reference.selective_scan`; float32, CPU, A <= 0."""
     return _SelectiveScan.apply(u, Delta, A, B, C, D, initial_state)

@@ -1,19 +1,20 @@
 """The two scans as compiled loops: the recurrences of `reference.py`, one sequence at a time.
 
-Nothing here knows PyTorch; `numba_cpu.py` feeds these functions. The work is cut into tasks, each a
-sequence and a group of channels; a call does the tasks `[lo, hi)` without the GIL, so that several
-threads can share a batch, or one long sequence. Where a task begins and ends depends on shapes
-only, and its sums run in a fixed order: results do not depend on the number of threads.
+These functions work on NumPy arrays; `numba_cpu.py` calls them. The work is cut into tasks, each a
+sequence and a group of channels. A call does the tasks `[lo, hi)` without the GIL, so that several
+threads can share a batch, or one long sequence. The bounds of a task depend on shapes only, and its
+sums run in a fixed order, so the results do not depend on the number of threads.
 
-What makes them fast:
+Three things make them fast:
 
-* **No (B, L, D, N) tensor.** The state of one channel, N numbers, stays in the innermost cache.
-  Backward needs the states again; forward saves one in every `CHUNK` and backward recomputes the
-  others, chunk by chunk, into a buffer of CHUNK x N. Memory is O(L N) a channel divided by CHUNK.
-* **An exponential that vectorises.** numba from the package index has no vector maths library, and
-  a scalar `exp` costs more than the rest of the loop. Arguments are never positive (Delta > 0,
-  A < 0), so a short polynomial does: exp(z) = 2^k exp(r), r = z - k ln 2, |r| <= ln(2)/2.
-* **N innermost and contiguous**: every line of the inner loops is one vector operation.
+* **No (B, L, D, N) tensor.** The N states of one channel stay in the innermost cache. Backward
+  needs all states again: forward saves one in every `CHUNK`, and backward recomputes the others,
+  chunk by chunk, into a buffer of CHUNK x N. Memory is O(L N / CHUNK) per channel.
+* **An exponential that vectorises.** The numba of the package index has no vector maths library,
+  and a scalar `exp` would cost more than the rest of the loop. Arguments are never positive
+  (Delta > 0, A < 0), so a short polynomial suffices: exp(z) = 2^k exp(r), r = z - k ln 2,
+  |r| <= ln(2)/2.
+* **N innermost and contiguous.** Every line of the inner loops is one vector operation.
 
 Arrays are float32 and C-contiguous. Glossary as in `reference.py`; `g` is the gradient of the loss
 with respect to the state, `d*` the gradient with respect to `*`.
@@ -24,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-CHUNK = 32  # states kept: one in CHUNK; CHUNK * N * 2 floats of buffer fit the innermost cache
+CHUNK = 32  # one state in CHUNK is saved; buffers of CHUNK * N * 2 floats fit the innermost cache
 
 _LOG2E = np.float32(1.4426950408889634)
 # ln 2 in two parts, the first with few digits, so that k * _LN2_HIGH is exact.
@@ -35,16 +36,16 @@ _ONE, _HALF = np.float32(1.0), np.float32(0.5)
 
 
 def compiled(fastmath):
-    """`njit` without the GIL, cached on disk where a cache folder can be written.
+    """Compile with `njit`, without the GIL, cached on disk where a cache folder can be written.
 
-    Division by zero gives infinity or NaN as everywhere in PyTorch, not Python's exception.
+    Division by zero gives infinity or NaN, as in PyTorch, instead of an exception.
     """
     options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
 
     def decorate(function):
         try:
             return njit(**options, cache=True)(function)
-        except RuntimeError:  # numba found no folder it may write to: compile anew in each process
+        except RuntimeError:  # no cache folder can be written: compile in each process
             return njit(**options)(function)
 
     return decorate
@@ -52,7 +53,7 @@ def compiled(fastmath):
 
 @njit(inline="always")
 def exp_nonpositive(z):
-    """exp(z) for z <= 0 in float32, within 5e-7 relative; at most 1.7e-38 below -87."""
+    """Return exp(z) for z <= 0 in float32, within 5e-7 relative; at most 1.7e-38 below -87."""
     z = max(z, _LOWEST)
     k = np.floor(z * _LOG2E + _HALF)
     r = (z - k * _LN2_HIGH) - k * _LN2_LOW
@@ -74,8 +75,8 @@ def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi
         b, first = task // groups, task % groups * width
         end = min(first + width, channels)
         x[: end - first] = x0[b, first:end]
-        # Chunk by chunk, all channels of a chunk before the next one: what a chunk reads and writes
-        # stays in the cache, however long the sequence is.
+        # All channels of a chunk before the next chunk: the data of a chunk stay in the cache,
+        # however long the sequence is.
         for start in range(0, length, CHUNK):
             stop = min(start + CHUNK, length)
             for d in range(first, end):
@@ -97,9 +98,8 @@ def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi
 def selective_backward(
     u, Delta, A, B, C, D, saved, dy, dx_last, du, dDelta, dA, dB, dC, dx0, groups, lo, hi
 ):
-    """Gradients of everything.
+    """Fill the gradients; the caller sums dA (B, D, N) and dB and dC (B * groups, L, N).
 
-    dA (B, D, N) is per sequence, dB and dC (B * groups, L, N) are per task; the caller sums them.
     With g_k the gradient at state x_k:  g_k = C_k dy_k + Lambda_bar_{k+1} g_{k+1}, and then
     dB_k += g_k Delta u,  dC_k += dy x_k,  dA += g_k Delta Lambda_bar x_{k-1},
     dDelta_k = sum_n g_k (A Lambda_bar x_{k-1} + u B),  du_k = D dy + sum_n g_k Delta B.
@@ -112,7 +112,7 @@ def selective_backward(
     before = np.empty((CHUNK + 1, N), dtype=np.float32)
     decay = np.empty((CHUNK, N), dtype=np.float32)
     g = np.empty(N, dtype=np.float32)
-    flow = np.empty((width, N), dtype=np.float32)  # gradient that reaches x_k from behind
+    flow = np.empty((width, N), dtype=np.float32)  # gradient at x_k from the positions after it
     for task in range(lo, hi):
         b, first = task // groups, task % groups * width
         end = min(first + width, channels)
@@ -125,7 +125,7 @@ def selective_backward(
             size = min(CHUNK, length - start)
             for d in range(first, end):
                 before[0] = saved[b, d, c]
-                for j in range(size):  # the states again
+                for j in range(size):  # recompute the states
                     step = Delta[b, start + j, d]
                     step_u = step * u[b, start + j, d]
                     for n in range(N):
@@ -138,8 +138,8 @@ def selective_backward(
                     step_u = step * u_k
                     sum_gB = np.float32(0.0)
                     sum_gAx = np.float32(0.0)
-                    # Short loops over few arrays: a long one over all of them must first find out,
-                    # at run time, that none of them overlap.
+                    # Short loops over few arrays: a long one over all of them would first have to
+                    # check, at run time, that none of them overlap.
                     for n in range(N):
                         dC[task, k, n] += dy_k * before[j + 1, n]
                     for n in range(N):
@@ -148,7 +148,7 @@ def selective_backward(
                         dB[task, k, n] += g[n] * step_u
                         sum_gB += g[n] * B[b, k, n]
                     for n in range(N):
-                        flow[d - first, n] = g[n] * decay[j, n]  # what flows on to x_{k-1}
+                        flow[d - first, n] = g[n] * decay[j, n]  # gradient at x_{k-1}
                     for n in range(N):
                         through = flow[d - first, n] * before[j, n]
                         dA[b, d, n] += step * through
@@ -174,7 +174,7 @@ def diagonal_forward(a, b, x0, x, groups, lo, hi):
 
 @compiled(fastmath=False)
 def diagonal_backward(a, x0, x, dx, da, db, dx0, groups, lo, hi):
-    """PyTorch's convention for complex gradients: db_k = dx_k + conj(a_{k+1}) db_{k+1}."""
+    """Fill the gradients, in PyTorch's complex convention: db_k = dx_k + conj(a_{k+1}) db_{k+1}."""
     last = a.shape[1] - 1
     width = -(-a.shape[2] // groups)
     for task in range(lo, hi):

@@ -1,20 +1,20 @@
-"""Everything between a Mamba block's two outer projections, as one differentiable operation.
+"""Everything between the two outer projections of a Mamba block, as one differentiable operation.
 
-The same function as the lines of `Mamba.forward`; what the package mamba-ssm fuses on a GPU under
-the name `mamba_inner_fn`. PyTorch's operators would write some twenty tensors of (B, L, d_inner)
-and read each again for its gradient; here a pass over a row does what its elements need:
+The function is `Mamba._inner`; the package mamba-ssm fuses the same part on a GPU, under the name
+`mamba_inner_fn`. PyTorch's operators would write about twenty tensors of (B, L, d_inner) and read
+each again for its gradient. Here one pass over a row computes everything its elements need:
 
     s      = conv(x) + bias          x = silu(s)                       one pass
     dt, B, C = x x_proj^T            raw = dt dt_proj^T + bias         matrix products, by PyTorch
     Delta  = softplus(raw)                                             one pass
     y      = selective scan          out = y silu(z)                   the scan, one pass
 
-Backward computes s, Delta and the sigmoids again rather than keeping them.
+Backward computes s, Delta and the sigmoids again instead of storing them.
 
-Tasks and determinism as in `numba_loops.py`. float32, CPU. Glossary: xz (B, L, 2D) is in_proj's
-output, x in its first D columns and the gate z in the others; w (K, D) are conv1d's K weights, the
-last for the newest input; before (B, K - 1, D) the inputs ahead of the first; R = dt_rank; `d*` is
-the gradient with respect to `*`.
+Tasks and determinism as in `numba_loops.py`. float32, CPU. Glossary: xz (B, L, 2D) is the output of
+in_proj, with x in its first D columns and the gate z in the others; w (K, D) are the K weights of
+conv1d, the last for the newest input; before (B, K - 1, D) the inputs before the first one;
+R = dt_rank; `d*` is the gradient with respect to `*`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _L3, _L5, _L7, _L9, _L11, _L13 = (f32(1 / n) for n in (3, 5, 7, 9, 11, 13))
 
 @njit(inline="always")
 def _sigmoid(v):
-    """1 / (1 + exp(-v)) without overflow on either side."""
+    """Return 1 / (1 + exp(-v)), without overflow on either side."""
     e = exp_nonpositive(-abs(v))
     return (_ONE if v >= _ZERO else e) / (_ONE + e)
 
 
 @njit(inline="always")
 def _softplus(v):
-    """log(1 + exp(v)), accurate relative to its own size also where that is tiny."""
+    """Return log(1 + exp(v)), with a small relative error also where it is tiny."""
     t = exp_nonpositive(-abs(v))
     q = t / (_TWO + t)
     q2 = q * q
@@ -64,7 +64,7 @@ def _weighted_row(w, row, s):
 
 @compiled(fastmath=True)
 def _convolve_at(xz, w, bias, before, b, k, s):
-    """The convolution's D sums at position k of sequence b, into s."""
+    """Fill s with the D sums of the convolution at position k of sequence b."""
     K, D = w.shape
     s[:] = bias
     for j in range(K):
@@ -83,8 +83,8 @@ def _silu_row(s, x):
 def _silu_gradient_row(s, dx):
     """Overwrite s with dx silu'(s)."""
     for d in range(s.shape[0]):
-        share_open = _sigmoid(s[d])
-        s[d] = dx[d] * (share_open + s[d] * share_open * (_ONE - share_open))
+        sigmoid = _sigmoid(s[d])
+        s[d] = dx[d] * (sigmoid + s[d] * sigmoid * (_ONE - sigmoid))
 
 
 @compiled(fastmath=True)
@@ -99,7 +99,7 @@ def convolve_forward(xz, w, bias, before, x, lo, hi):
 
 @compiled(fastmath=True)
 def _spread_row(w, ds, row, dw, drow):
-    """What one tap passes on: ds to its weight and to its input."""
+    """Add the gradients of one tap of the convolution: of its weight and of its input."""
     for d in range(ds.shape[0]):
         dw[d] += ds[d] * row[d]
     for d in range(ds.shape[0]):
@@ -171,8 +171,8 @@ def _gate_gradient_row(y, z, dout, dy, dz):
     for d in range(y.shape[0]):
         dy[d] = dout[d] * z[d] * _sigmoid(z[d])
     for d in range(y.shape[0]):
-        share_open = _sigmoid(z[d])
-        dz[d] = dout[d] * y[d] * (share_open + z[d] * share_open * (_ONE - share_open))
+        sigmoid = _sigmoid(z[d])
+        dz[d] = dout[d] * y[d] * (sigmoid + z[d] * sigmoid * (_ONE - sigmoid))
 
 
 @compiled(fastmath=True)
@@ -184,7 +184,7 @@ def gate_backward(y, xz, dout, dy, dxz, lo, hi):
 
 
 def _rows(t: np.ndarray) -> np.ndarray:
-    """(B, L, D) as (B L, D)."""
+    """Return (B, L, D) as (B L, D)."""
     return t.reshape(-1, t.shape[-1])
 
 
@@ -228,10 +228,9 @@ class _MambaInner(torch.autograd.Function):
         Delta = np.empty_like(y)
         shard(softplus_forward, tokens, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
-        dx, dDelta, dA, dB, dC, dD, dx0 = selective_gradients(
-            x.numpy(), Delta, *as_arrays(A, B, C, D_skip), saved, dy, dx_last
-        )
-        draw = dDelta.view(tokens, D)  # Delta's gradient becomes that of raw, in place
+        scan = [x.numpy(), Delta, *as_arrays(A, B, C, D_skip), saved, dy, dx_last]
+        dx, dDelta, dA, dB, dC, dD, dx0 = selective_gradients(*scan)
+        draw = dDelta.view(tokens, D)  # the gradient of Delta becomes that of raw, in place
         shard(softplus_backward, tokens, raw.numpy(), draw.numpy())
         dprojected = torch.empty_like(projected)  # (B L, R + 2N)
         torch.mm(draw, dt_proj, out=dprojected[:, :R])
@@ -262,13 +261,13 @@ def mamba_inner(
     D: Tensor,
     initial_state: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """From in_proj's output to out_proj's input. float32, CPU.
+    """Map the output of in_proj to the input of out_proj; float32, CPU.
 
     Args:
         xz: (B, L, 2 d_inner).
         conv_weight: (d_inner, d_conv).
         conv_bias: (d_inner,).
-        before: Inputs of the convolution ahead of the first, (B, d_inner, d_conv - 1).
+        before: Inputs of the convolution before the first one, (B, d_inner, d_conv - 1).
         x_proj: Weight, (dt_rank + 2 d_state, d_inner).
         dt_proj: Weight, (d_inner, dt_rank).
         dt_bias: Its bias, (d_inner,).

@@ -1,13 +1,14 @@
 """Backend `parallel`: a log-depth scan in plain PyTorch, with its own backward, in chunks.
 
-x_k = a_k x_{k-1} + b_k is a composition of affine maps x -> a x + b, and composing two of them,
-(a, b) after (a', b'), is (a a', a b' + b): an associative operation. So all prefixes of a chunk of
-T positions are had in log2(T) rounds, each one elementwise operation over the whole chunk (Hillis
-and Steele 1986): in round r every position absorbs the one 2^r before it. Chunks follow one
-another, so memory is bounded by the chunk and not by the length.
+x_k = a_k x_{k-1} + b_k composes affine maps x -> a x + b, and composition is associative: (a, b)
+after (a', b') is (a a', a b' + b). All prefixes of a chunk of T positions are therefore computed in
+log2(T) rounds of elementwise operations over the whole chunk (Hillis and Steele 1986); in round r
+every position is combined with the one 2^r before it. Chunks are processed one after the other, so
+memory is bounded by the chunk and not by the length.
 
 Backward is the same scan run from the end: g_k = dx_k + conj(a_{k+1}) g_{k+1}. States are computed
-again, chunk by chunk, from the one that was saved at each chunk's start; (B, L, D, N) never exists.
+again, chunk by chunk, from the state saved at the start of each chunk, so that the (B, L, D, N)
+tensor of all states is never stored.
 
 Any device, any dtype (float64 and complex128 included). Glossary as in `reference.py`.
 """
@@ -22,10 +23,10 @@ CHUNK = 64  # positions; 6 rounds
 
 
 def _prefixes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Compositions of the affine maps 0..k for every k, along dimension 1."""
+    """Compose the affine maps 0..k for every k, along dimension 1."""
     shift = 1
     while shift < a.shape[1]:
-        # Position k >= shift absorbs position k - shift; the first `shift` are complete already.
+        # Position k >= shift is combined with k - shift; the first `shift` are complete already.
         late_a, late_b = a[:, shift:], b[:, shift:]
         b = torch.cat((b[:, :shift], late_a * b[:, :-shift] + late_b), dim=1)
         a = torch.cat((a[:, :shift], late_a * a[:, :-shift]), dim=1)
@@ -34,20 +35,20 @@ def _prefixes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scan_chunk(a: Tensor, b: Tensor, before: Tensor) -> Tensor:
-    """States x_k of one chunk, given the state before it."""
+    """Return the states x_k of one chunk, given the state before it."""
     a, b = _prefixes(a, b)
     return a * before[:, None] + b
 
 
 def _scan_chunk_backward(a: Tensor, dx: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """g_k of one chunk, and what flows on to the state before it.
+    """Return g_k of one chunk, and the gradient at the state before it.
 
     Args:
         a: Multipliers of the chunk.
-        dx: Gradient that reaches each state from outside.
-        after: What flows from the chunk behind into this one's last state.
+        dx: Gradient at each state from outside the recurrence.
+        after: Gradient at the last state of this chunk from the chunk that follows.
     """
-    # g_k = dx_k + conj(a_{k+1}) g_{k+1}; the flow from behind enters at the last position.
+    # g_k = dx_k + conj(a_{k+1}) g_{k+1}; `after` enters at the last position.
     dx = torch.cat((dx[:, :-1], dx[:, -1:] + after[:, None]), dim=1)
     following = torch.cat((a[:, 1:], torch.zeros_like(a[:, :1])), dim=1).conj()
     _, g = _prefixes(following.flip(1), dx.flip(1))
@@ -122,18 +123,18 @@ class _SelectiveScan(torch.autograd.Function):
 def _discretized(
     u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, start: int, end: int
 ) -> tuple[Tensor, Tensor]:
-    """Lambda_bar and B_bar u of one chunk, (B, T, D, N) each."""
+    """Return Lambda_bar and B_bar u of one chunk, (B, T, D, N) each."""
     step, part = Delta[:, start:end], slice(start, end)
     return torch.exp(step[..., None] * A), (step * u[:, part])[..., None] * B[:, part, None]
 
 
 def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
-    """Same arguments and results as `reference.diagonal_scan`."""
+    """Compute `reference.diagonal_scan`, with the same arguments and results."""
     return _DiagonalScan.apply(a, b, initial_state)
 
 
 def selective_scan(
     u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Same arguments and results as `reference.selective_scan`."""
+    """Compute `reference.selective_scan`, with the same arguments and results."""
     return _SelectiveScan.apply(u, Delta, A, B, C, D, initial_state)

@@ -1,12 +1,12 @@
 """The two scans as the papers write them: a loop over time in plain PyTorch.
 
-Slow and obvious on purpose. Any device, any dtype (float64 and complex128 included), gradients by
-autograd, second derivatives too. Every other backend is tested against this file, for values and
-for gradients.
+Slow, and easy to check against the papers. Any device, any dtype (float64 and complex128 included);
+autograd gives gradients and second derivatives. Every other backend is tested against this file,
+for values and for gradients.
 
 Glossary: `u` input, `Delta` step sizes, `A` continuous state matrix (diagonal), `B` and `C`
 input-dependent projections, `D` skip weight, `x` state; sizes (B, L, D, N) = batch, length,
-channels, states a channel.
+channels, states per channel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
-    """x_k = a_k x_{k-1} + b_k, elementwise (S5, arXiv 2208.04933, eq. 2).
+    """Compute x_k = a_k x_{k-1} + b_k, elementwise (S5, arXiv 2208.04933, eq. 2).
 
     Args:
         a: Multipliers, (B, L, P), real or complex.
@@ -37,7 +37,7 @@ def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, 
 def selective_scan(
     u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The selective state space recurrence of Mamba (arXiv 2312.00752, algorithm 2).
+    """Compute the selective recurrence of Mamba (arXiv 2312.00752, algorithm 2).
 
     Mirrors `mamba_ssm.ops.selective_scan_interface.selective_scan_ref` (time before channels):
     Lambda_bar = exp(Delta A), B_bar u = Delta B u, x = Lambda_bar x + B_bar u, y = C x + D u.

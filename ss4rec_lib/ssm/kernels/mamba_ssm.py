@@ -1,7 +1,7 @@
 """Backend `mamba_ssm`: the fused CUDA kernel of the package mamba-ssm, where it is installed.
 
-Thin on purpose: transposes to its (B, D, L) layout, calls, transposes back. Its kernel starts from
-an empty state and has no complex diagonal scan; `scan.py` sends those elsewhere.
+The tensors are transposed to its layout (B, D, L) and back. Its kernel starts from an empty state
+and has no complex diagonal scan; `scan.py` does not choose it for either.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HOW_TO_INSTALL = (
 def selective_scan(
     u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: None
 ) -> tuple[Tensor, Tensor]:
-    """As `reference.selective_scan` from an empty state, through `selective_scan_fn`.
+    """Call `selective_scan_fn`; computes `reference.selective_scan` from an empty state.
 
     Args:
         u: (B, L, D), on a CUDA device; float32, float16 or bfloat16.
@@ -32,11 +32,11 @@ def selective_scan(
     """
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-    assert initial_state is None, "scan.py keeps states away from this backend"
+    assert initial_state is None, "scan.py does not choose this backend for a state"
     y, last = selective_scan_fn(
         u.transpose(1, 2),  # (B, D, L)
         Delta.transpose(1, 2),  # (B, D, L)
-        A.float(),  # the kernel wants its weights in float32 whatever the inputs are
+        A.float(),  # the kernel takes float32 weights with inputs of any dtype
         B.transpose(1, 2),  # (B, N, L)
         C.transpose(1, 2),  # (B, N, L)
         D=D.float(),

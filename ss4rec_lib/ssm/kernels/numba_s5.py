@@ -1,14 +1,14 @@
 """S5 over irregular steps in one compiled pass: discretisation and scan together.
 
-`discretization.zero_order_hold` followed by a diagonal scan says what is computed; here the steps
-Delta, Lambda_bar and the scale of B_tilde never exist as tensors of their own in forward, complex
-numbers are pairs of real ones, and sine, cosine and exponential are polynomials that vectorise (a
-complex `exp` takes most of the time of the layer otherwise). Backward recomputes them.
+The function is `discretization.zero_order_hold` followed by a diagonal scan. In the forward pass
+the steps Delta, Lambda_bar and the scale of B_tilde are not stored as tensors; backward recomputes
+them. Complex numbers are pairs of real ones, and sine, cosine and exponential are polynomials that
+vectorise, because a complex `exp` would take most of the time of the layer.
 
-Layout: complex quantities of P states are rows of 2P floats, real parts first. So `B_tilde u` comes
-straight from one real matrix product, and the states go straight into the next one.
+Layout: complex quantities of P states are rows of 2P floats, real parts first. So `B_tilde u` is
+the result of one real matrix product, and the states are the input of the next one.
 
-Tasks, threads and determinism as in `numba_loops.py`. float32, CPU, Re(Lambda) <= 0. Glossary:
+Tasks, threads and determinism as in `numba_loops.py`. float32, CPU. Glossary:
     delta (B, L) seconds       step (P,) = exp(log_step)      Delta = delta * step, (B, L, P)
     z = Lambda Delta           Lambda_bar = exp(z)            scale = (Lambda_bar - 1) / Lambda
     x_k = Lambda_bar_k x_{k-1} + scale_k (B_tilde u)_k
@@ -40,15 +40,16 @@ _S3, _S5, _S7 = f32(-1.6666654611e-1), f32(8.3321608736e-3), f32(-1.9515295891e-
 _C4, _C6, _C8 = f32(4.166664568298827e-2), f32(-1.388731625493765e-3), f32(2.443315711809948e-5)
 _TWO_OVER_PI, _HALF_PI = 2 / math.pi, math.pi / 2
 _QUARTER_PI = f32(math.pi / 4)
-# Not the whole of fastmath: a branch that is not taken may hold an infinity.
+_OVERFLOW = f32(89)  # exp(89) is infinite in float32
+# Not all of fastmath: the value of a branch that is not taken may be infinite.
 _MATHS = {"contract", "reassoc", "nsz"}
 
 
 @njit(inline="always")
 def _sin_cos(angle):
-    """Sine and cosine of a float64 angle, as float32.
+    """Return sine and cosine of a float64 angle, as float32.
 
-    The angle is reduced in float64: Im(Lambda) Delta reaches 1e10 after a year's break.
+    The angle is reduced in float64, because Im(Lambda) Delta reaches 1e10 for intervals of a year.
     """
     quarter = np.floor(angle * _TWO_OVER_PI + 0.5)
     r = f32(angle - quarter * _HALF_PI)
@@ -65,7 +66,7 @@ def _sin_cos(angle):
 
 @njit(inline="always")
 def _series(zr, zi, c0, c1, c2, c3, c4, c5):
-    """c0 + c1 z + ... + c5 z^5 for complex z, by Horner's rule."""
+    """Return c0 + c1 z + ... + c5 z^5 for complex z, by Horner's rule."""
     r, i = c5, _ZERO
     r, i = r * zr - i * zi + c4, r * zi + i * zr
     r, i = r * zr - i * zi + c3, r * zi + i * zr
@@ -76,9 +77,11 @@ def _series(zr, zi, c0, c1, c2, c3, c4, c5):
 
 @njit(inline="always")
 def _hold(lr, li, inv_r, inv_i, Delta):
-    """Lambda_bar and scale of one state and one step, real and imaginary parts."""
+    """Return Lambda_bar and scale of one state and one step, real and imaginary parts."""
     zr, zi = lr * Delta, li * Delta
-    size = exp_nonpositive(zr)
+    # Re(Lambda) is positive in an unconstrained layer that training has made unstable. The
+    # polynomial is accurate there too, up to its overflow.
+    size = exp_nonpositive(min(zr, _OVERFLOW))
     sine, cosine = _sin_cos(np.float64(li) * np.float64(Delta))
     ar, ai = size * cosine, size * sine
     dr, di = ar - _ONE, ai
@@ -89,9 +92,9 @@ def _hold(lr, li, inv_r, inv_i, Delta):
     return ar, ai, sr, si, zr, zi, small
 
 
-# Loops over a row of states are functions of their own, with few arrays each: only then does the
-# compiler find out cheaply enough that none of them overlap, and takes eight states at a time.
-# Indices are unsigned: a signed one might be negative, which counts from the end and no vector can.
+# Loops over a row of states are functions of their own, with few arrays each. Only then can the
+# compiler check cheaply that the arrays do not overlap, and process several states at a time.
+# Indices are unsigned: a negative index would count from the end, which prevents vectorisation.
 index = np.uint64
 
 
@@ -107,7 +110,7 @@ def _coefficients(lam, inv, step, seconds, w, first, end):
 
 @compiled(_MATHS)
 def _slopes(lam, inv, step, seconds, w, first, end):
-    """`_coefficients`, and in w[4:6] Delta^2 slope(z), the scale's derivative by Lambda."""
+    """Fill w (6, P): `_coefficients`, then Delta^2 slope(z), the derivative of scale by Lambda."""
     P = index(step.shape[0])
     for p in range(index(first), index(end)):
         Delta = seconds * step[p]
@@ -123,7 +126,7 @@ def _slopes(lam, inv, step, seconds, w, first, end):
 
 @compiled(_MATHS)
 def _advance(w, u, before, after, first, end):
-    """One step: after = Lambda_bar before + scale u."""
+    """Take one step: after = Lambda_bar before + scale u."""
     P = index(before.shape[0] // 2)
     for p in range(index(first), index(end)):
         after[p] = (w[0, p] * before[p] - w[1, p] * before[P + p]) + (
@@ -152,7 +155,7 @@ def irregular_forward(lam, inv, step, delta, Bu, x0, x, groups, lo, hi):
 
 @compiled(_MATHS)
 def _into_input(w, g, dx, dBu, first, end):
-    """Take in dx: g += dx;  dBu = g conj(scale)."""
+    """Add dx to the gradient at the state, and pass it to the input: dBu = g conj(scale)."""
     P = index(g.shape[1])
     for p in range(index(first), index(end)):
         gr, gi = g[0, p] + dx[p], g[1, p] + dx[P + p]
@@ -163,7 +166,7 @@ def _into_input(w, g, dx, dBu, first, end):
 
 @compiled(_MATHS)
 def _into_scale(w, g, u, h, first, end):
-    """With v = g conj(u), what goes through the scale: to Lambda in h[:2], to Delta in h[2]."""
+    """Fill the gradients through the scale, v = g conj(u): Lambda in h[:2], Delta in h[2]."""
     P = index(g.shape[1])
     for p in range(index(first), index(end)):
         vr, vi = g[0, p] * u[p] + g[1, p] * u[P + p], g[1, p] * u[p] - g[0, p] * u[P + p]
@@ -174,7 +177,7 @@ def _into_scale(w, g, u, h, first, end):
 
 @compiled(_MATHS)
 def _into_decay(lam, w, g, before, h, first, end):
-    """Flow on: g *= conj(Lambda_bar); then dz = g conj(before), into h[3:] and h[2]."""
+    """Move g to the step before, g *= conj(Lambda_bar); dz = g conj(before) into h[3:], h[2]."""
     P = index(g.shape[1])
     for p in range(index(first), index(end)):
         ar, ai = w[0, p], w[1, p]
@@ -187,7 +190,7 @@ def _into_decay(lam, w, g, before, h, first, end):
 
 @compiled(_MATHS)
 def _sum_up(step, seconds, h, sums, first, end):
-    """Add h to sums (3, P): Lambda real, imaginary, step. Returns the gradient at `seconds`."""
+    """Add h to sums (3, P): Lambda real, imaginary, step. Return the gradient at `seconds`."""
     total = _ZERO
     for p in range(index(first), index(end)):
         Delta = seconds * step[p]
@@ -202,9 +205,9 @@ def _sum_up(step, seconds, h, sums, first, end):
 def irregular_backward(
     lam, inv, step, delta, Bu, x0, x, dx, dlam, dstep, ddelta, dBu, dx0, groups, lo, hi
 ):
-    """Gradients; dlam (B, 2P) and dstep (B, P) are per sequence, ddelta (B * groups, L) per task.
+    """Fill the gradients; the caller sums dlam (B, 2P), dstep (B, P) and ddelta (B * groups, L).
 
-    With g_k the gradient at x_k (of real and imaginary part, as one complex number):
+    With g_k the gradient at x_k (of its real and imaginary part, as one complex number):
     g_k = dx_k + conj(Lambda_bar_{k+1}) g_{k+1};  dBu_k = g_k conj(scale_k);  through
     Lambda_bar = exp(z): dz = g_k conj(x_{k-1} Lambda_bar);  through the scale, with
     v = g_k conj(Bu_k): dDelta += Re(v conj(Lambda_bar)),  dLambda += v conj(Delta^2 slope(z)).
@@ -259,10 +262,10 @@ class _IrregularScan(torch.autograd.Function):
 
 
 def irregular_scan(Lambda: Tensor, step: Tensor, delta: Tensor, Bu: Tensor, x0: Tensor) -> Tensor:
-    """States of S5 over irregular steps.
+    """Return the states of S5 over irregular steps.
 
     Args:
-        Lambda: (P,), complex64, no positive real part.
+        Lambda: (P,), complex64.
         step: exp(log_step), (P,).
         delta: Seconds, (B, L).
         Bu: B_tilde u as [real | imaginary], (B, L, 2P).
