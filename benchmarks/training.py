@@ -192,7 +192,7 @@ def measure(dataset: str, steps: int, rounds: int, rows: int, effort: float) -> 
     }
     noted = _Products()
     with noted, FlopCounterMode(display=False) as counter:
-        targets, tokens = trainees["windows"].steps(steps)
+        targets, _ = trainees["windows"].steps(steps)
     flop = counter.get_total_flops() / targets
     products = replay(noted.shapes)
     products()
