@@ -69,12 +69,9 @@ class Batch:
     def _tensors(self) -> dict[str, torch.Tensor]:
         return {name: value for name, value in vars(self).items() if name != "carried"}
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+    def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device."""
-        moved = {
-            name: tensor.to(device, non_blocking=non_blocking)
-            for name, tensor in self._tensors().items()
-        }
+        moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
         return Batch(**moved, carried=self.carried)
 
     def shard(self, index: int, count: int) -> Batch:
@@ -118,9 +115,6 @@ def make_batch(
         target_ratings: (B, L) ratings of `targets`; unknown (NaN) by default.
         users: (B,) user indices; 0..B-1 by default.
         starts: (B,) where each row begins in a split's `sequences`; 0 by default.
-
-    Returns:
-        The batch.
 
     Raises:
         ValueError: naming the argument and its first wrong value.

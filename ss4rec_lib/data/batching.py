@@ -19,6 +19,11 @@ argument `target_time` chooses what `delta` holds:
                replaced by the median interval of the training part
     previous   delta[k] = t[k] - t[k-1], 0 at a user's first interaction: only the past is used
     none       delta[k] = 1 everywhere: no information about time
+
+Arguments that the functions share: `max_tokens` is the most tokens in a batch (a single longer
+window is a batch of its own), `max_len` the most interactions in a window (None for whole
+histories), `seed` and `epoch` are integers from 0. All raise ValueError for an argument out of
+range, and DataError when no user has two training interactions.
 """
 
 from __future__ import annotations
@@ -37,9 +42,7 @@ TARGET_TIMES = ("known", "hidden", "previous", "none")
 
 
 class Batches:
-    """Batches over windows of histories, assembled when asked for.
-
-    They can be iterated any number of times and are always the same.
+    """Batches over windows of histories, assembled when asked for, always the same.
 
     Attributes:
         n_targets: predictions in all batches together.
@@ -152,19 +155,8 @@ def train_batches(
     batch; the order of the batches, and of windows of equal length, is random. Everything drawn
     depends on (seed, epoch) alone.
 
-    Args:
-        split: what to train on.
-        max_tokens: most tokens (B * L) in a batch; a single longer window is a batch of its own.
-        max_len: most interactions in a window; None for whole histories.
-        seed: any integer from 0.
-        epoch: the number of the epoch, from 0.
-        shuffle: False draws nothing: windows end where the training part ends, batches come by
-            falling length.
-        target_time: one of `TARGET_TIMES`, see the module's docstring.
-
-    Raises:
-        ValueError: an argument out of range.
-        DataError: no user has two training interactions.
+    Without `shuffle` nothing is drawn: windows end where the training part ends, and batches come
+    by falling length.
     """
     max_tokens, max_len = _check_sizes(max_tokens, max_len)
     check_target_time(target_time)
@@ -207,17 +199,7 @@ def carried_batches(
     where a piece begins (truncated back-propagation). Where the first cut falls, and the order of
     the groups, is drawn from (seed, epoch).
 
-    Args:
-        split: what to train on.
-        max_tokens: most tokens (B * L) in a batch.
-        max_len: longest piece; the first of a group is between half of that and all of it.
-        seed: any integer from 0.
-        epoch: the number of the epoch, from 0.
-        target_time: one of `TARGET_TIMES`, see the module's docstring.
-
-    Raises:
-        ValueError: an argument out of range.
-        DataError: no user has two training interactions.
+    The first piece of a group is between half of `max_len` and all of it.
     """
     max_tokens = check_integer("max_tokens", max_tokens, 1)
     max_len = check_integer("max_len", max_len, 1)
@@ -260,15 +242,7 @@ def eval_batches(
     A row is the last `max_len` interactions before the target. Its last position has the target
     and, with `target_time="known"`, as delta the time to it, as in the published protocol.
 
-    Args:
-        split: what to evaluate on.
-        part: "valid" or "test".
-        max_tokens: most tokens (B * L) in a batch; a single longer window is a batch of its own.
-        max_len: most interactions in a row; None for whole histories.
-        target_time: one of `TARGET_TIMES`, see the module's docstring.
-
-    Raises:
-        ValueError: an argument out of range or an unknown part.
+    `part` is "valid" or "test".
     """
     check_part(part)
     check_target_time(target_time)
@@ -301,7 +275,7 @@ def typical_interval(split: Split) -> float:
 
 
 def _trained_inputs(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Return each user's inputs (training interactions but the last) and the users with any."""
+    """Return the inputs (training interactions but the last) of users with any, and these."""
     inputs = np.maximum(split.train_end - 1, 0)
     users = np.flatnonzero(inputs)
     if len(users) == 0:

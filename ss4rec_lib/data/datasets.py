@@ -229,10 +229,6 @@ def load_items(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame
     Returns:
         Index `item_id`; columns `title` (articles in front, no year), `year` (Int64, may be
         missing), `genres` (list of str). Some items have no rating.
-
-    Raises:
-        UnknownDatasetError: no such name; suggests the nearest.
-        DataError: as for `load_movielens`.
     """
     if name == PLANTED:
         _refuse_path(path)

@@ -24,17 +24,10 @@ import pandas as pd
 
 from ss4rec_lib.data.validation import check_integer
 
-THRESHOLD = 3600
-"""Seconds (an hour): intervals up to this lead to the sequel, longer ones to the revival."""
-
-EPSILON = 0.1
-"""Default probability that the next film is any film at all."""
-
-SHARE_TIED = 0.4
-"""Share of intervals of 0 s."""
-
-SHARE_SITTING = 0.3
-"""Share of intervals of 1 s to an hour; the rest are a day to half a year."""
+THRESHOLD = 3600  # seconds: intervals up to this lead to the sequel, longer ones to the revival
+EPSILON = 0.1  # default probability that the next film is any film at all
+SHARE_TIED = 0.4  # share of intervals of 0 s
+SHARE_SITTING = 0.3  # share of intervals of 1 s to an hour; the rest are a day to half a year
 
 _DAY = 86_400
 _FIRST_START = 978_307_200  # 2001-01-01 UTC
@@ -66,24 +59,14 @@ class PlantedTruth:
         return len(self.short) - 1
 
     def successor(self, item_ids: np.ndarray, intervals: np.ndarray) -> np.ndarray:
-        """Return the films that the rule names, int64 ids, epsilon left out.
-
-        Args:
-            item_ids: the current films' ids, any shape.
-            intervals: seconds to the next one, same shape.
-        """
+        """Return the films that the rule names for film ids and seconds to the next one."""
         within = np.asarray(intervals) <= self.threshold
         return np.where(within, self.short[item_ids], self.long[item_ids])
 
     def best_hit_rate(self, k: int, interval_known: bool = True) -> float:
-        """Return the highest HR@k that any model can reach in expectation.
+        """Return the highest HR@k (k from 1 to n_items) that any model can reach in expectation.
 
-        Args:
-            k: length of the list, 1..n_items.
-            interval_known: whether the model receives the time to the target.
-
-        Raises:
-            ValueError: `k` is not an integer from 1 to n_items.
+        `interval_known` says whether the model receives the time to the target.
         """
         return float(self._rank_probabilities(k, interval_known).sum())
 
@@ -112,16 +95,7 @@ class PlantedTruth:
 
 
 def planted_truth(n_items: int = 200, seed: int = 0, epsilon: float = EPSILON) -> PlantedTruth:
-    """Return the rule that `planted_ratings` follows when given the same arguments.
-
-    Args:
-        n_items: number of films, at least 3.
-        seed: any integer from 0.
-        epsilon: probability of any film at all, 0 to 1.
-
-    Raises:
-        ValueError: an argument out of range.
-    """
+    """Return the rule that `planted_ratings` follows when given the same arguments."""
     n_items = check_integer("n_items", n_items, 3)
     if isinstance(epsilon, bool) or not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon={epsilon!r}: expected a probability from 0 to 1.")
@@ -160,9 +134,8 @@ def planted_ratings(
         epsilon: probability of any film at all, 0 to 1.
 
     Returns:
-        `user_id` int32, `item_id` int32, `rating` float32 (1 to 5, independent of everything),
-        `timestamp` int64 seconds; grouped by user, the moments of a user shuffled, tied rows in
-        the order of the rule. `.attrs["dataset"]` is "planted".
+        The columns of any ratings table, grouped by user, the moments of a user shuffled, tied rows
+        in the order of the rule. Ratings are 1 to 5, independent of everything.
 
     Raises:
         ValueError: an argument out of range.
@@ -209,14 +182,7 @@ def planted_ratings(
 
 
 def planted_items(n_items: int = 200, seed: int = 0) -> pd.DataFrame:
-    """Return titles, years and genres for the films of `planted_ratings`, without information.
-
-    Returns:
-        Index `item_id` (1..n_items); `title` str, `year` Int64, `genres` list of str.
-
-    Raises:
-        ValueError: an argument out of range.
-    """
+    """Return titles, years and genres for the planted films; they carry no information."""
     n_items = check_integer("n_items", n_items, 3)
     rng = np.random.default_rng([check_integer("seed", seed, 0), 2])
     ids = np.arange(1, n_items + 1)

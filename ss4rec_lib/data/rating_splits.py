@@ -45,15 +45,9 @@ class RatingTriples(NamedTuple):
 
 
 def k_fold(n_ratings: int, k: int = 5, seed: int = 0) -> list[RatingFold]:
-    """Cut rows at random into k folds; every row is in exactly one test part.
+    """Cut `n_ratings` rows at random into k folds; every row is in exactly one test part.
 
-    Args:
-        n_ratings: rows of the ratings table, at least k.
-        k: number of folds, at least 2; the sizes of their test parts differ by at most one.
-        seed: any integer from 0.
-
-    Raises:
-        ValueError: an argument out of range.
+    The sizes of the test parts differ by at most one. There must be at least 2 folds and k rows.
     """
     k = check_integer("k", k, 2)
     n_ratings = check_integer("n_ratings", n_ratings, k)
@@ -64,14 +58,7 @@ def k_fold(n_ratings: int, k: int = 5, seed: int = 0) -> list[RatingFold]:
 def random_split(n_ratings: int, test_share: float = 0.1, seed: int = 0) -> RatingFold:
     """Hold out a random share of the rows: 90/10 by default.
 
-    Args:
-        n_ratings: rows of the ratings table, at least 2.
-        test_share: share of rows to test on, above 0 and below 1; rounded to whole rows, and at
-            least one row stays on either side.
-        seed: any integer from 0.
-
-    Raises:
-        ValueError: an argument out of range.
+    The share is rounded to whole rows, and at least one row stays on either side.
     """
     n_ratings = check_integer("n_ratings", n_ratings, 2)
     _check_share("test_share", test_share)
@@ -81,14 +68,7 @@ def random_split(n_ratings: int, test_share: float = 0.1, seed: int = 0) -> Rati
 
 
 def train_ratings(split: Split) -> RatingTriples:
-    """Everything that may be trained on: positions `0 .. train_end - 1` of each user.
-
-    Args:
-        split: leave-one-out, global-time or `random_holdout`.
-
-    Returns:
-        The ratings, user by user, in the order of the histories.
-    """
+    """Return all ratings that may be trained on, user by user, in the order of the histories."""
     lengths = split.sequences.lengths
     users = np.repeat(np.arange(len(lengths)), lengths)
     inside = split.in_train()
@@ -100,18 +80,7 @@ def train_ratings(split: Split) -> RatingTriples:
 
 
 def held_out_ratings(split: Split, part: str) -> RatingTriples:
-    """The held-out interactions of a part with their ratings, one a user, by ascending user.
-
-    Args:
-        split: leave-one-out, global-time or `random_holdout`.
-        part: "valid" or "test".
-
-    Returns:
-        The ratings to be predicted.
-
-    Raises:
-        ValueError: unknown part.
-    """
+    """Return the ratings of the "valid" or "test" targets, by ascending user."""
     check_part(part)
     users, positions = split.held_out[part]
     index = split.sequences.offsets[users] + positions
@@ -150,11 +119,10 @@ def random_holdout(
     Returns:
         The split, of kind "random". Its `sequences` hold the users' training histories first, then
         the held-out ones; `sequences.user_ids[user]` is the original user of each, repeated. Then
-        for "train", "valid" and "test" the rows of the table, in the order of `train_ratings` and
-        of `held_out_ratings`, so that other models can be judged on the same ones.
+        the rows of the table in "train", "valid" and "test", in the order of `train_ratings` and
+        `held_out_ratings`, so that other models can be judged on the same ones.
 
     Raises:
-        ValueError: an argument out of range.
         DataError: the table is not usable, or a part would be empty.
     """
     _check_share("valid_share", valid_share)

@@ -122,13 +122,9 @@ class Sequences:
         return np.diff(self.offsets)
 
     def history(self, user_index: int) -> History:
-        """Return one user's items, times and ratings in order, without copying.
+        """Return views of one user's items, times and ratings in order.
 
-        Args:
-            user_index: 0..n_users-1 (not the original id; see `user_index`).
-
-        Raises:
-            IndexError: there is no such user.
+        `user_index` is 0..n_users-1, not the original id.
         """
         if not 0 <= user_index < self.n_users:
             raise IndexError(f"user index {user_index}: expected 0 to {self.n_users - 1}.")
@@ -152,7 +148,7 @@ class Sequences:
         return between[inside].astype(np.float32)
 
     def item_index(self, ids: object) -> np.ndarray | int:
-        """Return the int32 indices of original item ids, in the shape given (int for one id).
+        """Return the int32 indices of original item ids (an int for one id).
 
         Raises:
             DataError: an id that is not in this catalogue.
@@ -176,14 +172,7 @@ def build_sequences(ratings: pd.DataFrame, ordering: str = "exact-time") -> Sequ
 
     Users and items are indexed in ascending order of their original ids.
 
-    Args:
-        ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order. No
-            filter is applied; see `k_core`.
-        ordering: one of `ORDERINGS`.
-
-    Raises:
-        ValueError: unknown ordering.
-        DataError: the table is not usable; see `validate_ratings`.
+    No filter is applied; see `k_core`. The table is checked by `validate_ratings`.
     """
     check_ordering(ordering)
     return sort_histories(validate_ratings(ratings, source="ratings"), ordering)[0]

@@ -62,14 +62,9 @@ class Split:
     report: dict[str, int | float]
 
     def targets(self, part: str) -> pd.DataFrame:
-        """Return the held-out interactions of "valid" or "test" in original terms.
+        """Return the targets of "valid" or "test", one row each, by ascending user.
 
-        Returns:
-            One row per target, by ascending user: `user_id`, `item_id` (original ids) and
-            `timestamp` (the original one), all int64.
-
-        Raises:
-            ValueError: unknown part.
+        The columns `user_id`, `item_id` (original ids) and `timestamp` (original) are int64.
         """
         check_part(part)
         users, positions = self.held_out[part]
@@ -92,10 +87,7 @@ class Split:
         return np.cumsum(marks[:-1], dtype=np.int8).astype(bool)
 
     def train_counts(self) -> np.ndarray:
-        """Return how often each item occurs in the training part.
-
-        The result is (n_items + 1,) int64 by item index, 0 for padding.
-        """
+        """Return how often each item occurs in training, (n_items + 1,) int64; 0 for padding."""
         return np.bincount(
             self.sequences.items[self.in_train()], minlength=self.sequences.n_items + 1
         ).astype(np.int64)
@@ -146,7 +138,6 @@ def leave_one_out(
         min_interactions: the k of the k-core filter before splitting; None or 0 for no filter.
 
     Raises:
-        ValueError: unknown ordering or an impossible `min_interactions`.
         EmptyFilterError: the filter leaves nothing.
         DataError: the table is not usable, or no user has three interactions.
     """
@@ -203,11 +194,7 @@ def global_time_split(
         valid_from: seconds since 1970; by default the 80 % quantile of the interaction times.
         test_from: seconds since 1970; by default their 90 % quantile.
 
-    Returns:
-        The split, with the cuts in its report.
-
     Raises:
-        ValueError: unknown ordering, an impossible `min_interactions`, a cut that is not a number.
         EmptyFilterError: the filter leaves nothing.
         DataError: the table is not usable, the cuts are not
             `first interaction < valid_from < test_from <= last interaction`, or a part would

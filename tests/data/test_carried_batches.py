@@ -143,7 +143,7 @@ def test_the_typical_interval_is_the_median_of_training_intervals(split):
 
 def test_an_unknown_arm_is_refused(split):
     for make in (train_batches, carried_batches):
-        with pytest.raises(ValueError, match="target_time='later'.*known, hidden"):
+        with pytest.raises(ValueError, match=r"target_time='later'.*known, hidden"):
             make(split, target_time="later")
     with pytest.raises(ValueError, match="target_time='later'"):
         eval_batches(split, "test", target_time="later")

@@ -180,7 +180,7 @@ def test_nothing_anywhere_is_one_error_and_unknown_names_are_told_apart() -> Non
     with pytest.raises(errors.SourcesExhaustedError, match="no network in tests"):
         data.load_movielens("ml-1m")
     for function in (data.load_movielens, data.load_items, data.fetch):
-        with pytest.raises(errors.UnknownDatasetError, match="'ml20m'.*'ml-20m'"):
+        with pytest.raises(errors.UnknownDatasetError, match=r"'ml20m'.*'ml-20m'"):
             function("ml20m")
 
 
@@ -202,7 +202,7 @@ def test_planted_needs_no_file() -> None:
     assert list(items.columns) == ["title", "year", "genres"]
     assert ratings.equals(data.validate_ratings(ratings))
     for function in (data.load_movielens, data.load_items):
-        with pytest.raises(errors.DataError, match="planted.*'x'"):
+        with pytest.raises(errors.DataError, match=r"planted.*'x'"):
             function("planted", path="x")
     with pytest.raises(errors.DataError, match="planted"):
         data.fetch("planted")

@@ -154,7 +154,7 @@ def test_a_cache_that_cannot_be_written_says_which_variable_to_set(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SS4REC_DATA", str(tmp_path / "file"))
-    with pytest.raises(errors.DataError, match="file.*SS4REC_DATA"):
+    with pytest.raises(errors.DataError, match=r"file.*SS4REC_DATA"):
         locate(entry())
 
 
@@ -533,13 +533,13 @@ def test_an_archive_with_a_member_outside_is_refused_whatever_its_hash(
     server: Server, folder: Path, tmp_path: Path, content: bytes
 ) -> None:
     server.files["ml-1m.zip"] = content
-    with pytest.raises(errors.UnsafeArchiveError, match="ml-1m.zip: member .*(evil|outside|link)"):
+    with pytest.raises(errors.UnsafeArchiveError, match=r"ml-1m.zip: member .*(evil|outside|link)"):
         locate(entry(content))
     (tmp_path / "mine.zip").write_bytes(content)
-    with pytest.raises(errors.UnsafeArchiveError, match="mine.zip"):
+    with pytest.raises(errors.UnsafeArchiveError, match=r"mine.zip"):
         locate(entry(), path=tmp_path / "mine.zip")
     with (
-        pytest.raises(errors.UnsafeArchiveError, match="mine.zip"),
+        pytest.raises(errors.UnsafeArchiveError, match=r"mine.zip"),
         DataFile(tmp_path / "mine.zip", "ml-1m/ratings.dat").open(),
     ):
         pass
@@ -632,7 +632,7 @@ def test_a_relative_path_may_start_at_the_repository(
 
 def test_items_are_looked_for_beside_a_ratings_file(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "ratings.dat").write_text(RATINGS)
-    with pytest.raises(errors.UnusablePathError, match="items of ml-1m.*movies.dat"):
+    with pytest.raises(errors.UnusablePathError, match=r"items of ml-1m.*movies.dat"):
         locate(entry(), tmp_path / "ratings.dat", kind="items")
     (tmp_path / "movies.dat").write_text(MOVIES)
     found = locate(entry(), tmp_path / "ratings.dat", kind="items")

@@ -131,7 +131,7 @@ def test_a_bad_csv_line_is_named_counting_the_header(tmp_path: Path, bad: str, p
 def test_a_bad_line_inside_an_archive_names_archive_and_member(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "ml-1m.zip", "w") as archive:
         archive.writestr("ml-1m/ratings.dat", GOOD + "broken\n")
-    with pytest.raises(errors.CorruptFileError, match="ml-1m.zip:ml-1m/ratings.dat, line 2: 'bro"):
+    with pytest.raises(errors.CorruptFileError, match=r"ml-1m.zip:ml-1m/ratings.dat, line 2: 'bro"):
         read_ratings(DataFile(tmp_path / "ml-1m.zip", "ml-1m/ratings.dat"))
 
 
@@ -176,7 +176,7 @@ def big_zip(folder: Path) -> Path:
 def test_a_truncated_zip_is_corrupt(tmp_path: Path, share: float) -> None:
     path = big_zip(tmp_path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(errors.CorruptFileError, match="ml-1m.zip"):
+    with pytest.raises(errors.CorruptFileError, match=r"ml-1m.zip"):
         read_ratings(DataFile(path, "ml-1m/ratings.dat"))
 
 
@@ -191,7 +191,7 @@ def test_a_zip_with_a_damaged_byte_is_corrupt_although_every_line_parses(
     at = 30 + len("ml-1m/ratings.dat") + 6  # within the member's data: a digit when stored
     content[at] ^= 1
     path.write_bytes(content)
-    with pytest.raises(errors.CorruptFileError, match="ml-1m.zip:ml-1m/ratings.dat"):
+    with pytest.raises(errors.CorruptFileError, match=r"ml-1m.zip:ml-1m/ratings.dat"):
         read_ratings(DataFile(path, "ml-1m/ratings.dat"))
 
 
@@ -340,7 +340,7 @@ def test_a_bad_items_line_is_named(tmp_path: Path, name: str, text: str, line: i
 
 
 def test_items_without_a_column_or_without_rows(tmp_path: Path) -> None:
-    with pytest.raises(errors.MissingColumnError, match="genres.*found: movieId, title"):
+    with pytest.raises(errors.MissingColumnError, match=r"genres.*found: movieId, title"):
         read_items(write(tmp_path, "movies.csv", "movieId,title\n1,A\n"))
     with pytest.raises(errors.CorruptFileError, match="no items"):
         read_items(write(tmp_path, "movies.dat", ""))

@@ -218,5 +218,5 @@ def test_arguments_out_of_range_are_refused(arguments):
 
 @pytest.mark.parametrize("k", [0, 201, 1.0])
 def test_a_list_longer_than_the_catalogue_has_no_ceiling(k):
-    with pytest.raises(ValueError, match="k=.* 1 .* 200"):
+    with pytest.raises(ValueError, match=r"k=.* 1 .* 200"):
         planted_truth().best_hit_rate(k)

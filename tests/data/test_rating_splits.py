@@ -91,8 +91,9 @@ def test_training_and_held_out_ratings_are_those_of_the_table(kind, ratings):
     expected = []
     for user in range(sequences.n_users):
         history = sequences.history(user)
-        for k in range(split.train_end[user]):
-            expected.append((user, history.items[k], history.ratings[k]))
+        expected += [
+            (user, history.items[k], history.ratings[k]) for k in range(split.train_end[user])
+        ]
     assert list(zip(*train_ratings(split), strict=True)) == expected
     with pytest.raises(ValueError, match="part='train'"):
         held_out_ratings(split, "train")

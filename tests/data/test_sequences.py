@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,7 +76,7 @@ def test_intervals_are_subtracted_as_integers(table):
     expected = [
         np.float32(later[1] - earlier[1])
         for rows in histories_by_loops(table, "exact-time").values()
-        for earlier, later in zip(rows, rows[1:], strict=False)
+        for earlier, later in itertools.pairwise(rows)
     ]
     every = sequences.intervals()
     assert every.dtype == np.float32
@@ -176,7 +178,7 @@ def test_unknown_ids_are_named(ids):
 
 
 def test_ids_that_are_no_integers_are_refused():
-    with pytest.raises(DataError, match="user.*'7'"):
+    with pytest.raises(DataError, match=r"user.*'7'"):
         build_sequences(small()).user_index("7")
 
 
@@ -193,11 +195,11 @@ def test_duplicate_rows_are_refused():
 
 def test_arrays_that_do_not_belong_together_are_refused():
     good = {name: getattr(build_sequences(small()), name) for name in ARRAYS}
-    with pytest.raises(ValueError, match="items.*users"):
+    with pytest.raises(ValueError, match=r"items.*users"):
         Sequences(**{**good, "times": good["times"][:-1]})
-    with pytest.raises(ValueError, match="items.*users"):
+    with pytest.raises(ValueError, match=r"items.*users"):
         Sequences(**{**good, "offsets": good["offsets"][:-1]})
-    with pytest.raises(ValueError, match="items.*int64"):
+    with pytest.raises(ValueError, match=r"items.*int64"):
         Sequences(**{**good, "items": good["items"].astype(np.int64)})
     with pytest.raises(ValueError, match=r"item_ids\[0\]"):
         Sequences(**{**good, "item_ids": np.array([5, 6], dtype=np.int64)})

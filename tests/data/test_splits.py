@@ -195,7 +195,7 @@ def test_users_without_history_are_counted_and_warned_about():
 )
 def test_inconsistent_cuts_are_refused(valid_from, test_from):
     table = table_of([0, 30, 60], [1, 31, 61])
-    with pytest.raises(DataError, match="valid_from=.*test_from="):
+    with pytest.raises(DataError, match=r"valid_from=.*test_from="):
         global_time_split(
             table,
             min_interactions=None,
@@ -212,7 +212,7 @@ def test_cuts_that_are_no_numbers_are_refused(cut):
 
 def test_cuts_that_leave_a_part_empty_are_refused():
     table = table_of([0, 1, 60], [0, 1, 61])
-    with pytest.raises(DataError, match="valid.*valid_from="):
+    with pytest.raises(DataError, match=r"valid.*valid_from="):
         global_time_split(table, min_interactions=0, valid_from=BASE + 20, test_from=BASE + 30)
 
 

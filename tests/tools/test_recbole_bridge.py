@@ -297,21 +297,21 @@ def test_times_are_never_rounded_to_float32(tmp_path):
 def test_a_folder_means_the_file_named_as_it_or_its_only_one(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
-    with pytest.raises(UnusablePathError, match="expected one .inter file.*found: none"):
+    with pytest.raises(UnusablePathError, match=r"expected one .inter file.*found: none"):
         read_recbole(folder)
     (folder / "b.inter").write_text(HEADER + "1\t1\t3\t5\n")
     assert len(read_recbole(folder)) == 1
     (folder / "c.inter").write_text(HEADER)
-    with pytest.raises(UnusablePathError, match="found: b.inter, c.inter. Name the file"):
+    with pytest.raises(UnusablePathError, match=r"found: b.inter, c.inter. Name the file"):
         read_recbole(folder)
     (folder / "data.inter").write_text(HEADER + "1\t1\t3\t5\n1\t2\t3\t5\n")
     assert len(read_recbole(folder)) == 2
-    with pytest.raises(UnusablePathError, match="there is no file .*missing.inter"):
+    with pytest.raises(UnusablePathError, match=r"there is no file .*missing.inter"):
         read_recbole(folder / "missing.inter")
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("", "line 1"),
         (HEADER, "x.inter.*ratings"),
@@ -333,7 +333,7 @@ def test_broken_files_are_refused_with_the_place(tmp_path, text, message):
 
 def test_benchmark_rows_are_not_taken_for_ratings(splits, tmp_path):
     folder = write_recbole(splits["global_time"], tmp_path, "x")
-    with pytest.raises(DataError, match="x.test.inter holds benchmark rows.*read the NAME.inter"):
+    with pytest.raises(DataError, match=r"x.test.inter holds benchmark rows.*read the NAME.inter"):
         read_recbole(folder / "x.test.inter")
     assert len(read_recbole(folder)) == splits["global_time"].sequences.n_interactions
 
@@ -351,7 +351,9 @@ def test_names_that_are_no_file_names_are_refused(splits, tmp_path, name):
 def test_what_recbole_cannot_do_is_refused_before_anything_is_written(splits, generated, tmp_path):
     with pytest.raises(ValueError, match="benchmark=False: RecBole has no global-time split"):
         write_recbole(splits["global_time"], tmp_path, "x", benchmark=False)
-    with pytest.raises(ValueError, match="3 users have exactly 3 interactions.*min_interactions=4"):
+    with pytest.raises(
+        ValueError, match=r"3 users.*3 inter.*min_interactions=4"
+    ):
         recbole_config(splits["short"], benchmark=False)
     with pytest.raises(ValueError, match="ratings have no held-out parts"):
         write_recbole(generated, tmp_path, "x", benchmark=True)
@@ -377,7 +379,7 @@ def test_a_failed_write_leaves_the_file_that_was_there(splits, tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full_disk)
-    with pytest.raises(OSError, match="cannot write .*x.inter: No space left.*untouched"):
+    with pytest.raises(OSError, match=r"cannot write .*x.inter: No space left.*untouched"):
         write_recbole(splits["file_order"], tmp_path, "x")
     assert (folder / "x.inter").read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == ["x.inter", "x.yaml"]
