@@ -351,9 +351,7 @@ def test_names_that_are_no_file_names_are_refused(splits, tmp_path, name):
 def test_what_recbole_cannot_do_is_refused_before_anything_is_written(splits, generated, tmp_path):
     with pytest.raises(ValueError, match="benchmark=False: RecBole has no global-time split"):
         write_recbole(splits["global_time"], tmp_path, "x", benchmark=False)
-    with pytest.raises(
-        ValueError, match=r"3 users.*3 inter.*min_interactions=4"
-    ):
+    with pytest.raises(ValueError, match=r"3 users.*3 inter.*min_interactions=4"):
         recbole_config(splits["short"], benchmark=False)
     with pytest.raises(ValueError, match="ratings have no held-out parts"):
         write_recbole(generated, tmp_path, "x", benchmark=True)
