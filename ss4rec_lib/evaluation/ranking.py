@@ -2,10 +2,10 @@
 
 For each target, all items of the catalogue are ranked by score. With g items scored above the
 target and t tied with it (the target included), its rank is one of g+1 ... g+t, each equally
-likely if ties are broken at random; every metric here is the **expectation over that choice**,
-computed exactly. No metric depends on item ids or on a sort's habits.
+likely if ties are broken at random. Every metric here is the **expectation over that choice**,
+computed exactly. No metric depends on item ids or on the order of a sort.
 
-Definitions (one relevant item a target, r its rank), those of RecBole's documentation:
+Definitions (one relevant item per target, r its rank), those of RecBole's documentation:
     HR@K (= Recall@K)   1 if r <= K, else 0
     NDCG@K              1 / log2(r + 1) if r <= K, else 0
     MRR@K               1 / r if r <= K, else 0
@@ -14,12 +14,14 @@ Standard errors are over targets: standard deviation / sqrt(number of targets).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from ss4rec_lib.data import Batch, Split, eval_batches
+from ss4rec_lib.models import Recommender
 from ss4rec_lib.progress import progress_bar
 
 KS = (1, 5, 10, 20)
@@ -33,7 +35,7 @@ GAINS = {
 
 
 def expected_gain(metric: str, k: int, above: np.ndarray, tied: np.ndarray) -> np.ndarray:
-    """Metric@k of each target, averaged over the ranks that its ties allow.
+    """Return metric@k of each target, averaged over the ranks that its ties allow.
 
     Args:
         metric: `hr`, `ndcg` or `mrr`.
@@ -51,8 +53,16 @@ def expected_gain(metric: str, k: int, above: np.ndarray, tied: np.ndarray) -> n
     return (cumulative[last] - cumulative[first]) / tied
 
 
+def parse_metric(name: str) -> tuple[str, int]:
+    """Return the metric and K of a name such as `ndcg@10`; raise ValueError for another one."""
+    metric, _, k = name.partition("@")
+    if metric not in GAINS or not k.isdigit() or int(k) < 1:
+        raise ValueError(f"metric {name!r} is unknown: expected one of {list(GAINS)} and '@K'")
+    return metric, int(k)
+
+
 class RankingResult(Mapping[str, float]):
-    """Metrics by name (`hr@10`, `hr@10_se`, ...), with what they were computed from.
+    """Metrics by name (`hr@10`, `hr@10_se`, ...), and the counts they were computed from.
 
     Attributes:
         users: User index of each target, (n,).
@@ -77,11 +87,9 @@ class RankingResult(Mapping[str, float]):
                 self._metrics[f"{metric}@{k}_se"] = se
 
     def per_target(self, name: str) -> np.ndarray:
-        """One metric, such as `ndcg@10`, of every target, (n,)."""
-        metric, _, k = name.partition("@")
-        if metric not in GAINS or not k.isdigit() or int(k) < 1:
-            raise ValueError(f"metric {name!r} is unknown: expected one of {list(GAINS)} and '@K'")
-        return expected_gain(metric, int(k), self.above, self.tied)
+        """Return one metric, such as `ndcg@10`, of every target, (n,)."""
+        metric, k = parse_metric(name)
+        return expected_gain(metric, k, self.above, self.tied)
 
     def __getitem__(self, name: str) -> float:
         return self._metrics[name]
@@ -114,7 +122,7 @@ def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.nd
         above, tied: (B,) int64; tied counts the target itself.
 
     Raises:
-        ValueError: NaN among the scores: a rank would be meaningless, never silently one.
+        ValueError: NaN among the scores.
     """
     if torch.isnan(scores[:, 1:]).any():
         rows = torch.isnan(scores[:, 1:]).any(dim=1).sum().item()
@@ -125,38 +133,28 @@ def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.nd
     return above.cpu().numpy(), tied.cpu().numpy()
 
 
-def mask_seen_items(
-    scores: torch.Tensor, batch: Batch, split: Split, history_ends: np.ndarray
-) -> None:
+def mask_seen_items(scores: torch.Tensor, batch: Batch, split: Split) -> None:
     """Set the scores of items of a user's history to -inf, but never the target's."""
     sequences = split.sequences
-    histories = [
-        sequences.items[sequences.offsets[user] : sequences.offsets[user] + end]
-        for user, end in zip(batch.users.tolist(), history_ends, strict=True)
-    ]
-    rows = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
+    begins = sequences.offsets[batch.users.cpu().numpy()]
+    ends = (batch.starts + batch.lengths).cpu().numpy()  # where the target is
+    histories = [sequences.items[begin:end] for begin, end in zip(begins, ends, strict=True)]
+    rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     columns = np.concatenate(histories).astype(np.int64)
-    targets = batch.targets.gather(1, batch.lengths[:, None] - 1)
+    targets = last_targets(batch)[:, None]  # (B, 1)
     kept = scores.gather(1, targets)
     index = torch.from_numpy(rows), torch.from_numpy(columns)
     scores[tuple(i.to(scores.device) for i in index)] = -torch.inf
     scores.scatter_(1, targets, kept)
 
 
-def last_hidden(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """What `model.logits` turns into the scores of each row's target, (B, ...).
-
-    The hidden state of the last position. A model that needs the user, or that need not compute all
-    positions, has a method `last_hidden(batch)` of its own.
-    """
-    if hasattr(model, "last_hidden"):
-        return model.last_hidden(batch)
-    rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
-    return model(batch.items, batch.delta)[rows, batch.lengths - 1]
+def last_targets(batch: Batch) -> torch.Tensor:
+    """Return the target of each row of a batch for evaluation, (B,)."""
+    return batch.targets.flatten()[batch.positions]
 
 
 def evaluate_ranking(
-    model: torch.nn.Module,
+    model: Recommender,
     split: Split,
     part: str = "test",
     *,
@@ -170,15 +168,14 @@ def evaluate_ranking(
     """Rank each target against the whole catalogue.
 
     Args:
-        model: `forward(items, delta)`, or `last_hidden(batch)`, and `logits(hidden)`; put in
-            evaluation mode meanwhile.
+        model: Anything with `scores(batch)`; in evaluation mode meanwhile.
         split: Train, validation and test views over the same sequences.
         part: `valid` or `test`.
         ks: Cut-offs K.
         mask_seen: Take items of the user's history out of the ranking (RecBole does not).
-        max_len: Most recent interactions the model sees; None for the whole history.
-        max_tokens: Padded positions a batch.
-        target_time: What the model is told of time: `known`, the target's timestamp included (as
+        max_len: Most recent interactions that the model sees; None for the whole history.
+        max_tokens: Padded positions per batch.
+        target_time: What the model receives of time: `known`, the target's timestamp included (as
             published), `hidden`, `previous` or `none`; see `ss4rec_lib.data.batching`.
         progress: Show a progress bar.
 
@@ -189,14 +186,20 @@ def evaluate_ranking(
         ValueError: No targets, K below 1 or beyond the catalogue, or scores with NaN.
     """
     return rank_targets(
-        model, split, part, masks=(mask_seen,), ks=ks, max_len=max_len, max_tokens=max_tokens,
-        target_time=target_time, progress=progress,
-    )[mask_seen]  # fmt: skip
+        model,
+        split,
+        part,
+        masks=(mask_seen,),
+        ks=ks,
+        max_len=max_len,
+        max_tokens=max_tokens,
+        target_time=target_time,
+        progress=progress,
+    )[mask_seen]
 
 
-@torch.no_grad()
 def rank_targets(
-    model: torch.nn.Module,
+    model: Recommender,
     split: Split,
     part: str,
     *,
@@ -207,60 +210,64 @@ def rank_targets(
     target_time: str = "known",
     progress: bool = False,
 ) -> dict[bool, RankingResult]:
-    """`evaluate_ranking` with seen items in the ranking and taken out, from one pass of the model.
+    """Return `evaluate_ranking` for several values of `mask_seen`, from one pass of the model.
 
     Args:
         model: See `evaluate_ranking`, also for the other arguments and for what is raised.
         split: See there.
         part: See there.
-        masks: Any of False and True, the values of `mask_seen` to answer for.
+        masks: The values of `mask_seen`.
         ks: See there.
         max_len: See there.
         max_tokens: See there.
         target_time: See there.
         progress: See there.
-
-    Returns:
-        A result for each of `masks`.
     """
+    check_cut_offs(ks, split)
+    check_targets(split, part)
+    users: list[np.ndarray] = []
+    counts: dict[bool, list[tuple[np.ndarray, np.ndarray]]] = {mask: [] for mask in sorted(masks)}
+    batches = eval_batches(split, part, max_tokens, max_len, target_time)
+    with evaluating(model) as device:
+        for batch in progress_bar(batches, desc=f"evaluate {part}", show=progress, leave=False):
+            users.append(batch.users.numpy())
+            batch = batch.to(device)
+            scores, targets = model.scores(batch), last_targets(batch)
+            for mask, found in counts.items():  # unmasked first: masking overwrites the scores
+                if mask:
+                    mask_seen_items(scores, batch, split)
+                found.append(ranks_of_targets(scores, targets))
+    all_users = np.concatenate(users)
+    order = np.argsort(all_users, kind="stable")  # batches are sorted by length; users read better
+    results = {}
+    for mask, found in counts.items():
+        above, tied = (np.concatenate(column)[order] for column in zip(*found, strict=True))
+        results[mask] = RankingResult(all_users[order], above, tied, ks)
+    return results
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[torch.device]:
+    """Put a model in evaluation mode, without gradients; yield its device."""
+    tensors = (*model.parameters(), *model.buffers())
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield tensors[0].device if tensors else torch.device("cpu")
+    finally:
+        model.train(was_training)
+
+
+def check_targets(split: Split, part: str) -> None:
+    """Raise ValueError if a part of the split holds no targets."""
+    if part not in split.held_out or len(split.held_out[part][0]) == 0:
+        raise ValueError(f"part {part!r} of the split holds no targets; has {list(split.held_out)}")
+
+
+def check_cut_offs(ks: Sequence[int], split: Split) -> None:
+    """Raise ValueError for a K below 1 or beyond the catalogue."""
     n_items = split.sequences.n_items
     for k in ks:
         if k < 1 or k > n_items:
             raise ValueError(f"K={k}: expected 1 <= K <= {n_items}, the size of the catalogue")
-    positions = np.zeros(split.sequences.n_users, dtype=np.int64)
-    users, where = split.held_out[part] if part in split.held_out else ((), ())
-    if len(users) == 0:
-        raise ValueError(f"part {part!r} of the split holds no targets; has {list(split.held_out)}")
-    positions[users] = where
-
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    was_training = model.training
-    model.eval()
-    found: dict[bool, list[tuple[np.ndarray, np.ndarray]]] = {mask: [] for mask in sorted(masks)}
-    seen: list[np.ndarray] = []
-    try:
-        batches = eval_batches(
-            split, part, max_tokens=max_tokens, max_len=max_len, target_time=target_time
-        )
-        for batch in progress_bar(batches, desc=f"evaluate {part}", show=progress, leave=False):
-            batch = batch.to(device)
-            last = batch.lengths - 1  # (B,)
-            rows = torch.arange(len(last), device=device)
-            hidden = last_hidden(model, batch)  # (B, d_model)
-            scores = model.logits(hidden)  # (B, n_items + 1)
-            targets = batch.targets[rows, last]  # (B,)
-            batch_users = batch.users.cpu().numpy()
-            seen.append(batch_users)
-            for mask, ranks in found.items():  # unmasked first: masking overwrites the scores
-                if mask:
-                    mask_seen_items(scores, batch, split, positions[batch_users])
-                ranks.append(ranks_of_targets(scores, targets))
-    finally:
-        model.train(was_training)
-    all_users = np.concatenate(seen)
-    order = np.argsort(all_users, kind="stable")  # batches are sorted by length; users read better
-    results = {}
-    for mask, ranks in found.items():
-        above, tied = (np.concatenate(column)[order] for column in zip(*ranks, strict=True))
-        results[mask] = RankingResult(all_users[order], above, tied, ks)
-    return results

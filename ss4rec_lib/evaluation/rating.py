@@ -1,48 +1,48 @@
-r"""Rating metrics: how far predictions are from ratings, and whether they mean what they say.
+r"""Rating metrics, and rankings by expected rating.
 
 Definitions (n targets, prediction p, rating r, m the mean of the TRAINING ratings):
     RMSE   sqrt(mean (p - r)^2)
     MAE    mean |p - r|
-    R^2    1 - sum (p - r)^2 / sum (m - r)^2: the share of the squared error of "always m" that is
-           gone. m is what was known before the test; with the test's own mean, R^2 would be judged
-           against a predictor nobody has.
+    R^2    1 - sum (p - r)^2 / sum (m - r)^2: the share by which the squared error of predicting m
+           is reduced. m was known before the test, the mean of the test ratings was not.
     calibration   the line of least squares r = intercept + slope p: 0 and 1 when a prediction of
                   3.7 means an average rating of 3.7. A slope below 1: predictions too spread out.
 
-Standard errors treat **users** as the sample: a user's targets stand or fall together. Each metric
-is a function of sums over targets, so to first order its error is a sum of influences, one a
-target; these are added up within users, and their spread over users gives the standard error
-(delta method; with one target a user and RMSE it is sd((p - r)^2) / (2 RMSE sqrt(n))). `bootstrap`
-draws users instead and needs no linearisation.
+Standard errors treat **users** as the sample, because the targets of one user are not independent.
+Each metric is a function of sums over targets, so to first order its error is a sum of influences,
+one per target. They are added up within users, and their spread over users gives the standard error
+(delta method; with one target per user, that of RMSE is sd((p - r)^2) / (2 RMSE sqrt(n))).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
+from torch import Tensor
+from torch.nn import functional
 
 from ss4rec_lib.data import Batch, Split, eval_batches, train_ratings
-from ss4rec_lib.evaluation.ranking import KS, RankingResult, ranks_of_targets
+from ss4rec_lib.evaluation.ranking import (
+    KS,
+    RankingResult,
+    check_cut_offs,
+    check_targets,
+    evaluating,
+    last_targets,
+    ranks_of_targets,
+)
+from ss4rec_lib.models import RatingBaseline, RatingSS4Rec, Recommender, last_of
 from ss4rec_lib.progress import progress_bar
 
 METRICS = ("rmse", "mae", "r2", "calibration_slope", "calibration_intercept")
 
 
-class Bootstrap(NamedTuple):
-    """Standard error and percentile interval of a metric, users drawn with replacement."""
-
-    standard_error: float
-    low: float
-    high: float
-
-
 class RatingResult(Mapping[str, float]):
-    """Metrics by name (`rmse`, `rmse_se`, ...), with what they were computed from.
+    """Metrics by name (`rmse`, `rmse_se`, ...), and the predictions they were computed from.
 
     Names are those of `METRICS`, each also with `_se`. A standard error with a single user, and
     the calibration line of predictions that are all equal, are NaN.
@@ -66,63 +66,22 @@ class RatingResult(Mapping[str, float]):
             self._metrics[f"{name}_se"] = self._standard_error(influence)
 
     def per_target(self, name: str) -> np.ndarray:
-        """Errors of every target, (n,) float64: `mse` squared, `mae` absolute, `error` signed."""
+        """Return the errors of every target, (n,) float64: `mse` squared, `mae` absolute, `error` signed."""
         error = self.predicted - self.actual
         found = {"mse": error**2, "mae": np.abs(error), "error": error}
         if name not in found:
             raise ValueError(f"error {name!r} is unknown: expected one of {list(found)}")
         return found[name]
 
-    def bootstrap(
-        self, name: str = "rmse", level: float = 0.95, n_resamples: int = 2_000, seed: int = 0
-    ) -> Bootstrap:
-        """Draw users with replacement, with all of their targets.
-
-        Args:
-            name: `rmse`, `mae` or `r2`.
-            level: of the percentile interval, above 0 and below 1.
-            n_resamples: draws.
-            seed: of the draws.
-
-        Returns:
-            The standard error and the interval; NaN with a single user.
-
-        Raises:
-            ValueError: another name.
-        """
-        numerator = {"rmse": self.per_target("mse"), "mae": self.per_target("mae")}
-        numerator["r2"] = numerator["rmse"]
-        if name not in numerator:
-            raise ValueError(f"metric {name!r}: expected one of {list(numerator)}")
-        baseline = (self.train_mean - self.actual) ** 2
-        below = baseline if name == "r2" else np.ones_like(baseline)
-        sums = [np.bincount(self._user_index, weights=w) for w in (numerator[name], below)]
-        if len(sums[0]) < 2:
-            return Bootstrap(np.nan, np.nan, np.nan)
-        turn = {"rmse": np.sqrt, "mae": lambda x: x, "r2": lambda x: 1 - x}[name]
-        drawn = stats.bootstrap(
-            sums,
-            lambda above, n, axis: turn(above.sum(axis=axis) / n.sum(axis=axis)),
-            paired=True,
-            vectorized=True,
-            n_resamples=n_resamples,
-            batch=200,  # rows of one number a user: bounded memory
-            confidence_level=level,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        )
-        low, high = drawn.confidence_interval
-        return Bootstrap(float(drawn.standard_error), float(low), float(high))
-
     def calibration_table(self, n_bins: int = 10) -> pd.DataFrame:
-        """Mean rating against mean prediction, in bins of equally many predictions.
+        """Return mean rating and mean prediction in bins of equally many predictions.
 
         Args:
-            n_bins: bins to cut the sorted predictions into; equal predictions are never parted, so
-                there may be fewer.
+            n_bins: bins to cut the sorted predictions into; equal predictions share a bin, so there
+                may be fewer.
 
         Returns:
-            One row a bin, by rising prediction: `n` targets, `mean_predicted`, `mean_actual` and
+            One row per bin, by rising prediction: `n` targets, `mean_predicted`, `mean_actual` and
             its standard error `mean_actual_se` (over targets; NaN with one).
 
         Raises:
@@ -143,7 +102,7 @@ class RatingResult(Mapping[str, float]):
         ).reset_index(drop=True)
 
     def _values_and_influences(self) -> dict[str, tuple[float, np.ndarray]]:
-        """Each metric, and what each target adds to its error to first order, (n,)."""
+        """Return each metric with its influences: the first-order error of each target, (n,)."""
         n = len(self.actual)
         squared, absolute = self.per_target("mse"), self.per_target("mae")
         mse, mae = squared.mean(), absolute.mean()
@@ -200,19 +159,16 @@ def rating_metrics(
     train_mean: float,
     users: np.ndarray | None = None,
 ) -> RatingResult:
-    """RMSE, MAE, R^2 and calibration of predictions, with standard errors over users.
+    """Return RMSE, MAE, R^2 and calibration of predictions, with standard errors over users.
 
     Args:
         predicted: (n,) predicted ratings, in the order of `actual`.
         actual: (n,) ratings.
         train_mean: mean of the training ratings: what R^2 compares with.
-        users: (n,) user of each target, integers; None when each is a user of its own.
-
-    Returns:
-        The metrics, in the units of the ratings.
+        users: (n,) user of each target, integers; None if each target has a user of its own.
 
     Raises:
-        ValueError: nothing to judge, vectors of different lengths, NaN or infinity anywhere.
+        ValueError: no targets, vectors of different lengths, NaN or infinity anywhere.
     """
     vectors = {"predicted": predicted, "actual": actual}
     vectors = {name: np.asarray(v, dtype=np.float64) for name, v in vectors.items()}
@@ -221,7 +177,7 @@ def rating_metrics(
     for name, vector in (*vectors.items(), ("users", users)):
         if vector.shape != (n,):
             raise ValueError(
-                f"{name} has shape {vector.shape}: expected ({n},), one number a target in `actual`"
+                f"{name} has shape {vector.shape}: expected ({n},), one number per target"
             )
     if n == 0:
         raise ValueError("no targets to evaluate: expected at least one rating")
@@ -238,110 +194,88 @@ def rating_metrics(
 
 
 def evaluate_rating(
-    model: torch.nn.Module,
-    split: Split,
-    part: str = "test",
-    *,
-    max_len: int | None = 200,
-    max_tokens: int = 12_800,
-    target_time: str = "known",
-    train_mean: float | None = None,
-    progress: bool = False,
+    model: RatingSS4Rec, split: Split, part: str = "test", **options: Any
 ) -> RatingResult:
     """Predict the rating of each held-out interaction from the history before it and its item.
 
     Args:
-        model: a sequence rating model: `rate(items, delta, ratings, target_items) -> (B, L)`, as
-            `ss4rec_lib.models.rating.RatingSS4Rec` has it; put in evaluation mode meanwhile. One
-            whose `knows_users` is true also takes `users`, (B,), whose histories these are.
-        split: leave-one-out, global-time or `random_holdout`.
+        model: A sequence model of ratings; in evaluation mode meanwhile.
+        split: Leave-one-out, global-time or `random_holdout`.
         part: `valid` or `test`.
-        max_len: most recent interactions the model sees; None for the whole history.
-        max_tokens: padded positions a batch.
-        target_time: what the model is told of time, see `ss4rec_lib.data.batching`.
-        train_mean: mean of the training ratings; None to take it from the split.
-        progress: show a progress bar.
+        **options: As in `evaluate_both`, but `ks`.
 
     Returns:
         The metrics. `users` are original user ids: in a random split a user has many targets.
 
     Raises:
-        ValueError: no targets, or predictions that are not finite.
+        ValueError: No targets, or predictions that are not finite.
     """
-    return _evaluate(
-        model, split, part, (), max_len, max_tokens, target_time, train_mean, progress
-    )[0]
+    return _evaluate(model, split, part, ks=(), **options)[0]
 
 
 def evaluate_both(
-    model: torch.nn.Module,
+    model: RatingSS4Rec,
     split: Split,
     part: str = "test",
     *,
-    ks: tuple[int, ...] = KS,
+    ks: Sequence[int] = KS,
     max_len: int | None = 200,
     max_tokens: int = 12_800,
     target_time: str = "known",
     train_mean: float | None = None,
     progress: bool = False,
 ) -> tuple[RatingResult, RankingResult]:
-    """`evaluate_rating`, and the full ranking of the same targets by the same hidden states.
-
-    A model that takes the history's ratings as input needs this to be judged as a ranking model:
-    `evaluate_ranking` gives a model no ratings. Seen items stay in the ranking.
+    """Return `evaluate_rating` and `evaluate_ranking`, computed from the same hidden states.
 
     Args:
-        model: with `forward(items, delta, ratings)` and `logits(hidden)` beside `rate`, which also
-            takes `hidden`, what `forward` gave.
-        split: see `evaluate_rating`, also for the arguments below and for what is raised.
-        part: see there.
-        ks: cut-offs of the ranking, 1 to the size of the catalogue.
-        max_len: see there.
-        max_tokens: see there.
-        target_time: see there.
-        train_mean: see there.
-        progress: see there.
-
-    Returns:
-        How well it predicts ratings, and how well it ranks.
+        model: See `evaluate_rating`, also for what is raised.
+        split: See there.
+        part: See there.
+        ks: Cut-offs of the ranking, 1 to the size of the catalogue. Seen items are ranked too.
+        max_len: Most recent interactions that the model sees; None for the whole history.
+        max_tokens: Padded positions per batch.
+        target_time: What the model receives of time, see `ss4rec_lib.data.batching`.
+        train_mean: Mean of the training ratings; None to take it from the split.
+        progress: Show a progress bar.
     """
-    n_items = split.sequences.n_items
-    for k in ks:
-        if k < 1 or k > n_items:
-            raise ValueError(f"K={k}: expected 1 <= K <= {n_items}, the size of the catalogue")
-    return _evaluate(
-        model, split, part, tuple(ks), max_len, max_tokens, target_time, train_mean, progress
+    check_cut_offs(ks, split)
+    rating, ranking = _evaluate(
+        model, split, part, ks, max_len, max_tokens, target_time, train_mean, progress
     )
+    assert ranking is not None
+    return rating, ranking
 
 
-@torch.no_grad()
 def _evaluate(
-    model: torch.nn.Module,
+    model: RatingSS4Rec,
     split: Split,
     part: str,
-    ks: tuple[int, ...],
-    max_len: int | None,
-    max_tokens: int,
-    target_time: str,
-    train_mean: float | None,
-    progress: bool,
+    ks: Sequence[int],
+    max_len: int | None = 200,
+    max_tokens: int = 12_800,
+    target_time: str = "known",
+    train_mean: float | None = None,
+    progress: bool = False,
 ) -> tuple[RatingResult, RankingResult | None]:
-    if part not in split.held_out or len(split.held_out[part][0]) == 0:
-        raise ValueError(f"part {part!r} of the split holds no targets; has {list(split.held_out)}")
+    check_targets(split, part)
     if train_mean is None:
         train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
-    batches = eval_batches(
-        split, part, max_tokens=max_tokens, max_len=max_len, target_time=target_time
-    )
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    was_training = model.training
-    model.eval()
-    found = []
-    try:
+    batches = eval_batches(split, part, max_tokens, max_len, target_time)
+    found: list[tuple[np.ndarray, ...]] = []
+    above = tied = np.zeros(0, dtype=np.int64)
+    with evaluating(model) as device:
         for batch in progress_bar(batches, desc=f"rate {part}", show=progress, leave=False):
-            found.append(_of_batch(model, batch.to(device), bool(ks)))
-    finally:
-        model.train(was_training)
+            batch = batch.to(device)
+            hidden = model.encode(batch)  # (B, L, d_model)
+            predicted = model.rate(
+                batch.items, batch.delta, batch.ratings, batch.targets, hidden, batch.users
+            )  # (B, L)
+            pair = (last_of(values, batch) for values in (predicted, batch.target_ratings))
+            if ks:
+                scores = model.logits(last_of(hidden, batch))  # (B, n_items + 1)
+                above, tied = ranks_of_targets(scores, last_targets(batch))
+            numbers = (values.double().cpu().numpy() for values in pair)
+            found.append((batch.users.cpu().numpy(), *numbers, above, tied))
     users, predicted, actual, above, tied = (np.concatenate(c) for c in zip(*found, strict=True))
     order = np.argsort(users, kind="stable")  # batches are sorted by length; users read better
     users, predicted, actual = users[order], predicted[order], actual[order]
@@ -352,24 +286,69 @@ def _evaluate(
     return rating, ranking
 
 
-def _of_batch(model: torch.nn.Module, batch: Batch, ranked: bool) -> tuple[np.ndarray, ...]:
-    """Users, predictions, ratings, and counts for ranks (empty unless wanted), each (B,)."""
-    rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
-    last = batch.lengths - 1  # (B,)
-    targets = batch.targets[rows, last]  # (B,)
-    known = batch.items, batch.delta, batch.ratings
-    user = {"users": batch.users} if getattr(model, "knows_users", False) else {}
-    above = tied = np.zeros(0, dtype=np.int64)
-    if ranked:
-        hidden = model(*known)  # (B, L, d_model)
-        predicted = model.rate(*known, batch.targets, hidden=hidden, **user)  # (B, L)
-        above, tied = ranks_of_targets(model.logits(hidden[rows, last]), targets)
-    else:
-        predicted = model.rate(*known, batch.targets, **user)  # (B, L)
-    return (
-        batch.users.cpu().numpy(),
-        predicted[rows, last].double().cpu().numpy(),
-        batch.target_ratings[rows, last].double().cpu().numpy(),
-        above,
-        tied,
-    )
+_NUMBERS = 1 << 22  # of the largest tensor held while all items are rated: 16 MiB
+
+
+class RankedByRating(Recommender):
+    """All items ranked by the rating that a model expects.
+
+    This is the ranking that a small RMSE promises. It ignores the probability that the user
+    chooses the item. Expected ratings are not clipped: clipped ones would tie at the end of the
+    scale, where a ranking begins.
+
+    Args:
+        model: A sequence model of ratings, or a baseline fitted on the users' original ids and the
+            item indices of the split.
+        split: The split it is evaluated on.
+    """
+
+    def __init__(self, model: RatingSS4Rec | RatingBaseline, split: Split) -> None:
+        super().__init__(split.sequences.n_items, model.config)
+        self._model, self._user_ids = model, split.sequences.user_ids
+        if isinstance(model, torch.nn.Module):
+            self.train(model.training)  # evaluation puts this mode back, the model's with it
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the expected rating of every item, (B, n_items + 1); 0 is padding."""
+        model: Any = self._model
+        if not model.reads_histories:
+            users = self._user_ids[batch.users.cpu().numpy()]
+            found = model.scores(users, np.arange(self.n_items + 1))
+            return torch.from_numpy(found).to(batch.users.device)
+        hidden = last_of(model.encode(batch), batch)  # (B, d_model)
+        bias = last_of(model.history_bias(batch.items, batch.ratings), batch)  # (B,)
+        user = model.user_vectors(batch.users)  # (B, 1, user_factors), or None
+        return expected_of_everything(model, hidden, bias, None if user is None else user[:, 0])
+
+
+def expected_of_everything(
+    model: RatingSS4Rec, hidden: Tensor, history_bias: Tensor, user: Tensor | None = None
+) -> Tensor:
+    """Return `model.predict_ratings` of every item, with the products that items share done once.
+
+    The head's first layer on [h, e, h * e] is W_h h + W_e e + (W_he * h) e: a vector per row, a
+    matrix of the catalogue, and one product of it with a small matrix per row.
+
+    Args:
+        model: A sequence model of ratings.
+        hidden: States before the targets, (B, d_model).
+        history_bias: b(history), (B,).
+        user: p_u, (B, user_factors); None for strangers.
+
+    Returns:
+        (B, n_items + 1).
+    """
+    first, rest = model.head[0], model.head[1:]
+    of_hidden, of_item, of_both = first.weight.chunk(3, dim=1)  # (d_model, d_model) each
+    e = model.trunk.item_embedding.weight  # (V, d_model)
+    catalogue = functional.linear(e, of_item)
+    biases = model.mean + model.item_bias.weight[:, 0]  # (V,)
+    rows = max(1, _NUMBERS // catalogue.numel())
+    found = []
+    for h, bias in zip(hidden.split(rows), history_bias.split(rows), strict=True):
+        row = functional.linear(h, of_hidden, first.bias)  # (b, d_model)
+        both = e @ (of_both * h[:, None]).mT  # (b, V, d_model)
+        x = both.add_(catalogue).add_(row[:, None])
+        found.append(biases + bias[:, None] + rest(x)[..., 0])
+    expected = torch.cat(found)
+    return expected if user is None else expected + user @ model.item_factors.weight.T

@@ -1,4 +1,4 @@
-"""How sure a metric, or a difference between two models, is: over users and over seeds.
+"""Uncertainty of a metric, and of the difference between two models, over users and over seeds.
 
 Glossary
     value       one metric of one user, such as `RankingResult.per_target("ndcg@10")` gives
@@ -7,8 +7,7 @@ Glossary
 
 Two things vary. Another sample of users would give another mean (`standard_error`,
 `bootstrap_interval`, `paired_difference`), and so would another seed of the same training
-(`over_seeds`). An error bar that counts one of them says nothing of the other;
-`difference_over_seeds` counts both. No p value here is corrected for the number of comparisons.
+(`over_seeds`). `difference_over_seeds` counts both.
 """
 
 from __future__ import annotations
@@ -19,10 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ss4rec_lib.data import check_integer
 from ss4rec_lib.evaluation.ranking import RankingResult
-
-_CELLS = 4_000_000  # numbers drawn at a time: 32 MB, whatever the number of users
 
 
 @dataclass(frozen=True)
@@ -38,10 +34,6 @@ class PairedDifference:
     low: float
     high: float
     level: float
-    p_value: float
-    """Of the sign-flip permutation test, two-sided."""
-    p_value_t: float
-    """Of the paired t test, two-sided; NaN when all differences are equal."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +66,10 @@ class SeedsDifference:
     low: float
     high: float
     level: float
-    p_value: float
-    """Of the t test with these degrees of freedom, two-sided."""
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Standard error of a mean: the standard deviation (ddof 1) over sqrt(n); NaN for one value.
-
-    Args:
-        values: (n,) numbers.
+    """Return the standard deviation (ddof 1) over sqrt(n); NaN for one value.
 
     Raises:
         ValueError: No values, more than one axis, NaN or infinity.
@@ -94,13 +81,9 @@ def standard_error(values: np.ndarray) -> float:
 def bootstrap_interval(
     values: np.ndarray, level: float = 0.95, samples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """BCa bootstrap interval of a mean over users (Efron 1987).
+    """Return the BCa bootstrap interval of a mean over users (Efron 1987).
 
-    BCa and not the percentile interval, because it corrects for skewness to second order, and the
-    values of a rare hit are skewed; for a mean its correction is in closed form. Resampling n users
-    with replacement is drawn as how often each *distinct* value occurs, which is multinomial: the
-    same distribution as drawing users, and a metric at K without ties has only K + 1 values
-    (`scipy.stats.bootstrap` draws all samples * n indices, and n * n for BCa).
+    Metrics of rare hits are skewed. Unlike the percentile interval, BCa corrects for skewness.
 
     Args:
         values: (n,) numbers, at least 2.
@@ -109,35 +92,23 @@ def bootstrap_interval(
         seed: Of the resampling.
 
     Returns:
-        Low and high end. If all values are equal both are that value: nothing varies to resample.
+        Low and high end. If all values are equal, both are that value.
 
     Raises:
         ValueError: Fewer than 2 values, NaN or infinity, or an argument out of range.
     """
-    values = _vector("values", values, least=2)
-    level = _check_level(level)
-    check_integer("samples", samples, 1)
-    distinct, counts = np.unique(values, return_counts=True)
-    n, mean = len(values), float(values.mean())
-    if len(distinct) == 1:
-        return mean, mean
-    rng = np.random.default_rng(check_integer("seed", seed, 0))
-    means = np.concatenate(
-        [
-            rng.multinomial(n, counts / n, size=size) @ distinct / n
-            for size in _batches(samples, len(distinct))
-        ]
-    )  # (samples,)
-    # Means that equal the observed one but for rounding count half, as in scipy.
-    close = np.abs(means - mean) <= 1e-12 * np.abs(values).max()
-    below = (((means < mean) & ~close).sum() + close.sum() / 2) / samples
-    # One sample below or above at least: the correction would otherwise be infinite.
-    bias = stats.norm.ppf(np.clip(below, 0.5 / samples, 1 - 0.5 / samples))
-    deviation = values - mean
-    acceleration = (deviation**3).sum() / (6 * (deviation**2).sum() ** 1.5)
-    z = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(means, stats.norm.cdf(bias + z / (1 - acceleration * z)))
-    return float(low), float(high)
+    values, level = _vector("values", values, least=2), _check_level(level)
+    if (values == values[0]).all():
+        return float(values[0]), float(values[0])
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=samples,
+        batch=1 + 1_000_000 // len(values),  # 8 MB at a time
+        confidence_level=level,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def paired_difference(
@@ -146,53 +117,45 @@ def paired_difference(
     metric: str | None = None,
     *,
     level: float = 0.95,
-    samples: int = 10_000,
-    seed: int = 0,
 ) -> PairedDifference:
-    """Model a minus model b, user by user, with an interval and a test.
+    """Return model a minus model b, user by user, with the interval of the paired t test.
 
-    The test is the sign-flip permutation test (Fisher's randomization test): if the models were
-    equal, each user's difference would be as likely with the other sign. It tests the mean, which
-    is what is reported, and needs no normal distribution. Wilcoxon's test looks at ranks of
-    differences, most of which are tied at 0 here, and Smucker, Allan and Carterette ("A comparison
-    of statistical significance tests for information retrieval evaluation", CIKM 2007) advise
-    against it; they find the paired t test close to the permutation test, so its p value is given
-    as a check. A p value of `samples` drawn flips is at least 1 / (samples + 1) (Phipson and Smyth
-    2010). Nothing here knows of seeds: the claim is about these two sets of weights.
+    The interval is about these two sets of weights. It says nothing about other seeds.
 
     Args:
         a: A result, or (n,) values of one metric.
-        b: The same for the other model; of two arrays, row i must be the same user.
+        b: The same for the other model; row i of two arrays must be the same user.
         metric: Such as `ndcg@10`; needed for results, only a label for arrays.
-        level: Of the interval, which is `bootstrap_interval` of the differences.
-        samples: Bootstrap samples, and sign flips.
-        seed: Of both.
+        level: Of the interval, between 0 and 1.
 
     Raises:
         ValueError: Different users or numbers of users, fewer than 2 of them, results without a
-            metric, or what `bootstrap_interval` refuses.
+            metric, or an argument out of range.
     """
-    values = _values([a, b], metric)  # (2, n)
-    difference = values[0] - values[1]
-    low, high = bootstrap_interval(difference, level, samples, seed)
-    error = standard_error(difference)
-    mean = float(difference.mean())
-    constant = bool((difference == difference[0]).all())
-    p_t = float("nan") if constant else float(stats.ttest_rel(values[0], values[1]).pvalue)
+    level = _check_level(level)
+    values = _values([a, b], metric)  # (2, U)
+    by_user = values[0] - values[1]
+    n, difference, error = len(by_user), float(by_user.mean()), standard_error(by_user)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
     return PairedDifference(
-        metric=metric, n_users=len(difference),
-        mean_a=float(values[0].mean()), mean_b=float(values[1].mean()),
-        difference=mean, standard_error=error, low=low, high=high, level=level,
-        p_value=_sign_flip(difference, samples, seed), p_value_t=p_t,
-    )  # fmt: skip
+        metric=metric,
+        n_users=n,
+        mean_a=float(values[0].mean()),
+        mean_b=float(values[1].mean()),
+        difference=difference,
+        standard_error=error,
+        low=difference - half,
+        high=difference + half,
+        level=level,
+    )
 
 
 def over_seeds(values: Sequence[float], level: float = 0.95) -> SeedSummary:
-    """Mean and standard deviation of one metric over training runs, with a t interval of the mean.
+    """Return mean and standard deviation of one metric over training runs, with a t interval.
 
     The interval is about training noise on **these** users: mean +- t(S - 1) * sd / sqrt(S). It
-    takes the seeds' means as normal, and with three seeds it is wide: t is 4.3 at level 0.95. Of
-    one run the spread is unknown, and sd, low and high are NaN.
+    takes the seeds' means as normal, and with three seeds it is wide: t is 4.3 at level 0.95. The
+    spread of one run is unknown, so its sd, low and high are NaN.
 
     Args:
         values: (S,) the metric of each run.
@@ -201,10 +164,9 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> SeedSummary:
     Raises:
         ValueError: No values, NaN or infinity, or a level that is not between 0 and 1.
     """
-    values = _vector("values", values)
-    level = _check_level(level)
-    n, mean = len(values), float(values.mean())
-    sd = float(values.std(ddof=1)) if n > 1 else float("nan")
+    found, level = _vector("values", np.asarray(values)), _check_level(level)
+    n, mean = len(found), float(found.mean())
+    sd = float(found.std(ddof=1)) if n > 1 else float("nan")
     half = float(stats.t.ppf((1 + level) / 2, n - 1) * sd / np.sqrt(n)) if n > 1 else float("nan")
     return SeedSummary(n, mean, sd, mean - half, mean + half, level)
 
@@ -216,7 +178,7 @@ def difference_over_seeds(
     *,
     level: float = 0.95,
 ) -> SeedsDifference:
-    """Model a minus model b, each trained with several seeds, counting users **and** seeds.
+    """Return model a minus model b, each trained with several seeds, counting users **and** seeds.
 
     Each model's value of seed s and user u is taken as mean + seed effect + user effect + rest, all
     independent but for the user effects, which the models share (a crossed two-way random effects
@@ -229,9 +191,9 @@ def difference_over_seeds(
 
     Both terms hold the rest's share, var(rest) / (S U), which the unbiased estimate would subtract
     once (as two-way clustering does: Cameron, Gelbach and Miller, "Robust inference with multiway
-    clustering", 2011). Left in, the sum is never negative and errs towards too wide. Interval and
-    test use Student's t with Satterthwaite's degrees of freedom (1946), so two or three seeds that
-    differ much give the wide interval they deserve.
+    clustering", 2011). Left in, the sum is never negative and errs towards too wide. The interval
+    uses Student's t with Satterthwaite's degrees of freedom (1946), so it is wide for two or three
+    seeds that differ much.
 
     Assumed: users are a random sample, seeds of the two models are independent, each model's seed
     means are about normal. Runs that share a seed number share the order of batches, too; if that
@@ -257,76 +219,64 @@ def difference_over_seeds(
                 "changes; compare single runs with paired_difference"
             )
     values = _values([*a, *b], metric)  # (S_a + S_b, U)
-    per_model = values[: len(a)], values[len(a) :]
+    of_a, of_b = values[: len(a)], values[len(a) :]
     n_users = values.shape[1]
-    by_user = per_model[0].mean(axis=0) - per_model[1].mean(axis=0)  # (U,)
+    by_user = of_a.mean(axis=0) - of_b.mean(axis=0)  # (U,)
     # (variance of the mean, its degrees of freedom) of each source
     terms = [(by_user.var(ddof=1) / n_users, n_users - 1)]
-    terms += [(v.mean(axis=1).var(ddof=1) / len(v), len(v) - 1) for v in per_model]
+    terms += [(v.mean(axis=1).var(ddof=1) / len(v), len(v) - 1) for v in (of_a, of_b)]
     variance = sum(v for v, _ in terms)
-    error = float(np.sqrt(variance))
     weight = sum(v**2 / dof for v, dof in terms)
     dof = float(variance**2 / weight) if weight > 0 else float("inf")
-    mean = float(by_user.mean())
+    difference, error = float(by_user.mean()), float(np.sqrt(variance))
     half = float(stats.t.ppf((1 + level) / 2, dof)) * error
-    p_value = float(2 * stats.t.sf(abs(mean) / error, dof)) if error > 0 else float(mean == 0)
     return SeedsDifference(
-        metric=metric, n_users=n_users, seeds_a=len(a), seeds_b=len(b),
-        mean_a=float(per_model[0].mean()), mean_b=float(per_model[1].mean()), difference=mean,
+        metric=metric,
+        n_users=n_users,
+        seeds_a=len(a),
+        seeds_b=len(b),
+        mean_a=float(of_a.mean()),
+        mean_b=float(of_b.mean()),
+        difference=difference,
         standard_error_users=float(np.sqrt(terms[0][0])),
         standard_error_seeds=float(np.sqrt(terms[1][0] + terms[2][0])),
-        standard_error=error, degrees_of_freedom=dof,
-        low=mean - half, high=mean + half, level=level, p_value=p_value,
-    )  # fmt: skip
-
-
-def _sign_flip(difference: np.ndarray, samples: int, seed: int) -> float:
-    """P value of the sign-flip test of mean 0; of c equal magnitudes a binomial number stay +."""
-    size, counts = np.unique(np.abs(difference[difference != 0]), return_counts=True)
-    observed = abs(float(difference.sum()))
-    # A second stream: the bootstrap of the same call uses (seed,).
-    rng = np.random.default_rng([check_integer("seed", seed, 0), 1])
-    extreme = 0
-    for batch in _batches(samples, max(1, len(size))):
-        signs = 2 * rng.binomial(counts, 0.5, size=(batch, len(size))) - counts  # (batch, distinct)
-        extreme += int((np.abs(signs @ size) >= observed * (1 - 1e-12)).sum())
-    return (extreme + 1) / (samples + 1)
-
-
-def _batches(samples: int, width: int) -> list[int]:
-    """Sizes that sum to `samples`, each times `width` at most about `_CELLS`."""
-    size = max(1, _CELLS // width)
-    return [min(size, samples - done) for done in range(0, samples, size)]
+        standard_error=error,
+        degrees_of_freedom=dof,
+        low=difference - half,
+        high=difference + half,
+        level=level,
+    )
 
 
 def _values(runs: Sequence[RankingResult | np.ndarray], metric: str | None) -> np.ndarray:
-    """Values of all runs, (runs, U), with the same user in a column."""
-    results = [isinstance(run, RankingResult) for run in runs]
-    if not any(results):
-        vectors = [_vector(f"run {i}", run, least=2) for i, run in enumerate(runs)]
+    """Return the values of all runs, (runs, U), with the same user in each column."""
+    results = [run for run in runs if isinstance(run, RankingResult)]
+    arrays = [run for run in runs if not isinstance(run, RankingResult)]
+    if results and arrays:
+        raise ValueError("results and arrays are mixed: pass all runs as RankingResult or none")
+    if arrays:
+        vectors = [_vector(f"run {i}", run, least=2) for i, run in enumerate(arrays)]
         if len({len(v) for v in vectors}) > 1:
             raise ValueError(
                 f"the runs have {', '.join(f'{len(v):,}' for v in vectors)} values: expected the "
                 "same users in the same order"
             )
         return np.stack(vectors)
-    if not all(results):
-        raise ValueError("results and arrays are mixed: pass all runs as RankingResult or none")
     if metric is None:
         raise ValueError("metric=None: name the metric to compare, such as 'ndcg@10'")
-    orders = [np.argsort(run.users, kind="stable") for run in runs]
-    first = runs[0].users[orders[0]]
+    orders = [np.argsort(run.users, kind="stable") for run in results]
+    first = results[0].users[orders[0]]
     if (np.diff(first) == 0).any():
-        raise ValueError("a user has several targets: pairing needs one target a user")
-    for run, order in zip(runs, orders, strict=True):
+        raise ValueError("a user has several targets: pairing needs one target per user")
+    for run, order in zip(results, orders, strict=True):
         if not np.array_equal(run.users[order], first):
             raise ValueError(
                 f"the runs rank different users: {len(first):,} and {len(run.users):,}, of whom "
                 f"{len(np.intersect1d(first, run.users)):,} are in both; compare runs on the same "
                 "split and part"
             )
-    pairs = zip(runs, orders, strict=True)
-    return np.stack([_vector("a", r.per_target(metric)[o], least=2) for r, o in pairs])
+    pairs = zip(results, orders, strict=True)
+    return np.stack([_vector("a", run.per_target(metric)[o], least=2) for run, o in pairs])
 
 
 def _vector(name: str, values: np.ndarray, least: int = 1) -> np.ndarray:

@@ -46,7 +46,6 @@ class Comparison(NamedTuple):
     difference: float
     low: float
     high: float
-    p_value: float
     counts: str
     """What the interval counts: `users and seeds`, or `users (seed 0)`."""
 
@@ -126,7 +125,7 @@ def _difference(
     found, counts = difference_of_runs(of_a, of_b, metric)
     return Comparison(
         a, a_time, b, b_time, masked, metric,
-        found.difference, found.low, found.high, found.p_value, counts,
+        found.difference, found.low, found.high, counts,
     )  # fmt: skip
 
 
@@ -134,7 +133,6 @@ def difference_of_runs(
     of_a: Mapping[int, RankingResult | np.ndarray],
     of_b: Mapping[int, RankingResult | np.ndarray],
     metric: str,
-    samples: int = 10_000,
 ) -> tuple[PairedDifference | SeedsDifference, str]:
     """Runs of one model minus those of another, and what the interval counts.
 
@@ -142,7 +140,6 @@ def difference_of_runs(
         of_a: By seed, a result or the values of its users or targets, (n,).
         of_b: The same for the other model, of the same users or targets.
         metric: Of results, such as `ndcg@10`; of values, their name.
-        samples: Of the bootstrap, where there is one.
 
     Returns:
         With two seeds or more on either side, a difference over users and seeds; else one over
@@ -153,5 +150,5 @@ def difference_of_runs(
         return found, "users and seeds"
     shared = sorted(of_a.keys() & of_b.keys())
     seeds = (shared[0], shared[0]) if shared else (next(iter(of_a)), next(iter(of_b)))
-    found = paired_difference(of_a[seeds[0]], of_b[seeds[1]], metric, samples=samples)
+    found = paired_difference(of_a[seeds[0]], of_b[seeds[1]], metric)
     return found, f"users (seed {seeds[0]})" if shared else f"users (seeds {seeds[0]}, {seeds[1]})"

@@ -1,27 +1,47 @@
-"""Training: objectives, the loop, and checkpoints it can be continued from."""
+"""Training: objectives, the loop, and checkpoints from which it can be continued."""
 
-from ss4rec_lib.training.carry import each, tensors_of
-from ss4rec_lib.training.checkpoint import CheckpointError
+from ss4rec_lib.training.checkpoint import CheckpointError, each, tensors_of
 from ss4rec_lib.training.config import TrainingConfig
+from ss4rec_lib.training.distributed import make_accelerator, resolve_device, same_everywhere
 from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
-from ss4rec_lib.training.loop import METRICS, FitResult, Run, TrainingDiverged, fit, resolve_device
-from ss4rec_lib.training.processes import make_accelerator, same_everywhere
-from ss4rec_lib.training.ratings import fit_ratings, rating_model
+from ss4rec_lib.training.loop import FitResult, Run, TrainingDiverged, fit, fit_ratings
+from ss4rec_lib.training.objectives import (
+    METRICS,
+    Objective,
+    RankingValidation,
+    RatingValidation,
+    Step,
+    Validation,
+    bpr,
+    cross_entropy,
+    ranking_objective,
+    rating_objective,
+    sampled_cross_entropy,
+)
 
 __all__ = [
     "METRICS",
-    "Run",
-    "each",
-    "linear_cross_entropy",
-    "make_accelerator",
-    "resolve_device",
-    "same_everywhere",
-    "tensors_of",
     "CheckpointError",
     "FitResult",
+    "Objective",
+    "RankingValidation",
+    "RatingValidation",
+    "Run",
+    "Step",
     "TrainingConfig",
     "TrainingDiverged",
+    "Validation",
+    "bpr",
+    "cross_entropy",
+    "each",
     "fit",
     "fit_ratings",
-    "rating_model",
+    "linear_cross_entropy",
+    "make_accelerator",
+    "ranking_objective",
+    "rating_objective",
+    "resolve_device",
+    "same_everywhere",
+    "sampled_cross_entropy",
+    "tensors_of",
 ]

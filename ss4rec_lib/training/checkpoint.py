@@ -1,23 +1,33 @@
-"""A checkpoint: one file with everything that training needs to go on as if nothing had happened.
+"""A checkpoint: one file from which training continues exactly where it was.
 
-It is a safetensors file (no pickle): weights, best weights so far, the optimizer's moments, the
-states of the random number generators, the state carried between batches; and, as text, the
-configuration, the data's fingerprint, the epoch, the position in it and the history. It is written
-to a temporary name, flushed and renamed: a killed process leaves the old one or the new one.
+It is a safetensors file (no pickle) with the weights, the best weights so far, the optimizer's
+moments, the states of the random number generators and the state carried between batches; and, as
+text, the configuration, the data's fingerprint, the epoch, the position in it and the history. It
+is written to a temporary name, flushed and renamed, so a killed process leaves the old file or the
+new one.
+
+The state that a model carries from one batch to the next is a nest of tuples of tensors, which
+differs from model to model. Every tensor has the sequences of the batch as its first axis. `each`,
+`tensors_of` and `with_tensors` walk through it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ss4rec_lib.files import FileError, read_tensors, write_tensors
+from ss4rec_lib.training.distributed import to_main
+
+if TYPE_CHECKING:
+    from ss4rec_lib.training.loop import Run
 
 FORMAT = 1
 _MAY_DIFFER = ("checkpoint_seconds",)  # does not change what is computed
@@ -37,7 +47,7 @@ class Progress:
         loss_sum: Sum of the loss over the targets of these batches, nats.
         n_targets: Their targets.
         seconds: Spent on them.
-        rows: The history, one entry a finished epoch.
+        rows: The history, one entry per finished epoch.
         best_epoch: The best epoch so far, 0 for none.
         stopped: Why training ended; empty while it goes on.
     """
@@ -73,10 +83,10 @@ class Checkpoint:
     local: list[dict[str, Tensor]]
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
         Raises:
-            CheckpointError: It cannot be written; the checkpoint that was there is untouched.
+            CheckpointError: It cannot be written; an older checkpoint is untouched.
         """
         tensors = {f"model/{name}": t for name, t in self.model.items()}
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
@@ -163,7 +173,7 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, names: list[str]
 ) -> dict[str, dict[str, Tensor]]:
-    """The optimizer's state by the names of its parameters, given in its order."""
+    """Return the optimizer's state by the names of its parameters, given in its order."""
     state = optimizer.state_dict()["state"]
     return {
         names[i]: {key: torch.as_tensor(value) for key, value in moments.items()}
@@ -174,6 +184,69 @@ def optimizer_tensors(
 def load_optimizer(
     optimizer: torch.optim.Optimizer, names: list[str], saved: dict[str, dict[str, Tensor]]
 ) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Put back what `optimizer_tensors` returned."""
     state = {i: saved[name] for i, name in enumerate(names) if name in saved}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def save(run: Run, path: Path) -> None:
+    """Write a checkpoint of a run; all processes take part, the first one writes."""
+    local = {"rng": torch.get_rng_state()}
+    if run.device.type == "cuda":
+        local["rng_cuda"] = torch.cuda.get_rng_state(run.device)
+    for part, state in enumerate(run.carried):
+        local |= {f"carried/{part}/{i}": t.cpu() for i, t in enumerate(tensors_of(state))}
+    everybodys = to_main(run.accelerator, local)
+    if run.accelerator.is_main_process:
+        moments = optimizer_tensors(run.optimizer, run.names)
+        weights = run.model.state_dict()
+        Checkpoint(run.identity, run.progress, weights, run.best, moments, everybodys).write(path)
+
+
+def load(run: Run, path: Path) -> None:
+    """Go back to where the checkpoint was written; nothing changes if it does not fit."""
+    saved = read_checkpoint(path)
+    check_identity(path, saved.identity, run.identity)
+    run.model.load_state_dict(saved.model)
+    run.best = {name: tensor.to(run.device) for name, tensor in saved.best.items()}
+    load_optimizer(run.optimizer, run.names, saved.optimizer)
+    run.progress = saved.progress
+    local = saved.local[run.accelerator.process_index]
+    torch.set_rng_state(local["rng"])
+    if "rng_cuda" in local:
+        torch.cuda.set_rng_state(local["rng_cuda"], run.device)
+    for part in range(len(run.carried)):
+        count = sum(name.startswith(f"carried/{part}/") for name in local)
+        if count:
+            tensors = (local[f"carried/{part}/{i}"] for i in range(count))
+            run.carried[part] = with_tensors(run.model.initial_state(1), tensors)
+
+
+def each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a carried state with every tensor changed; None stays None."""
+    if state is None or isinstance(state, Tensor):
+        return None if state is None else change(state)
+    parts = [each(part, change) for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+
+
+def tensors_of(state: Any) -> list[Tensor]:
+    """Return all tensors of a carried state in a fixed order, complex ones as real pairs."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
+        return tensor
+
+    each(state, note)
+    return found
+
+
+def with_tensors(template: Any, tensors: Iterator[Tensor]) -> Any:
+    """Return what `tensors_of` returned in the structure of `template`."""
+
+    def take(old: Tensor) -> Tensor:
+        new = next(tensors).to(old.device)
+        return torch.view_as_complex(new.contiguous()) if old.is_complex() else new
+
+    return each(template, take)

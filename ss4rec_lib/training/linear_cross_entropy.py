@@ -1,26 +1,30 @@
 """Softmax cross entropy of a linear head without the matrix of logits.
 
 The published head is scores = hidden W^T over the whole catalogue, then a softmax. For M targets
-and V items the logits alone are M V numbers; PyTorch's cross entropy stores them, their
-log-softmax, and two gradients of the same size, and most of its time goes into moving these
-through memory. Here a few hundred rows are done at a time, loss and gradient together, while they
-are in the cache:
+and V items the logits alone are M V numbers. PyTorch's cross entropy stores them, their
+log-softmax and two gradients of the same size, and most of its time goes into moving these through
+memory. Here a few hundred rows are done at a time, loss and gradient together, while they are in
+the cache:
 
     logits = h W^T                               (R, V)
     e      = exp(logits - max),  sum = sum_v e   one compiled pass over each row
     loss  += log(sum) + max - logits[target]
     E      = e - sum onehot(target)              so softmax - onehot = E / sum
-    dh     = (E W) / sum                         (R, d): d divisions a row instead of V
+    dh     = (E W) / sum                         (R, d): d divisions per row instead of V
     dW    += E^T (h / sum)                       (V, d)
 
 The sums are exact: this is the same function as `F.cross_entropy(hidden @ W.T, targets)`, with the
 gradient computed during forward (the loss is a scalar, so backward only multiplies by its factor).
+A NaN among the logits may not reach the loss (fastmath); it does reach the gradients, where its row
+or column of the matrix products meets it again.
 
 Glossary: M targets, V = n_items + 1 columns (padding id included, as published), d = d_model,
 R rows at a time.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,38 +36,73 @@ from ss4rec_lib.ssm import numba_available
 
 _LOGITS = 1 << 20  # logits held at a time: 4 MB, within the caches of a laptop
 
+if numba_available():
+    from ss4rec_lib.ssm.kernels.numba_cpu import shard
+    from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
+
+    @compiled(fastmath=True)
+    def _exponentials(row, largest):
+        """Overwrite the row with exp(row - largest); return the sum."""
+        total = np.float32(0.0)
+        for v in range(row.shape[0]):
+            e = exp_nonpositive(row[v] - largest)
+            row[v] = e
+            total += e
+        return total
+
+    @compiled(fastmath=True)
+    def _softmax_rows(logits, largest, targets, losses, sums, lo, hi):
+        """Overwrite logits with sum * (softmax - onehot(targets)); fill losses and sums.
+
+        logits (R, V), largest (R,), targets (R,) in [0, V), losses (R,) nats, sums (R,).
+        """
+        for m in range(lo, hi):
+            row = logits[m]
+            at_target = row[targets[m]]
+            total = _exponentials(row, largest[m])
+            losses[m] = np.log(total) + largest[m] - at_target
+            sums[m] = total
+            row[targets[m]] -= total
+
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, targets, dtype):
-        from ss4rec_lib.training.softmax_rows import softmax_rows
-
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype
+    ) -> Tensor:
         with_gradient = any(ctx.needs_input_grad)
         M, V = len(hidden), len(weight)
+        ids = targets.numpy()
+        if M and (ids.min() < 0 or ids.max() >= V):  # the compiled pass would write elsewhere
+            bad = ids.min() if ids.min() < 0 else ids.max()
+            raise ValueError(f"targets holds the id {bad}, expected 0 to {V - 1}")
         rows = max(1, min(M, _LOGITS // V))
-        # What the products take and give; the softmax between them is float32.
+        # `dtype` is that of the products; the softmax between them is float32.
         h_all, W = hidden.to(dtype), weight.to(dtype)
         products = torch.empty(rows, V, dtype=dtype)
         logits_all = products if dtype == torch.float32 else torch.empty(rows, V)
         losses = np.empty(M, dtype=np.float32)
-        d_hidden = torch.empty_like(h_all) if with_gradient else None
-        d_weight = torch.zeros_like(weight) if with_gradient else None
+        d_hidden, d_weight = torch.empty_like(h_all), torch.zeros_like(weight)
         sums = torch.empty(rows, 1)
-        ids = targets.numpy()
         for first in range(0, M, rows):
             h = h_all[first : first + rows]  # (R, d)
-            end = first + len(h)
-            product, logits = products[: len(h)], logits_all[: len(h)]  # (R, V) each
+            R, end = len(h), first + len(h)
+            product, logits = products[:R], logits_all[:R]  # (R, V) each
             torch.mm(h, W.T, out=product)
             if dtype != torch.float32:
                 logits.copy_(product)
-            softmax_rows(
-                logits.numpy(), logits.amax(dim=1).numpy(), ids[first:end], losses[first:end],
-                sums[: len(h), 0].numpy(),
-            )  # fmt: skip
+            shard(
+                _softmax_rows,
+                R,
+                logits.numpy(),
+                logits.amax(dim=1).numpy(),
+                ids[first:end],
+                losses[first:end],
+                sums[:R, 0].numpy(),
+            )
             if with_gradient:
                 E = logits.to(dtype)  # (R, V): sum times (softmax minus the one-hot target)
-                scale = sums[: len(h)].reciprocal()  # (R, 1)
+                scale = sums[:R].reciprocal()  # (R, 1)
                 torch.mm(E, W, out=d_hidden[first:end])
                 d_hidden[first:end] *= scale
                 scaled = (h * scale).to(dtype)  # (R, d)
@@ -77,28 +116,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, factor):
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
         return factor * d_hidden.to(factor.dtype), factor * d_weight, None, None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Sum over the targets of -log softmax(hidden weight^T)[target].
+    """Return the sum over the targets of -log softmax(hidden weight^T)[target], in nats.
 
     float32 on the CPU takes the compiled path, under autocast with its products in bfloat16;
-    everything else PyTorch's own operators.
+    everything else takes PyTorch's own operators. The loss is **summed**: divide it by the number
+    of targets of the whole step, which several processes or parts of a batch share.
 
     Args:
         hidden: (M, d), floating.
         weight: (V, d), same dtype.
         targets: Column ids, (M,), int64, each in [0, V).
 
-    Returns:
-        A scalar, nats, **summed**: divide by the number of targets of the whole step, which
-        several processes or parts of a batch share.
-
     Raises:
-        ValueError: Shapes that do not fit, or a target outside [0, V).
+        ValueError: Shapes that do not fit, or (compiled) a target outside [0, V).
     """
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
@@ -108,12 +144,6 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     if targets.shape != hidden.shape[:1]:
         raise ValueError(f"targets has shape {tuple(targets.shape)}, expected ({len(hidden)},)")
     on_cpu = hidden.device.type == "cpu" and weight.device.type == "cpu"
-    if on_cpu and len(targets):
-        low, high = int(targets.min()), int(targets.max())
-        if low < 0 or high >= len(weight):
-            raise ValueError(
-                f"targets holds the id {low if low < 0 else high}, expected 0 to {len(weight) - 1}"
-            )
     if on_cpu and hidden.dtype == weight.dtype == torch.float32 and numba_available():
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else torch.float32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import math
@@ -17,29 +16,30 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.configuration import Config
 from ss4rec_lib.data import Batch, Batches, Split, carried_batches, train_batches
-from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.models import RatingSS4Rec, Recommender
 from ss4rec_lib.progress import progress_bar
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training.carry import first_rows, tensors_of, with_tensors
-from ss4rec_lib.training.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    Progress,
-    check_identity,
-    load_optimizer,
-    optimizer_tensors,
-    read_checkpoint,
+from ss4rec_lib.training.checkpoint import CheckpointError, Progress, each, load, save
+from ss4rec_lib.training.config import TrainingConfig
+from ss4rec_lib.training.distributed import (
+    make_accelerator,
+    resolve_device,
+    same_everywhere,
+    to_main,
 )
-from ss4rec_lib.training.config import TrainingConfig, learning_rate_factor
-from ss4rec_lib.training.objectives import objective_of
-from ss4rec_lib.training.processes import make_accelerator, same_everywhere, to_main
-from ss4rec_lib.training.step import Step
+from ss4rec_lib.training.objectives import (
+    Objective,
+    RankingValidation,
+    RatingValidation,
+    Step,
+    Validation,
+    ranking_objective,
+    rating_objective,
+)
 
 logger = logging.getLogger(__name__)
 
-METRICS = ("hr@10", "ndcg@10", "mrr@10")
 # Fractions of an epoch move the bar; two decimals keep them readable.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
 
@@ -50,13 +50,13 @@ class TrainingDiverged(FloatingPointError):
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training left behind, beside the model itself.
+    """The outcome of training, beside the model itself.
 
     Attributes:
-        history: One row an epoch: `epoch`, `train_loss` (nats a target), validation metrics,
+        history: One row per epoch: `epoch`, `train_loss` (nats per target), validation metrics,
             `train_seconds`, `valid_seconds`, `targets_per_second`, `learning_rate`.
         best_epoch: The epoch whose weights the model now has, counted from 1.
-        stopped: Why it ended: `epochs`, `patience` or `interrupted`.
+        stopped: Why training ended: `epochs`, `patience` or `interrupted`.
     """
 
     history: pd.DataFrame
@@ -65,197 +65,207 @@ class FitResult:
 
     @property
     def train_seconds(self) -> float:
-        """Seconds of training, validation left out."""
+        """Seconds of training, without validation."""
         return float(self.history["train_seconds"].sum())
 
 
-def resolve_device(device: str) -> torch.device:
-    """`auto` to a GPU where there is one, else the CPU; anything else as PyTorch reads it."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+def fit(
+    model: Recommender,
+    split: Split,
+    config: TrainingConfig | None = None,
+    *,
+    objective: Objective | None = None,
+    validation: Validation | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    progress: bool = True,
+) -> FitResult:
+    """Train `model` in place on the training part; choose the epoch on the validation part.
+
+    The test part is never touched. Interrupting (Ctrl-C, or the stop button of a notebook) ends
+    training cleanly: the best weights so far are put back and the history is returned.
+
+    With `checkpoint`, everything needed to continue is written there every
+    `config.checkpoint_seconds` and after each epoch. A process that is killed loses the work since
+    then and nothing else. Called again with `resume=True` (same model configuration, data and
+    `config`), training continues and ends, on the same machine, with bit for bit the history and
+    weights of an uninterrupted run.
+
+    Started as N processes (`accelerate launch --multi_gpu --num_processes N`; on the CPU
+    `torchrun --nproc_per_node N`), they share the rows of every batch and add up their gradients.
+    The model is that of one process, up to rounding and the random numbers of dropout and sampling.
+
+    Args:
+        model: See `Recommender`; `config.history="full"` needs one with `carries_state`.
+        split: Its `train` part is learned, its `valid` part chooses the epoch.
+        config: See `TrainingConfig`.
+        objective: What is minimised; None for the ranking loss `model.config.loss_type`.
+        validation: What chooses the epoch; None for validation NDCG@10.
+        checkpoint: File to write, and to continue from.
+        resume: Continue from `checkpoint`; without that file, start from the beginning.
+        on_epoch: Called after every epoch with the history so far.
+        progress: Show a progress bar.
+
+    Returns:
+        The history, the epoch chosen and why training stopped.
+
+    Raises:
+        ValueError: Nothing to train on or to validate with; a model that this split or
+            configuration does not fit.
+        CheckpointError: The file exists but `resume` is not set, belongs to another run, is
+            truncated, or cannot be written.
+        TrainingDiverged: A loss or gradient that is not finite.
+    """
+    config = config or TrainingConfig()
+    if len(split.held_out["valid"][0]) == 0:
+        raise ValueError("the split has no validation targets: the best epoch cannot be chosen")
+    if model.n_items != split.sequences.n_items:
         raise ValueError(
-            "device='cuda', but PyTorch sees no CUDA device here; take 'auto' or 'cpu'"
+            f"the model knows {model.n_items} items, the split has {split.sequences.n_items}: make "
+            "the model with n_items=split.sequences.n_items"
         )
-    return torch.device(device)
+    if config.history == "full" and not model.carries_state:
+        raise ValueError(
+            f"history='full' needs a model that carries a state; {type(model).__name__} does not: "
+            "choose history='windows'"
+        )
+    run = Run(model, split, config, objective, validation)
+    run.plan(1)  # no training targets: an error now, before any file is written
+    path = None if checkpoint is None else Path(checkpoint)
+    _prepare_checkpoint(run, path, resume)
+    _train(run, path, on_epoch, progress)
+    model.load_state_dict(run.best)
+    model.eval()
+    return FitResult(pd.DataFrame(run.progress.rows), run.progress.best_epoch, run.progress.stopped)
 
 
-def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in tensors.items()}
+def fit_ratings(
+    model: RatingSS4Rec, split: Split, config: TrainingConfig | None = None, **options: Any
+) -> FitResult:
+    """Train a rating model in place: `fit` with a loss over ratings, chosen by validation RMSE.
+
+    A model that is trained for ranking alone is chosen by validation NDCG@10. The history has
+    `rmse` and `mae` of validation, with ranking also `hr@10`, `ndcg@10` and `mrr@10`.
+
+    Args:
+        model: See `rating_model`.
+        split: Its `train` part is learned, its `valid` part chooses the epoch.
+        config: See `TrainingConfig`.
+        **options: As in `fit`, also for what is returned and raised.
+    """
+    config = config or TrainingConfig()
+    device = resolve_device(config.device)
+    ranking = ranking_objective(model, split, config.n_negatives, device)
+    validation = RatingValidation(split, config, model.config.train_for)
+    objective = rating_objective(ranking)
+    return fit(model, split, config, objective=objective, validation=validation, **options)
+
+
+def learning_rate_factor(done: float, epochs: int, warmup_epochs: float, schedule: str) -> float:
+    """Return the factor on the learning rate after `done` epochs (maybe a fraction), in [0, 1]."""
+    factor = min(1.0, done / warmup_epochs) if warmup_epochs > 0 else 1.0
+    if schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * min(done / epochs, 1.0)))
+    return factor
 
 
 class Run:
-    """Model, optimizer and progress of one call of `fit`, and how they get into a checkpoint.
+    """Model, optimizer and progress of one call of `fit`, and how they get into a checkpoint."""
 
-    Attributes:
-        criterion: The validation metric that chooses the epoch.
-        lower_is_better: Of that metric.
-    """
-
-    criterion = "ndcg@10"
-    lower_is_better = False
-
-    def __init__(self, model: nn.Module, split: Split, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        split: Split,
+        config: TrainingConfig,
+        objective: Objective | None = None,
+        validation: Validation | None = None,
+    ) -> None:
         self.model, self.split, self.config = model, split, config
-        self.device = resolve_device(config.device)
-        self.accelerator = make_accelerator(self.device)
-        seed_everything(config.seed, self.accelerator.process_index)
+        self.accelerator = make_accelerator(resolve_device(config.device))
         self.device = self.accelerator.device
+        seed_everything(config.seed, self.accelerator.process_index)
         model.to(self.device)
         self.names = [name for name, _ in model.named_parameters()]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+        # fused: one pass over all parameters, which are many and small
         self.optimizer = kind(
-            model.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=True,  # one pass over all parameters: 35 small tensors, a step every 80 ms
+            model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        objective = objective_of(model.config.loss_type, split, config.n_negatives, self.device)
+        if objective is None:
+            objective = ranking_objective(model, split, config.n_negatives, self.device)
         self.step = self.accelerator.prepare(Step(model, objective, config.precision))
+        self.validation = validation or RankingValidation(split, config)
         self.progress = Progress()
-        self.best = _copies(model.state_dict())
+        self.best = self.weights()
         self.carried: list[Any] = [None] * config.accumulate
 
-    # ---------------------------------------------------------------------------- checkpoints
-
-    @functools.cached_property  # the fingerprint reads all data; it goes into every checkpoint
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a checkpoint to be continued."""
-        options = self.model.config
-        return {
-            "model": type(self.model).__name__,
-            "model_config": options.model_dump(mode="json")
-            if isinstance(options, Config)
-            else repr(options),
-            "training": dataclasses.asdict(self.config),
-            "data": {**self.split.describe(), "fingerprint": self.split.fingerprint()},
-            "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
-            "processes": self.accelerator.num_processes,
-        }
-
-    def _local(self) -> dict[str, Tensor]:
-        local = {"rng": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            local["rng_cuda"] = torch.cuda.get_rng_state(self.device)
-        for part, state in enumerate(self.carried):
-            for i, tensor in enumerate(tensors_of(state)):
-                local[f"carried/{part}/{i}"] = tensor.cpu()
-        return local
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; all processes take part, the first one writes."""
-        everybodys = to_main(self.accelerator, self._local())
-        if self.accelerator.is_main_process:
-            moments = optimizer_tensors(self.optimizer, self.names)
-            weights = self.model.state_dict()
-            Checkpoint(self.identity, self.progress, weights, self.best, moments, everybodys).write(
-                path
-            )
-
-    def load(self, path: Path) -> None:
-        """Go back to where the checkpoint was written; nothing changes if it does not fit."""
-        saved = read_checkpoint(path)
-        check_identity(path, saved.identity, self.identity)
-        self.model.load_state_dict(saved.model)
-        self.best = {name: tensor.to(self.device) for name, tensor in saved.best.items()}
-        load_optimizer(self.optimizer, self.names, saved.optimizer)
-        self.progress = saved.progress
-        local = saved.local[self.accelerator.process_index]
-        torch.set_rng_state(local["rng"])
-        if "rng_cuda" in local:
-            torch.cuda.set_rng_state(local["rng_cuda"], self.device)
-        for part in range(self.config.accumulate):
-            prefix = f"carried/{part}/"
-            tensors = [
-                local[f"{prefix}{i}"] for i in range(sum(k.startswith(prefix) for k in local))
-            ]
-            if tensors:
-                template = self.model.initial_state(1)
-                self.carried[part] = with_tensors(template, iter(tensors))
-
-    # ------------------------------------------------------------------------------- training
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the model's weights."""
+        return {name: t.detach().clone() for name, t in self.model.state_dict().items()}
 
     def plan(self, epoch: int) -> Batches:
-        """The batches of an epoch; they depend on seed and epoch alone."""
-        config = self.config
-        make = carried_batches if config.history == "full" else train_batches
-        return make(
-            self.split, config.max_tokens, config.max_len, config.seed, epoch,
-            target_time=config.target_time,
-        )  # fmt: skip
+        """Return the batches of an epoch; they depend on seed and epoch alone."""
+        c = self.config
+        if c.history == "full" and c.max_len is not None:
+            return carried_batches(
+                self.split, c.max_tokens, c.max_len, c.seed, epoch, target_time=c.target_time
+            )
+        return train_batches(
+            self.split, c.max_tokens, c.max_len, c.seed, epoch, target_time=c.target_time
+        )
 
     def train_step(self, batch: Batch) -> tuple[float, float]:
-        """One step; returns the loss summed over this process' targets and the gradient's norm.
+        """Compute the gradient; return the loss summed over this process' targets and its norm.
 
         The rows are shared between processes and, in each, between the accumulated parts. Each
         part's loss is divided by the targets of the whole batch, so the gradients add up to that
-        of one process in one part. (Processes average gradients: hence the factor.)
+        of one process in one part. (Processes average gradients: hence the factor.) Loss and norm
+        are the only numbers that are copied to Python, together and once per step.
         """
         accelerator, parts = self.accelerator, self.config.accumulate
         processes = accelerator.num_processes
         carry = self.config.history == "full"
         self.optimizer.zero_grad()
-        total = torch.zeros((), device=self.device)
+        losses = []
         for part in range(parts):
             share = batch.shard(accelerator.process_index * parts + part, processes * parts)
             share = share.to(self.device)
-            state = first_rows(self.carried[part], len(share.items)) if batch.carried else None
+            rows, state = len(share.items), None
+            if batch.carried:
+                state = each(self.carried[part], lambda tensor, rows=rows: tensor[:rows])
             last = part == parts - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.step):
-                loss, self.carried[part] = self.step(
-                    share, batch.n_targets, state, carry
-                )
+                loss, self.carried[part] = self.step(share, batch.n_targets, state, carry)
                 (loss * processes).backward()
-            total = total + loss.detach()
-        loss_sum, norm = torch.stack((total * batch.n_targets, self.clip())).tolist()
+            losses.append(loss.detach())
+        limit = self.config.gradient_clip
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), math.inf if limit is None else limit
+        )
+        total = functools.reduce(torch.add, losses)
+        loss_sum, norm = torch.stack((total * batch.n_targets, norm)).tolist()
         return loss_sum, norm
 
-    def clip(self) -> Tensor:
-        """The gradient's norm before clipping, a scalar; the gradient is clipped."""
-        limit = self.config.gradient_clip
-        return nn.utils.clip_grad_norm_(
-            self.model.parameters(), float("inf") if limit is None else limit
-        )
-
     def is_best(self, row: dict[str, Any]) -> bool:
-        """Whether an epoch's row beats the best one so far; the first one does."""
+        """Return True if an epoch's row beats the best one so far; the first one does."""
         if self.progress.best_epoch == 0:
             return True
-        best = self.progress.rows[self.progress.best_epoch - 1][self.criterion]
-        return row[self.criterion] < best if self.lower_is_better else row[self.criterion] > best
+        name = self.validation.criterion
+        best = self.progress.rows[self.progress.best_epoch - 1][name]
+        return row[name] < best if self.validation.lower_is_better else row[name] > best
 
-    def validate(self) -> dict[str, float]:
-        """Validation metrics; computed by the first process, known to all."""
-        metrics: dict[str, float] = {}
-        if self.accelerator.is_main_process:
-            result = evaluate_ranking(
-                self.model, self.split, "valid",
-                max_len=self.config.eval_max_len, target_time=self.config.target_time,
-            )  # fmt: skip
-            metrics = {name: result[name] for name in METRICS}
-        return same_everywhere(self.accelerator, metrics)
-
-
-def check_fit(model: nn.Module, split: Split, config: TrainingConfig) -> None:
-    """Refuse what `fit` cannot train (ValueError, see there)."""
-    if len(split.held_out["valid"][0]) == 0:
-        raise ValueError("the split has no validation targets: the best epoch cannot be chosen")
-    known = getattr(model, "n_items", split.sequences.n_items)
-    if known != split.sequences.n_items:
-        raise ValueError(
-            f"the model knows {known} items, the split has {split.sequences.n_items}: make the "
-            "model with n_items=split.sequences.n_items"
-        )
-    if model.config.loss_type != "CE" and getattr(model, "score_weight", None) is None:
-        raise ValueError(
-            f"loss_type={model.config.loss_type!r} needs a model with `score_weight`, "
-            f"(n_items + 1, d); {type(model).__name__} has none: take 'CE', or give it one"
-        )
-    if config.history == "full" and not getattr(model, "carries_state", False):
-        raise ValueError(
-            f"history='full' needs a model that carries a state; {type(model).__name__} has no "
-            "initial_state: take history='windows'"
-        )
+    @functools.cached_property  # the fingerprint reads all data; it goes into every checkpoint
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be continued."""
+        return {
+            "model": type(self.model).__name__,
+            "model_config": self.model.config.model_dump(),
+            "training": self.config.model_dump(),
+            "data": {**self.split.describe(), "fingerprint": self.split.fingerprint()},
+            "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
+            "processes": self.accelerator.num_processes,
+        }
 
 
 def _prepare_checkpoint(run: Run, path: Path | None, resume: bool) -> None:
@@ -263,20 +273,55 @@ def _prepare_checkpoint(run: Run, path: Path | None, resume: bool) -> None:
     if path is None:
         if resume:
             raise ValueError("resume=True needs the checkpoint to continue; got checkpoint=None")
-        return
-    if path.exists() and not resume:
-        raise CheckpointError(
-            f"{path} is there already, and nothing was changed: resume=True continues it; to "
-            "train anew remove it or name another file"
-        )
-    if path.exists():
-        run.load(path)
+    elif not path.exists():
+        save(run, path)
+    elif resume:
+        load(run, path)
     else:
-        run.save(path)
+        raise CheckpointError(
+            f"{path} exists already, and nothing was changed: resume=True continues it; to train "
+            "anew remove it or name another file"
+        )
+
+
+def _train(
+    run: Run,
+    path: Path | None,
+    on_epoch: Callable[[pd.DataFrame], None] | None,
+    progress: bool,
+) -> None:
+    """Run epochs until something ends training."""
+    bar = progress_bar(total=run.config.epochs, show=progress, bar_format=_BAR)
+    at = run.progress
+    try:
+        while not at.stopped:
+            batches = run.plan(at.epoch)
+            bar.set_description(f"epoch {at.epoch}/{run.config.epochs}")
+            # To a place and not by a step: rounded steps sum past the end, and tqdm warns.
+            bar.update(at.epoch - 1 + at.position / len(batches) - bar.n)
+            for done in _one_epoch(run, path, batches):
+                bar.update(at.epoch - 1 + done / len(batches) - bar.n)
+            _end_epoch(run)
+            if path is not None:
+                save(run, path)
+            criterion = run.validation.criterion
+            last, best = (at.rows[i][criterion] for i in (-1, at.best_epoch - 1))
+            bar.set_postfix_str(
+                f"loss {at.rows[-1]['train_loss']:.3f}, valid {criterion.upper()} {last:.4f}, "
+                f"best {best:.4f} in epoch {at.best_epoch}"
+            )
+            if on_epoch is not None:
+                on_epoch(pd.DataFrame(at.rows))
+    except KeyboardInterrupt:
+        if not at.rows:  # nothing to keep: let the interrupt through
+            raise
+        at.stopped = "interrupted"
+    finally:
+        bar.close()
 
 
 def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
-    """Train from the run's position to the epoch's end; yields after each batch."""
+    """Train from the run's position to the epoch's end; yield the number of batches done."""
     config, progress = run.config, run.progress
     alone = run.accelerator.num_processes == 1
     earlier, begin = progress.seconds, time.perf_counter()
@@ -304,136 +349,43 @@ def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
         progress.position = number + 1
         progress.loss_sum += loss_sum
         progress.n_targets += batch.n_targets
-        progress.seconds = earlier + time.perf_counter() - begin
+        now = time.perf_counter()
+        progress.seconds = earlier + now - begin
         # Several processes write between epochs only: they would have to agree on the moment.
-        if path is not None and alone and time.perf_counter() - saved > config.checkpoint_seconds:
-            run.save(path)
+        if path is not None and alone and now - saved > config.checkpoint_seconds:
+            save(run, path)
             saved = time.perf_counter()
-        yield number
+        yield number + 1
 
 
-def _end_epoch(run: Run, learning_rate: float) -> None:
+def _end_epoch(run: Run) -> None:
     """Validate, add the row, keep the weights if they are the best, decide whether to stop."""
-    progress, begin = run.progress, time.perf_counter()
-    valid = run.validate()
-    loss_sum = sum(to_main(run.accelerator, progress.loss_sum))
+    progress, config, begin = run.progress, run.config, time.perf_counter()
+    # The first process computes the metrics, all receive them.
+    valid = run.validation(run.model) if run.accelerator.is_main_process else {}
+    valid = same_everywhere(run.accelerator, valid)
     row = {
         "epoch": progress.epoch,
-        "train_loss": loss_sum / progress.n_targets,
+        "train_loss": sum(to_main(run.accelerator, progress.loss_sum)) / progress.n_targets,
         **valid,
         "train_seconds": progress.seconds,
         "valid_seconds": time.perf_counter() - begin,
         "targets_per_second": progress.n_targets / progress.seconds,
-        "learning_rate": learning_rate,
+        "learning_rate": run.optimizer.param_groups[0]["lr"],
     }
     progress.rows.append(row)
     if run.is_best(row):
-        run.best, progress.best_epoch = _copies(run.model.state_dict()), progress.epoch
-    if progress.epoch - progress.best_epoch >= run.config.patience:
+        run.best, progress.best_epoch = run.weights(), progress.epoch
+    if progress.epoch - progress.best_epoch >= config.patience:
         progress.stopped = "patience"
-    elif progress.epoch == run.config.epochs:
+    elif progress.epoch == config.epochs:
         progress.stopped = "epochs"
+    metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in valid.items())
     logger.info(
-        "epoch %d/%d: loss %.4f, valid %s, %.1f s + %.1f s, %.0f targets/s, learning rate %.2e",
-        progress.epoch, run.config.epochs, row["train_loss"],
-        ", ".join(f"{name.upper()} {value:.4f}" for name, value in valid.items()),
-        row["train_seconds"], row["valid_seconds"], row["targets_per_second"], learning_rate,
-    )  # fmt: skip
+        f"epoch {progress.epoch}/{config.epochs}: loss {row['train_loss']:.4f}, valid {metrics}, "
+        f"{row['train_seconds']:.1f} s + {row['valid_seconds']:.1f} s, "
+        f"{row['targets_per_second']:.0f} targets/s, learning rate {row['learning_rate']:.2e}"
+    )
     progress.epoch += 1
     progress.position, progress.loss_sum, progress.n_targets, progress.seconds = 0, 0.0, 0, 0.0
-    run.carried = [None] * run.config.accumulate
-
-
-def fit(
-    model: nn.Module,
-    split: Split,
-    config: TrainingConfig | None = None,
-    *,
-    checkpoint: str | Path | None = None,
-    resume: bool = False,
-    on_epoch: Callable[[pd.DataFrame], None] | None = None,
-    progress: bool = True,
-) -> FitResult:
-    """Train `model` in place on the training part; choose the epoch by validation NDCG@10.
-
-    The objective is `model.config.loss_type` at every position. The test part is never touched.
-    Interrupting (Ctrl-C, or the stop button of a notebook) ends training cleanly: the best weights
-    so far are put back and the history is returned.
-
-    With `checkpoint`, everything needed to go on is written there every
-    `config.checkpoint_seconds` and after each epoch; a process that is killed loses the work since
-    then and nothing else. Called again with `resume=True` (same model configuration, data and
-    `config`), training continues and ends, on the same machine, with bit for bit the history and
-    weights of an uninterrupted run.
-
-    Started as N processes (`accelerate launch --multi_gpu --num_processes N`; on the CPU
-    `torchrun --nproc_per_node N`), they share the rows of every batch and add up their gradients:
-    the same model as one process, but for rounding and for dropout's and negatives' random numbers.
-
-    Args:
-        model: `forward(items, delta)`, `logits(hidden)`, `config.loss_type`; for losses other
-            than CE also `score_weight`, for `history="full"` also `initial_state` and a carried
-            state, as `SS4Rec` has them.
-        split: Its `train` part is learned, its `valid` part chooses the epoch.
-        config: See `TrainingConfig`.
-        checkpoint: File to write, and to continue from.
-        resume: Continue from `checkpoint`; without that file, start from the beginning.
-        on_epoch: Called after every epoch with the history so far.
-        progress: Show a progress bar.
-
-    Returns:
-        The history, the epoch chosen and why training stopped.
-
-    Raises:
-        ValueError: Nothing to train on or to validate with; a model of another catalogue.
-        CheckpointError: The file is there but `resume` is not set, is of another run, is
-            truncated, or cannot be written.
-        TrainingDiverged: A loss or gradient that is not finite.
-    """
-    config = config or TrainingConfig()
-    path = None if checkpoint is None else Path(checkpoint)
-    check_fit(model, split, config)
-    return train(Run(model, split, config), path, resume, on_epoch, progress)
-
-
-def train(
-    run: Run,
-    path: Path | None,
-    resume: bool,
-    on_epoch: Callable[[pd.DataFrame], None] | None,
-    progress: bool,
-) -> FitResult:
-    """What `fit` does once its arguments are checked; the arguments are `fit`'s."""
-    model, config = run.model, run.config
-    run.plan(1)  # no training targets: an error now, before any file is written
-    _prepare_checkpoint(run, path, resume)
-    bar = progress_bar(total=config.epochs, show=progress, bar_format=_BAR)
-    try:
-        while not run.progress.stopped:
-            at = run.progress
-            batches = run.plan(at.epoch)
-            bar.set_description(f"epoch {at.epoch}/{config.epochs}")
-            start = at.position
-            bar.update(at.epoch - 1 + start / len(batches) - bar.n)
-            for done, _ in enumerate(_one_epoch(run, path, batches), start + 1):
-                # To where it is, not by a step: rounded steps sum past the end, and tqdm warns.
-                bar.update(at.epoch - 1 + done / len(batches) - bar.n)
-            _end_epoch(run, run.optimizer.param_groups[0]["lr"])
-            if path is not None:
-                run.save(path)
-            last, best = (at.rows[i][run.criterion] for i in (-1, at.best_epoch - 1))
-            bar.set_postfix_str(
-                f"loss {at.rows[-1]['train_loss']:.3f}, valid {run.criterion.upper()} {last:.4f}, "
-                f"best {best:.4f} in epoch {at.best_epoch}"
-            )
-            if on_epoch is not None:
-                on_epoch(pd.DataFrame(at.rows))
-    except KeyboardInterrupt:
-        if not run.progress.rows:  # nothing to keep: let the interrupt through
-            raise
-        run.progress.stopped = "interrupted"
-    finally:
-        bar.close()
-    model.load_state_dict(run.best)
-    model.eval()
-    return FitResult(pd.DataFrame(run.progress.rows), run.progress.best_epoch, run.progress.stopped)
+    run.carried = [None] * config.accumulate

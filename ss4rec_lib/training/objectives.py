@@ -1,125 +1,279 @@
-"""What training minimises, at every position of every sequence at once.
+"""What training minimises at every position of every sequence, and what chooses the epoch.
 
-SS4Rec is causal: the hidden state at position k knows items 0..k and nothing later. One pass over a
-sequence therefore yields the loss of every prefix, where the published code runs one pass a prefix.
+SS4Rec is causal: the hidden state at position k depends on items 0..k and on nothing later. One
+pass over a sequence therefore yields the loss of every prefix, where the published code runs one
+pass per prefix.
 
-Every objective is `objective(model, hidden, targets, n=None)`: the sum over the targets divided by
-`n`, by default their number. Parts of a step (several processes, or accumulated one after the
-other) give the targets of the whole step as `n`, so that their sum is the step's mean.
+Every objective is `objective(model, hidden, batch, n)`: the sum over the targets of a batch divided
+by `n`. Parts of a step (several processes, or accumulated one after the other) give the targets of
+the whole step as `n`, so that the sum of the parts is the mean over the step.
 
-Glossary: M targets, K negatives, d = d_model.
+Glossary: M targets, K negatives, d = d_model, V = n_items + 1.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.data import Split
+from ss4rec_lib.data import Batch, Split, train_ratings
+from ss4rec_lib.evaluation import evaluate_both, evaluate_ranking, evaluate_rating
+from ss4rec_lib.models import Recommender
+from ss4rec_lib.training.checkpoint import each
+from ss4rec_lib.training.config import TrainingConfig
 from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
 
-Objective = Callable[..., Tensor]
+METRICS = ("hr@10", "ndcg@10", "mrr@10")
+
+# (model, hidden (M, d), batch, n) -> scalar
+Objective = Callable[[Any, Tensor, Batch, int], Tensor]
 
 
-def cross_entropy(
-    model: nn.Module, hidden: Tensor, targets: Tensor, n: int | None = None
-) -> Tensor:
-    """Softmax cross entropy over the catalogue.
+class Validation(Protocol):
+    """What chooses the epoch.
 
-    As published, the column of the padding id takes part in the softmax.
+    Attributes:
+        criterion: The metric to compare, a key of what the call returns.
+        lower_is_better: True if a smaller value of it is better.
+    """
+
+    criterion: str
+    lower_is_better: bool
+
+    def __call__(self, model: Recommender) -> dict[str, float]:
+        """Return the metrics of the validation part."""
+        ...
+
+
+class Step(nn.Module):
+    """From a batch to its loss: model and objective in one module.
+
+    What adds up the gradients of several processes wraps a module, and must see the whole way.
 
     Args:
-        model: With `score_weight`, (n_items + 1, d), the scores are never stored (see
-            `linear_cross_entropy`); without it, its `logits(hidden)` are.
-        hidden: (M, d), one row a target.
-        targets: Item ids, (M,).
-        n: What the sum is divided by; M when None.
+        model: What is trained.
+        objective: What is minimised.
+        precision: `float32`, or `bf16` for matrix products under autocast.
     """
-    weight = getattr(model, "score_weight", None)
+
+    def __init__(self, model: Recommender, objective: Objective, precision: str) -> None:
+        super().__init__()
+        self.model = model
+        self._objective = objective
+        self._bf16 = precision == "bf16"
+
+    def forward(
+        self, batch: Batch, n: int, state: Any = None, carry: bool = False
+    ) -> tuple[Tensor, Any]:
+        """Return the loss of a batch, and the state after it without its gradient.
+
+        Args:
+            batch: Sequences and targets.
+            n: Targets of the whole step, by which the sum is divided.
+            state: What to continue from; None for the beginning.
+            carry: True to return a state, else it is None.
+        """
+        autocast = torch.autocast(batch.items.device.type, torch.bfloat16) if self._bf16 else None
+        with autocast or contextlib.nullcontext():
+            if carry:
+                hidden, state = self.model.encode(batch, state, return_state=True)
+            else:
+                hidden, state = self.model.encode(batch), None
+            loss = self._objective(self.model, at_targets(hidden, batch), batch, n)
+        return loss, each(state, Tensor.detach)
+
+
+# --------------------------------------------------------------------------------------- ranking
+
+
+def targets_of(batch: Batch) -> Tensor:
+    """Return the items to be predicted, (M,)."""
+    return at_targets(batch.targets, batch)
+
+
+def at_targets(values: Tensor, batch: Batch) -> Tensor:
+    """Return the entries of (B, L, ...) at the positions with a target, (M, ...)."""
+    values = values.flatten(0, 1)
+    if len(batch.positions) == len(values):  # no padding: nothing to select
+        return values
+    return values.index_select(0, batch.positions)
+
+
+def cross_entropy(model: Recommender, hidden: Tensor, batch: Batch, n: int) -> Tensor:
+    """Return the softmax cross entropy over the catalogue.
+
+    As published, the column of the padding id takes part in the softmax. With `score_weight` the
+    scores are never stored (see `linear_cross_entropy`); without it, `model.logits(hidden)` are.
+    """
+    targets, weight = targets_of(batch), model.score_weight
     if weight is None:
-        total = F.cross_entropy(model.logits(hidden), targets, reduction="sum")
-    else:
-        total = linear_cross_entropy(hidden, weight, targets)
-    return total / (len(targets) if n is None else n)
+        return F.cross_entropy(model.logits(hidden), targets, reduction="sum") / n
+    return linear_cross_entropy(hidden, weight, targets) / n
 
 
 def bpr(
-    model: nn.Module, hidden: Tensor, targets: Tensor, n: int | None = None, n_negatives: int = 1
+    model: Recommender, hidden: Tensor, batch: Batch, n: int, *, n_negatives: int = 1
 ) -> Tensor:
-    """Bayesian personalised ranking: the target above uniformly drawn other items.
+    """Return the loss of Bayesian personalised ranking: the target above random other items.
 
     Rendle et al. 2009, arXiv 1205.2618; mirrors RecBole's `BPRLoss` (mean of
     -log(1e-10 + sigmoid(difference)), here through `logsigmoid`, which cannot underflow), with the
-    mean over `n_negatives` negatives a target.
+    mean over `n_negatives` uniformly drawn negatives per target.
     """
+    targets, weight = targets_of(batch), _weight(model)
     # Draw from the n_items - 1 other ids: those from the target on are moved up by one.
     shape = (len(targets), n_negatives)
     negatives = torch.randint(1, max(model.n_items, 2), shape, device=targets.device)
     negatives = negatives + (negatives >= targets[:, None])  # (M, K)
-    weight = model.score_weight
     positive = (hidden * weight[targets]).sum(-1, keepdim=True)  # (M, 1)
     negative = torch.einsum("md,mkd->mk", hidden, weight[negatives])  # (M, K)
-    total = -F.logsigmoid(positive - negative).mean(-1).sum()
-    return total / (len(targets) if n is None else n)
+    return -F.logsigmoid(positive - negative).mean(-1).sum() / n
 
 
 def sampled_cross_entropy(
-    model: nn.Module,
+    model: Recommender,
     hidden: Tensor,
-    targets: Tensor,
-    n: int | None = None,
+    batch: Batch,
+    n: int,
     *,
     probabilities: Tensor,
     n_negatives: int,
 ) -> Tensor:
-    """Softmax cross entropy with the sum over the catalogue estimated from K sampled items.
+    """Return the softmax cross entropy with the sum over the catalogue estimated from K items.
 
     For catalogues too large for the full softmax. The items are drawn with replacement from q, once
     for all targets of the call, and their scores corrected by -log(K q) (Bengio & Senecal 2008;
-    "logQ correction"): then K^-1 sum_j exp(s_j) / q_j is an unbiased estimate of
-    sum_i exp(s_i), and without the correction popular items would be pushed down for being drawn
-    often. A draw that hits the target is left out of that target's sum. As K grows this becomes
-    the cross entropy over items 1..n_items.
+    "logQ correction"). Then K^-1 sum_j exp(s_j) / q_j is an unbiased estimate of sum_i exp(s_i);
+    without the correction, popular items would be pushed down for being drawn often. A draw that
+    hits the target is left out of that target's sum. As K grows this becomes the cross entropy over
+    items 1..n_items.
 
     Args:
-        model: Has `score_weight`, (n_items + 1, d).
+        model: Has `score_weight`, (V, d).
         hidden: (M, d).
-        targets: Item ids, (M,).
-        n: What the sum is divided by; M when None.
-        probabilities: q, (n_items + 1,), positive for every item, 0 for padding.
+        batch: The batch, with M targets.
+        n: What the sum is divided by.
+        probabilities: q, (V,), positive for every item, 0 for padding.
         n_negatives: K.
     """
-    weight = model.score_weight
+    targets, weight = targets_of(batch), _weight(model)
     drawn = torch.multinomial(probabilities, n_negatives, replacement=True)  # (K,)
     correction = torch.log(n_negatives * probabilities[drawn])  # (K,)
     negative = hidden @ weight[drawn].T - correction  # (M, K)
     negative = negative.masked_fill(drawn == targets[:, None], -torch.inf)
     positive = (hidden * weight[targets]).sum(-1, keepdim=True)  # (M, 1)
-    total = (torch.logsumexp(torch.cat((positive, negative), dim=1), dim=1) - positive[:, 0]).sum()
-    return total / (len(targets) if n is None else n)
+    scores = torch.cat((positive, negative), dim=1)  # (M, 1 + K)
+    return (torch.logsumexp(scores, dim=1) - positive[:, 0]).sum() / n
 
 
-def objective_of(loss_type: str, split: Split, n_negatives: int, device: torch.device) -> Objective:
-    """The objective of a `SS4RecConfig.loss_type`, ready to be called.
+def _weight(model: Recommender) -> Tensor:
+    weight = model.score_weight
+    if weight is None:
+        raise ValueError(
+            f"loss_type={model.config.loss_type!r} needs a model with `score_weight`, "
+            f"(n_items + 1, d); {type(model).__name__} has none: choose 'CE', or give it one"
+        )
+    return weight
+
+
+def ranking_objective(
+    model: Recommender, split: Split, n_negatives: int, device: torch.device
+) -> Objective:
+    """Return the objective that `model.config.loss_type` names.
 
     `SAMPLED_CE` draws items in proportion to (1 + their count in the training part)^0.75.
 
     Raises:
-        ValueError: An unknown name.
+        ValueError: An unknown name, or a loss that needs `score_weight` of a model without it.
     """
+    loss_type = model.config.loss_type
     if loss_type == "CE":
         return cross_entropy
+    _weight(model)
     if loss_type == "BPR":
-        return lambda *given, **named: bpr(*given, **named, n_negatives=n_negatives)
+        return lambda *given: bpr(*given, n_negatives=n_negatives)
     if loss_type == "SAMPLED_CE":
-        counts = torch.from_numpy(split.train_counts()).double()
-        q = (counts + 1) ** 0.75
+        q = (torch.from_numpy(split.train_counts()).double() + 1) ** 0.75
         q[0] = 0
         q = (q / q.sum()).float().to(device)
-        return lambda *given, **named: sampled_cross_entropy(
-            *given, **named, probabilities=q, n_negatives=n_negatives
+        return lambda *given: sampled_cross_entropy(
+            *given, probabilities=q, n_negatives=n_negatives
         )
     raise ValueError(f"loss_type={loss_type!r}: choose one of CE, BPR, SAMPLED_CE")
+
+
+class RankingValidation:
+    """NDCG@10 and its companions, seen items in the ranking."""
+
+    criterion = "ndcg@10"
+    lower_is_better = False
+
+    def __init__(self, split: Split, config: TrainingConfig) -> None:
+        self._split = split
+        self._options = {"max_len": config.eval_max_len, "target_time": config.target_time}
+
+    def __call__(self, model: Recommender) -> dict[str, float]:
+        """Return HR@10, NDCG@10 and MRR@10 of the validation part."""
+        result = evaluate_ranking(model, self._split, "valid", **self._options)
+        return {name: result[name] for name in METRICS}
+
+
+# --------------------------------------------------------------------------------------- ratings
+
+
+def rating_objective(ranking: Objective) -> Objective:
+    """Return the loss that `RatingConfig.train_for` asks for, around a ranking objective.
+
+    It is the mean squared error with the penalty of the users' and items' vectors (squared rating
+    units), the ranking loss (nats), or the ranking loss + rating_weight * squared error.
+    """
+
+    def objective(model: Any, hidden: Tensor, batch: Batch, n: int) -> Tensor:
+        config = model.config
+        loss = hidden.new_zeros(()) if config.train_for == "rating" else ranking(
+            model, hidden, batch, n
+        )
+        if config.train_for == "ranking":
+            return loss
+        targets = targets_of(batch)
+        bias = at_targets(model.history_bias(batch.items, batch.ratings), batch)  # (M,)
+        user = model.user_vectors(batch.users)  # (B, 1, f), or None
+        if user is not None:
+            user = at_targets(user.expand(-1, batch.items.shape[1], -1), batch)  # (M, f)
+        expected = model.predict_ratings(hidden, targets, bias, user)  # (M,)
+        actual = at_targets(batch.target_ratings, batch)  # (M,)
+        squared = (expected.float() - actual).square() + model.penalty(targets, user)
+        weight = config.rating_weight if config.train_for == "both" else 1.0
+        return loss + weight * (squared.sum() / n)
+
+    return objective
+
+
+class RatingValidation:
+    """RMSE and MAE, and the ranking metrics too if the model is trained to rank."""
+
+    def __init__(self, split: Split, config: TrainingConfig, train_for: str = "rating") -> None:
+        self.lower_is_better = train_for != "ranking"
+        self.criterion = "rmse" if self.lower_is_better else "ndcg@10"
+        self._split, self._ranked = split, train_for != "rating"
+        self._options = {
+            "max_len": config.eval_max_len,
+            "target_time": config.target_time,
+            "train_mean": float(train_ratings(split).ratings.mean(dtype=np.float64)),
+        }
+
+    def __call__(self, model: Recommender) -> dict[str, float]:
+        """Return RMSE and MAE of the validation part, then HR@10, NDCG@10 and MRR@10."""
+        if not self._ranked:
+            rating = evaluate_rating(model, self._split, "valid", **self._options)
+            return {name: rating[name] for name in ("rmse", "mae")}
+        k = min(10, self._split.sequences.n_items)
+        rating, ranking = evaluate_both(model, self._split, "valid", ks=(k,), **self._options)
+        found = {name: rating[name] for name in ("rmse", "mae")}
+        return found | {name: ranking[name.replace("@10", f"@{k}")] for name in METRICS}

@@ -89,39 +89,6 @@ def test_bootstrap_of_constants_is_the_constant_and_seeds_are_reproducible():
     assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
 
 
-def test_bootstrap_in_several_batches_is_as_wide(monkeypatch):
-    values = np.random.default_rng(0).random(200)
-    whole = bootstrap_interval(values, samples=4000)
-    monkeypatch.setattr("ss4rec_lib.evaluation.statistics._CELLS", 200 * 7)
-    pieces = bootstrap_interval(values, samples=4000)
-    assert pieces == pytest.approx(whole, abs=0.2 * standard_error(values))
-
-
-@pytest.mark.parametrize("kind", ["continuous", "ties and zeros"])
-def test_permutation_test_equals_the_enumeration_of_all_sign_flips(kind):
-    rng = np.random.default_rng(1)
-    a, b = rng.random((2, 12))
-    if kind != "continuous":
-        a, b = np.round(3 * a) / 4, np.round(2 * b) / 4
-    exact = stats.permutation_test(
-        (a - b,), np.sum, permutation_type="samples", n_resamples=np.inf, vectorized=True
-    ).pvalue
-    samples = 40_000
-    found = paired_difference(a, b, samples=samples)
-    assert 0.02 < exact < 0.98
-    assert found.p_value == pytest.approx(exact, abs=4 * np.sqrt(exact / samples))
-
-
-def test_permutation_test_rejects_a_true_null_at_its_level():
-    rng = np.random.default_rng(2)
-    rejected = 0
-    for i in range(300):
-        # Skewed values, equal models: a difference is as likely with either sign.
-        a, b = rng.exponential(size=(2, 40)) ** 2
-        rejected += paired_difference(a, b, samples=400, seed=i).p_value <= 0.05
-    assert 0.012 <= rejected / 300 <= 0.088  # .05, three standard errors either way
-
-
 def test_paired_difference_is_that_of_paired_values(models):
     a, b = models
     found = paired_difference(a, b, "ndcg@10")
@@ -130,23 +97,21 @@ def test_paired_difference_is_that_of_paired_values(models):
     assert found.difference == pytest.approx(a["ndcg@10"] - b["ndcg@10"])
     assert (found.mean_a, found.mean_b) == (a["ndcg@10"], b["ndcg@10"])
     assert found.difference / found.standard_error == pytest.approx(expected.statistic)
-    assert found.p_value_t == pytest.approx(expected.pvalue)
-    assert found.low < found.difference < found.high
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
     assert found.n_users == 300 and found.metric == "ndcg@10"
     # Pairing is what makes it sharper than the two errors side by side.
     assert found.standard_error < np.hypot(a["ndcg@10_se"], b["ndcg@10_se"])
     same = paired_difference(*values, "ndcg@10")
     assert same == found
     back = paired_difference(b, a, "ndcg@10")
-    assert back.difference == -found.difference and back.p_value == found.p_value
+    assert back.difference == -found.difference and back.low == pytest.approx(-found.high)
 
 
 def test_no_difference_and_a_sure_one(models):
     equal = paired_difference(models[0], models[0], "hr@10")
-    assert (equal.difference, equal.low, equal.high, equal.p_value) == (0, 0, 0, 1)
-    assert np.isnan(equal.p_value_t)
-    sure = paired_difference(np.ones(500), np.zeros(500), samples=999)
-    assert sure.p_value == 1 / 1000 and sure.difference == 1
+    assert (equal.difference, equal.low, equal.high) == (0, 0, 0)
+    sure = paired_difference(np.ones(500), np.zeros(500))
+    assert (sure.difference, sure.low, sure.high) == (1, 1, 1)
 
 
 def test_users_in_another_order_are_paired_by_user(models):
@@ -183,7 +148,7 @@ def test_bad_input_is_refused(models):
     for level in (0, 1, 95, float("nan")):
         with pytest.raises(ValueError, match="between 0 and 1"):
             bootstrap_interval(np.arange(3.0), level)
-    with pytest.raises(ValueError, match="samples=0"):
+    with pytest.raises(ValueError, match="n_resamples"):
         bootstrap_interval(np.arange(3.0), samples=0)
     with pytest.raises(ValueError, match=r"shape \(0,\)"):
         over_seeds([])
@@ -207,7 +172,7 @@ def test_without_seed_effects_it_is_the_paired_t_test(models):
     assert found.difference == pytest.approx(paired.difference)
     assert found.standard_error == pytest.approx(paired.standard_error)
     assert found.degrees_of_freedom == pytest.approx(299)
-    assert found.p_value == pytest.approx(paired.p_value_t)
+    assert (found.low, found.high) == pytest.approx((paired.low, paired.high))
     assert (found.seeds_a, found.seeds_b, found.n_users) == (3, 2, 300)
 
 
@@ -216,7 +181,6 @@ def test_without_user_effects_it_is_welchs_test_over_seeds():
     found = difference_over_seeds(np.repeat(a[:, None], 50, 1), np.repeat(b[:, None], 50, 1))
     welch = stats.ttest_ind(a, b, equal_var=False)
     interval = welch.confidence_interval()
-    assert found.p_value == pytest.approx(welch.pvalue)
     assert found.degrees_of_freedom == pytest.approx(welch.df)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
 

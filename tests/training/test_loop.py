@@ -12,7 +12,7 @@ from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import Popularity, SS4Rec, SS4RecConfig
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import TrainingConfig, TrainingDiverged, fit
-from ss4rec_lib.training.config import learning_rate_factor
+from ss4rec_lib.training.loop import learning_rate_factor
 from ss4rec_lib.training.objectives import bpr, cross_entropy
 
 SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4, n_layers=1)

@@ -1,0 +1,79 @@
+"""Several processes that train one model: the little that accelerate does not do by itself.
+
+On GPUs they are started by `accelerate launch --multi_gpu --num_processes N`, on the CPU (gloo) by
+`torchrun --nproc_per_node N`. `accelerate launch --cpu --num_processes N` starts a single process
+unless it has an MPI (huggingface/accelerate, issue 2741); a warning says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device; `auto` is a GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: `cuda` without a CUDA device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda', but PyTorch sees no CUDA device; choose 'auto' or 'cpu'")
+    return torch.device(device)
+
+
+def make_accelerator(device: torch.device) -> Accelerator:
+    """Return an accelerator for this device and for the processes that were started.
+
+    accelerate keeps one state per Python process. A notebook that trains on the GPU and then on
+    the CPU needs a new one. Several processes share theirs, so it stays.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    # What `accelerate launch --cpu --num_processes 2` leaves behind when it starts one process.
+    asked_for_several = (
+        "MASTER_ADDR" in os.environ and os.environ.get("ACCELERATE_USE_CPU") == "True"
+    )
+    if asked_for_several and not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "PMI_SIZE"} & set(os.environ):
+        logger.warning(
+            "accelerate launch was asked for several processes on the CPU but started one: "
+            "this is a single process. For several: torchrun --nproc_per_node N"
+        )
+    if PartialState._shared_state:
+        state = PartialState()
+        if state.num_processes == 1 and state.device.type != device.type:
+            AcceleratorState._reset_state(reset_partial_state=True)
+    # `Step` handles precision, so that a model can be trained in one and then in another.
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+
+
+def to_main(accelerator: Accelerator, value: T) -> list[T]:
+    """Return the values of all processes, in their order."""
+    if accelerator.num_processes == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    return gather_object([value])
+
+
+def same_everywhere(accelerator: Accelerator, value: T) -> T:
+    """Return the first process' value, in all of them."""
+    if accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
