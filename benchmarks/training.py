@@ -9,7 +9,6 @@ Writes training.json and training.md. What is measured and how: benchmarks/READM
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import subprocess
@@ -188,7 +187,7 @@ def measure(dataset: str, steps: int, rounds: int, rows: int, effort: float) -> 
     config = TrainingConfig.ml_1m()
     trainees = {
         "windows": Trainee(split, config),
-        "full history": Trainee(split, dataclasses.replace(config, history="full")),
+        "full history": Trainee(split, config.replace(history="full")),
     }
     noted = _Products()
     with noted, FlopCounterMode(display=False) as counter:
@@ -212,7 +211,7 @@ def measure(dataset: str, steps: int, rounds: int, rows: int, effort: float) -> 
     floor = 1e6 * flop / middle["best matrix rate, FLOP/s"]
     result = {
         "dataset": dataset,
-        "config": dataclasses.asdict(config),
+        "config": config.model_dump(),
         "machine": describe_machine() | {"torch_threads": torch.get_num_threads()},
         "versions": describe_versions(("torch", "numpy", "numba", "s5-pytorch", "mamba-ssm")),
         "steps": steps,

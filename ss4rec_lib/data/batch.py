@@ -87,6 +87,7 @@ class Batch:
         part = {name: t[rows] for name, t in self._tensors().items() if name != "positions"}
         longest = int(part["lengths"][0])  # rows come longest first
         part = {name: t[:, :longest] if t.ndim == 2 else t for name, t in part.items()}
+        part = {name: tensor.contiguous() for name, tensor in part.items()}
         if spare:
             part["targets"] = torch.zeros_like(part["targets"])
             part["target_ratings"] = torch.full_like(part["target_ratings"], torch.nan)

@@ -1,25 +1,26 @@
-"""Evaluation: ranking over the whole catalogue, with standard errors, and what lies beyond it."""
+"""Evaluation: rankings of the whole catalogue, ratings, and how sure a figure is."""
 
-from ss4rec_lib.evaluation.beyond_accuracy import mean_rank, top_k
 from ss4rec_lib.evaluation.ranking import (
     KS,
     RankingResult,
     evaluate_ranking,
-    last_hidden,
+    expected_gain,
     rank_targets,
     ranks_of_targets,
 )
 from ss4rec_lib.evaluation.rating import (
+    RankedByRating,
     RatingResult,
     evaluate_both,
     evaluate_rating,
+    expected_of_everything,
     rating_metrics,
 )
-from ss4rec_lib.evaluation.rating_ranking import RANKED_BY, ByRating, RankingOfRatingModel
-from ss4rec_lib.evaluation.sampled import expected_sampled, simulate_sampled
+from ss4rec_lib.evaluation.sampled import expected_sampled, sampled_gain
 from ss4rec_lib.evaluation.statistics import (
     PairedDifference,
     SeedsDifference,
+    SeedSummary,
     bootstrap_interval,
     difference_over_seeds,
     over_seeds,
@@ -28,28 +29,26 @@ from ss4rec_lib.evaluation.statistics import (
 )
 
 __all__ = [
-    "ByRating",
     "KS",
     "PairedDifference",
-    "RANKED_BY",
-    "RankingOfRatingModel",
-    "SeedsDifference",
-    "last_hidden",
-    "ranks_of_targets",
+    "RankedByRating",
     "RankingResult",
     "RatingResult",
+    "SeedSummary",
+    "SeedsDifference",
     "bootstrap_interval",
     "difference_over_seeds",
     "evaluate_both",
     "evaluate_ranking",
     "evaluate_rating",
+    "expected_gain",
+    "expected_of_everything",
     "expected_sampled",
-    "mean_rank",
     "over_seeds",
     "paired_difference",
     "rank_targets",
+    "ranks_of_targets",
     "rating_metrics",
-    "simulate_sampled",
+    "sampled_gain",
     "standard_error",
-    "top_k",
 ]

@@ -35,7 +35,7 @@ from ss4rec_lib.evaluation.ranking import (
     last_targets,
     ranks_of_targets,
 )
-from ss4rec_lib.models import RatingBaseline, RatingSS4Rec, Recommender, last_of
+from ss4rec_lib.models import ModelConfig, RatingBaseline, RatingSS4Rec, Recommender, last_of
 from ss4rec_lib.progress import progress_bar
 
 METRICS = ("rmse", "mae", "r2", "calibration_slope", "calibration_intercept")
@@ -303,7 +303,7 @@ class RankedByRating(Recommender):
     """
 
     def __init__(self, model: RatingSS4Rec | RatingBaseline, split: Split) -> None:
-        super().__init__(split.sequences.n_items, model.config)
+        super().__init__(split.sequences.n_items, ModelConfig())
         self._model, self._user_ids = model, split.sequences.user_ids
         if isinstance(model, torch.nn.Module):
             self.train(model.training)  # evaluation puts this mode back, the model's with it

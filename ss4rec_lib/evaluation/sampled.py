@@ -1,4 +1,4 @@
-"""Sampled ranking metrics, as an object of study: what ranking among m negatives does to a metric.
+"""Sampled ranking metrics: the effect of ranking the target among m negatives only.
 
 Many papers rank the target not against the catalogue but against m negatives drawn from it. Let r
 be the target's rank among all N items (ties broken at random). Of m negatives drawn uniformly, the
@@ -20,23 +20,21 @@ of the same m, N and sampling.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from scipy import stats
 
-from ss4rec_lib.data import check_integer
-from ss4rec_lib.evaluation.ranking import GAINS, expected_gain, ranks_of_targets
+from ss4rec_lib.evaluation.ranking import GAINS, parse_metric
 
 
 def sampled_gain(
     name: str, n_items: int, n_negatives: int, *, replacement: bool = False
 ) -> np.ndarray:
-    """h(r): what a target of full-catalogue rank r is worth, on average, in a sampled metric.
+    """Return h(r), the expected sampled metric of a target of full-catalogue rank r.
 
     Args:
         name: `hr@K`, `ndcg@K` or `mrr@K`.
         n_items: N, the items that are ranked, the target included.
         n_negatives: m, drawn uniformly from the N - 1 others.
-        replacement: Whether the same negative may be drawn twice.
+        replacement: True if the same negative may be drawn twice.
 
     Returns:
         (N,) float64, h of ranks 1 ... N; falls, or stays, with r.
@@ -57,7 +55,7 @@ def expected_sampled(
     *,
     replacement: bool = False,
 ) -> np.ndarray:
-    """Expected sampled metric of each target, from its counts in the full ranking; in closed form.
+    """Return the expected sampled metric of each target from its counts in the full ranking.
 
     Ties are broken at random in the catalogue, as in `ranking`: the mean of h over the ranks
     above + 1 ... above + tied.
@@ -69,7 +67,7 @@ def expected_sampled(
         n_items: Items that are ranked, the target included: the catalogue, or (n,) numbers where
             seen items are masked and users differ.
         n_negatives: Negatives drawn uniformly for each target.
-        replacement: Whether the same negative may be drawn twice.
+        replacement: True if the same negative may be drawn twice.
 
     Returns:
         (n,) float64; the mean over targets is the expected sampled metric.
@@ -98,7 +96,7 @@ def expected_sampled(
 def _gain(
     metric: str, k: int, n_items: int, n_negatives: int, replacement: bool, ranks: np.ndarray
 ) -> np.ndarray:
-    """Values of h at some ranks, (n,)."""
+    """Return the values of h at some ranks, (n,)."""
     j = np.arange(k)[:, None]  # negatives above the target, (K, 1)
     if replacement:
         share = (ranks - 1) / max(n_items - 1, 1)
@@ -109,24 +107,23 @@ def _gain(
 
 
 def _check(name: str, n_items: int, n_negatives: int, replacement: bool) -> tuple[str, int]:
-    """The metric and K of a name, if they fit the sampling."""
-    check_integer("n_items", n_items, 2)
-    most = None if replacement else n_items - 1
-    check_integer("n_negatives", n_negatives, 1, most)
-    metric, _, k = name.partition("@")
-    if metric not in GAINS or not k.isdigit() or int(k) < 1:
-        raise ValueError(f"metric {name!r} is unknown: expected one of {list(GAINS)} and '@K'")
-    if int(k) > n_negatives + 1:
+    """Return the metric and K of a name, if they fit the sampling."""
+    if n_items < 2:
+        raise ValueError(f"n_items={n_items}: expected at least 2")
+    if n_negatives < 1 or (n_negatives > n_items - 1 and not replacement):
+        raise ValueError(f"n_negatives={n_negatives}: expected 1 to {n_items - 1}")
+    metric, k = parse_metric(name)
+    if k > n_negatives + 1:
         raise ValueError(
             f"{name}: expected K of at most {n_negatives + 1}, the target and its negatives"
         )
-    return metric, int(k)
+    return metric, k
 
 
 def _check_counts(
     above: np.ndarray, tied: np.ndarray, n_items: int | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts and catalogue sizes as (n,) int64."""
+    """Return counts and catalogue sizes as (n,) int64."""
     above, tied = np.asarray(above), np.asarray(tied)
     if above.ndim != 1 or above.shape != tied.shape or len(above) == 0:
         raise ValueError(

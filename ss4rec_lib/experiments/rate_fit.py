@@ -12,9 +12,7 @@ import pandas as pd
 
 from ss4rec_lib.data import Split
 from ss4rec_lib.evaluation import (
-    RANKED_BY,
-    ByRating,
-    RankingOfRatingModel,
+    RankedByRating,
     RankingResult,
     RatingResult,
     evaluate_rating,
@@ -95,7 +93,7 @@ def fit_baseline(settings: RateSettings, data: RatingData, folder: RateFolder) -
     return Judged(
         valid=None if data.parts[0].valid is None else _judge(model, data.parts[0], "valid"),
         test=_together(tests) if several else tests[0],
-        arms=_arms(settings, data, {"rating": lambda split: ByRating(model, split)}),
+        arms=_arms(settings, data, {"rating": lambda split: RankedByRating(model, split)}),
         train_seconds=seconds,
         epochs=epochs,
         best_epoch=best_epoch,
@@ -139,7 +137,7 @@ def fit_sequence_model(
         "max_len": training.eval_max_len, "target_time": training.target_time,
         "train_mean": data.parts[0].train_mean,
     }  # fmt: skip
-    rankings = {by: lambda split, by=by: RankingOfRatingModel(model, split, by) for by in RANKED_BY}
+    rankings = {"score": lambda split: model, "rating": lambda split: RankedByRating(model, split)}
     return Judged(
         valid=evaluate_rating(model, data.split, "valid", **options),
         test=evaluate_rating(model, data.split, "test", **options),

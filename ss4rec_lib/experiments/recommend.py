@@ -22,7 +22,6 @@ from ss4rec_lib.data import (
     protocol_times,
     typical_interval,
 )
-from ss4rec_lib.evaluation import last_hidden
 from ss4rec_lib.experiments.errors import ExperimentError
 
 
@@ -92,7 +91,7 @@ def recommend(
     was_training = model.training
     model.eval()
     try:
-        scores = model.logits(last_hidden(model, asked))[0]  # (n_items + 1,)
+        scores = model.scores(asked)[0]  # (n_items + 1,)
     finally:
         model.train(was_training)
     if torch.isnan(scores).any():

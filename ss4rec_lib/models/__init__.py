@@ -1,6 +1,6 @@
 """Models: SS4Rec and what it is compared with, all behind `forward` and `logits`."""
 
-from ss4rec_lib.models.base import Dropout, Fitted, ModelConfig, Recommender
+from ss4rec_lib.models.base import Dropout, Fitted, ModelConfig, Recommender, last_of
 from ss4rec_lib.models.baselines import Popularity
 from ss4rec_lib.models.baselines_config import training_interactions
 from ss4rec_lib.models.bayesian_fm import BayesianFM
@@ -71,6 +71,7 @@ __all__ = [
     "config_fields",
     "fit_baseline",
     "interaction_matrix",
+    "last_of",
     "is_unknown",
     "model_for",
     "model_name",

@@ -27,12 +27,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.models.base import Dropout
+from ss4rec_lib.data import Batch
+from ss4rec_lib.models.base import Dropout, Recommender
 from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
 TRAIN_FOR = ("rating", "ranking", "both")
@@ -88,13 +90,17 @@ class RatingConfig:
         """The trunk's ranking loss."""
         return self.trunk.loss_type
 
+    def model_dump(self) -> dict[str, Any]:
+        """Return all options by name."""
+        return vars(self) | {"trunk": self.trunk.model_dump()}
+
     @property
     def criterion(self) -> str:
         """The validation metric that chooses the epoch: `rmse`, or `ndcg@10` for ranking alone."""
         return "ndcg@10" if self.train_for == "ranking" else "rmse"
 
 
-class RatingSS4Rec(nn.Module):
+class RatingSS4Rec(Recommender):
     """An SS4Rec trunk with a head for ratings.
 
     Args:
@@ -112,6 +118,8 @@ class RatingSS4Rec(nn.Module):
             catalogue, vectors for nobody.
     """
 
+    reads_histories: ClassVar[bool] = True
+
     def __init__(
         self,
         trunk: SS4Rec,
@@ -121,8 +129,7 @@ class RatingSS4Rec(nn.Module):
         shrinkage: float = 15.0,
         owners: np.ndarray | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config or RatingConfig(trunk=trunk.config)
+        super().__init__(trunk.n_items, config or RatingConfig(trunk=trunk.config))
         if self.config.trunk != trunk.config:
             raise ValueError(
                 "config.trunk is not the configuration of the trunk given: make it with "
@@ -132,7 +139,7 @@ class RatingSS4Rec(nn.Module):
             raise ValueError(f"mean={mean}: expected the mean of the training ratings")
         if not (math.isfinite(shrinkage) and shrinkage > 0):
             raise ValueError(f"shrinkage={shrinkage}: expected a number of ratings above 0")
-        self.trunk, self.n_items = trunk, trunk.n_items
+        self.trunk = trunk
         d, levels = trunk.config.hidden_size, torch.tensor(self.config.levels)
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("boundaries", (levels[1:] + levels[:-1]) / 2)  # (n_levels - 1,)
@@ -221,6 +228,10 @@ class RatingSS4Rec(nn.Module):
         level = torch.bucketize(ratings, self.boundaries) + 1  # (B, L)
         level = level.masked_fill(items == 0, 0)
         return self.trunk(items, delta, extra=self.rating_embedding(level))  # (B, L, d_model)
+
+    def encode(self, batch: Batch, state: object = None, return_state: bool = False) -> Tensor:
+        """Return the hidden states of a batch, (B, L, d_model); no state is carried."""
+        return self(batch.items, batch.delta, batch.ratings)
 
     def history_bias(self, items: Tensor, ratings: Tensor | None) -> Tensor:
         """b(history) after each position, (B, L); 0 without `use_ratings`, meaningless in padding.

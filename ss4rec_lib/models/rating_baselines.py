@@ -22,6 +22,7 @@ from __future__ import annotations
 import abc
 import importlib
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,8 @@ def library(name: str) -> ModuleType:
 
 class RatingBaseline(abc.ABC):
     """`fit(users, items, ratings)`, then `predict(users, items)` or `scores(users, items)`."""
+
+    reads_histories: ClassVar[bool] = False
 
     def fit(self, users: np.ndarray, items: np.ndarray, ratings: np.ndarray) -> RatingBaseline:
         """Learn from the training ratings.

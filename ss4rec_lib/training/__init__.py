@@ -4,19 +4,23 @@ from ss4rec_lib.training.checkpoint import CheckpointError, each, tensors_of
 from ss4rec_lib.training.config import TrainingConfig
 from ss4rec_lib.training.distributed import make_accelerator, resolve_device, same_everywhere
 from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
-from ss4rec_lib.training.loop import FitResult, Run, TrainingDiverged, fit, fit_ratings
+from ss4rec_lib.training.loop import FitResult, Run, TrainingDiverged, fit
 from ss4rec_lib.training.objectives import (
     METRICS,
     Objective,
     RankingValidation,
-    RatingValidation,
     Step,
     Validation,
     bpr,
     cross_entropy,
     ranking_objective,
-    rating_objective,
     sampled_cross_entropy,
+)
+from ss4rec_lib.training.ratings import (
+    RatingValidation,
+    fit_ratings,
+    rating_model,
+    rating_objective,
 )
 
 __all__ = [
@@ -39,6 +43,7 @@ __all__ = [
     "linear_cross_entropy",
     "make_accelerator",
     "ranking_objective",
+    "rating_model",
     "rating_objective",
     "resolve_device",
     "same_everywhere",

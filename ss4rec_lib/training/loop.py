@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ss4rec_lib.data import Batch, Batches, Split, carried_batches, train_batches
-from ss4rec_lib.models import RatingSS4Rec, Recommender
+from ss4rec_lib.models import Recommender
 from ss4rec_lib.progress import progress_bar
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training.checkpoint import CheckpointError, Progress, each, load, save
@@ -31,11 +31,9 @@ from ss4rec_lib.training.distributed import (
 from ss4rec_lib.training.objectives import (
     Objective,
     RankingValidation,
-    RatingValidation,
     Step,
     Validation,
     ranking_objective,
-    rating_objective,
 )
 
 logger = logging.getLogger(__name__)
@@ -138,28 +136,6 @@ def fit(
     model.load_state_dict(run.best)
     model.eval()
     return FitResult(pd.DataFrame(run.progress.rows), run.progress.best_epoch, run.progress.stopped)
-
-
-def fit_ratings(
-    model: RatingSS4Rec, split: Split, config: TrainingConfig | None = None, **options: Any
-) -> FitResult:
-    """Train a rating model in place: `fit` with a loss over ratings, chosen by validation RMSE.
-
-    A model that is trained for ranking alone is chosen by validation NDCG@10. The history has
-    `rmse` and `mae` of validation, with ranking also `hr@10`, `ndcg@10` and `mrr@10`.
-
-    Args:
-        model: See `rating_model`.
-        split: Its `train` part is learned, its `valid` part chooses the epoch.
-        config: See `TrainingConfig`.
-        **options: As in `fit`, also for what is returned and raised.
-    """
-    config = config or TrainingConfig()
-    device = resolve_device(config.device)
-    ranking = ranking_objective(model, split, config.n_negatives, device)
-    validation = RatingValidation(split, config, model.config.train_for)
-    objective = rating_objective(ranking)
-    return fit(model, split, config, objective=objective, validation=validation, **options)
 
 
 def learning_rate_factor(done: float, epochs: int, warmup_epochs: float, schedule: str) -> float:

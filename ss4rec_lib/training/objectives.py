@@ -17,13 +17,12 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.data import Batch, Split, train_ratings
-from ss4rec_lib.evaluation import evaluate_both, evaluate_ranking, evaluate_rating
+from ss4rec_lib.data import Batch, Split
+from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import Recommender
 from ss4rec_lib.training.checkpoint import each
 from ss4rec_lib.training.config import TrainingConfig
@@ -87,9 +86,6 @@ class Step(nn.Module):
                 hidden, state = self.model.encode(batch), None
             loss = self._objective(self.model, at_targets(hidden, batch), batch, n)
         return loss, each(state, Tensor.detach)
-
-
-# --------------------------------------------------------------------------------------- ranking
 
 
 def targets_of(batch: Batch) -> Tensor:
@@ -222,58 +218,3 @@ class RankingValidation:
         """Return HR@10, NDCG@10 and MRR@10 of the validation part."""
         result = evaluate_ranking(model, self._split, "valid", **self._options)
         return {name: result[name] for name in METRICS}
-
-
-# --------------------------------------------------------------------------------------- ratings
-
-
-def rating_objective(ranking: Objective) -> Objective:
-    """Return the loss that `RatingConfig.train_for` asks for, around a ranking objective.
-
-    It is the mean squared error with the penalty of the users' and items' vectors (squared rating
-    units), the ranking loss (nats), or the ranking loss + rating_weight * squared error.
-    """
-
-    def objective(model: Any, hidden: Tensor, batch: Batch, n: int) -> Tensor:
-        config = model.config
-        loss = hidden.new_zeros(()) if config.train_for == "rating" else ranking(
-            model, hidden, batch, n
-        )
-        if config.train_for == "ranking":
-            return loss
-        targets = targets_of(batch)
-        bias = at_targets(model.history_bias(batch.items, batch.ratings), batch)  # (M,)
-        user = model.user_vectors(batch.users)  # (B, 1, f), or None
-        if user is not None:
-            user = at_targets(user.expand(-1, batch.items.shape[1], -1), batch)  # (M, f)
-        expected = model.predict_ratings(hidden, targets, bias, user)  # (M,)
-        actual = at_targets(batch.target_ratings, batch)  # (M,)
-        squared = (expected.float() - actual).square() + model.penalty(targets, user)
-        weight = config.rating_weight if config.train_for == "both" else 1.0
-        return loss + weight * (squared.sum() / n)
-
-    return objective
-
-
-class RatingValidation:
-    """RMSE and MAE, and the ranking metrics too if the model is trained to rank."""
-
-    def __init__(self, split: Split, config: TrainingConfig, train_for: str = "rating") -> None:
-        self.lower_is_better = train_for != "ranking"
-        self.criterion = "rmse" if self.lower_is_better else "ndcg@10"
-        self._split, self._ranked = split, train_for != "rating"
-        self._options = {
-            "max_len": config.eval_max_len,
-            "target_time": config.target_time,
-            "train_mean": float(train_ratings(split).ratings.mean(dtype=np.float64)),
-        }
-
-    def __call__(self, model: Recommender) -> dict[str, float]:
-        """Return RMSE and MAE of the validation part, then HR@10, NDCG@10 and MRR@10."""
-        if not self._ranked:
-            rating = evaluate_rating(model, self._split, "valid", **self._options)
-            return {name: rating[name] for name in ("rmse", "mae")}
-        k = min(10, self._split.sequences.n_items)
-        rating, ranking = evaluate_both(model, self._split, "valid", ks=(k,), **self._options)
-        found = {name: rating[name] for name in ("rmse", "mae")}
-        return found | {name: ranking[name.replace("@10", f"@{k}")] for name in METRICS}

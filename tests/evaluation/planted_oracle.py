@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ss4rec_lib.data import PlantedTruth
+from ss4rec_lib.models import ModelConfig, Recommender
 
 
-class PlantedOracle(nn.Module):
+class PlantedOracle(Recommender):
     """Scores films by their probability under `PlantedTruth`, as a sequence model.
 
     Evaluated like any other model it must reach the ceilings that `PlantedTruth.best_hit_rate` and
@@ -20,8 +21,8 @@ class PlantedOracle(nn.Module):
     """
 
     def __init__(self, truth: PlantedTruth, interval_known: bool = True) -> None:
-        super().__init__()
-        self.n_items, self.interval_known = truth.n_items, interval_known
+        super().__init__(truth.n_items, ModelConfig())
+        self.interval_known = interval_known
         self.threshold, self.share_within = truth.threshold, truth.share_within
         self.epsilon = truth.epsilon
         self.register_buffer("short", torch.from_numpy(truth.short.copy()))  # (n_items + 1,)

@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ss4rec_lib.data import leave_one_out, planted_ratings
-from ss4rec_lib.evaluation import RankingResult, evaluate_ranking
-from ss4rec_lib.evaluation.ranking import expected_gain, rank_targets, ranks_of_targets
-from ss4rec_lib.models import SS4Rec, SS4RecConfig
+from ss4rec_lib.evaluation import (
+    RankingResult,
+    evaluate_ranking,
+    expected_gain,
+    rank_targets,
+    ranks_of_targets,
+)
+from ss4rec_lib.models import ModelConfig, Recommender, SS4Rec, SS4RecConfig
 
 
 def gain(metric: str, rank: int, k: int) -> float:
@@ -80,11 +85,11 @@ def test_standard_error_is_that_of_a_mean():
     assert np.array_equal(result.per_target("hr@10"), hits)
 
 
-class Oracle(torch.nn.Module):
+class Oracle(Recommender):
     """Scores an item by how far it is, in id, from the last item seen; or whatever it is told."""
 
     def __init__(self, n_items: int, fill: float | None = None) -> None:
-        super().__init__()
+        super().__init__(n_items, ModelConfig())
         self.ids, self.fill = torch.arange(n_items + 1.0), fill
 
     def forward(self, items, delta):

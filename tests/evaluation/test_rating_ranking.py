@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import ss4rec_lib.evaluation.rating as rating_module
 from ss4rec_lib.data import leave_one_out, planted_ratings, train_ratings
-from ss4rec_lib.evaluation import evaluate_both, rank_targets, rating_ranking
-from ss4rec_lib.evaluation.rating_ranking import ByRating, RankingOfRatingModel
+from ss4rec_lib.evaluation import (
+    RankedByRating,
+    evaluate_both,
+    expected_of_everything,
+    rank_targets,
+)
 from ss4rec_lib.models import (
     BayesianFM,
     BiasBaseline,
@@ -73,7 +78,7 @@ def test_models_of_users_and_items(package, model, masked, split):
     scores = model.scores(ids, np.arange(1, N_ITEMS + 1))
     assert scores == pytest.approx(everything, abs=1e-5)
     everything = scores
-    result = rank_targets(ByRating(model, split), split, "test", ks=(5,))[masked]
+    result = rank_targets(RankedByRating(model, split), split, "test", ks=(5,))[masked]
     above, tied = expected_counts(score, split, masked)
     assert np.array_equal(result.above, above) and np.array_equal(result.tied, tied)
 
@@ -102,8 +107,7 @@ def sequence_model(split, request):
 
 
 def test_a_sequence_model_ranks_by_its_scores_as_evaluate_both_does(split, sequence_model):
-    wrapped = RankingOfRatingModel(sequence_model, split, "score")
-    found = rank_targets(wrapped, split, "test", ks=(5,))[False]
+    found = rank_targets(sequence_model, split, "test", ks=(5,))[False]
     assert not sequence_model.training
     _, wanted = evaluate_both(sequence_model, split, ks=(5,))
     assert np.array_equal(found.above, wanted.above)
@@ -113,14 +117,14 @@ def test_a_sequence_model_ranks_by_its_scores_as_evaluate_both_does(split, seque
 @pytest.mark.parametrize("at_once", [1, 3, 10**6])
 def test_ratings_of_everything_are_those_of_each_item(sequence_model, at_once, monkeypatch):
     numbers = at_once * (N_ITEMS + 1) * TRUNK.hidden_size
-    monkeypatch.setattr(rating_ranking, "_NUMBERS", numbers)
+    monkeypatch.setattr(rating_module, "_NUMBERS", numbers)
     hidden, bias = torch.randn(7, TRUNK.hidden_size), torch.randn(7)
     items = torch.arange(N_ITEMS + 1)
     wanted = [
         sequence_model.predict_ratings(h.expand(len(items), -1), items, b)
         for h, b in zip(hidden, bias, strict=True)
     ]
-    found = rating_ranking.expected_of_everything(sequence_model, hidden, bias)
+    found = expected_of_everything(sequence_model, hidden, bias)
     torch.testing.assert_close(found, torch.stack(wanted))
 
 
@@ -143,12 +147,7 @@ def test_a_sequence_model_ranks_by_the_ratings_it_expects(split, sequence_model,
         return float(known[user, "all"][item])
 
     known = {}
-    wrapped = RankingOfRatingModel(sequence_model, split, "rating")
+    wrapped = RankedByRating(sequence_model, split)
     result = rank_targets(wrapped, split, "test", ks=(5,))[masked]
     above, tied = expected_counts(score, split, masked)
     assert np.array_equal(result.above, above) and np.array_equal(result.tied, tied)
-
-
-def test_another_way_of_ranking_is_refused(split, sequence_model):
-    with pytest.raises(ValueError, match="by='stars': choose one of score, rating"):
-        RankingOfRatingModel(sequence_model, split, "stars")

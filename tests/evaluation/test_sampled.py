@@ -8,12 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ss4rec_lib.evaluation.ranking import expected_gain, ranks_of_targets
-from ss4rec_lib.evaluation.sampled import (
+from ss4rec_lib.evaluation import (
+    expected_gain,
     expected_sampled,
+    ranks_of_targets,
     sampled_gain,
-    simulate_sampled,
-    simulate_weighted,
 )
 
 METRICS = ("hr@1", "hr@2", "ndcg@2", "mrr@3")
@@ -88,6 +87,18 @@ def test_gain_of_a_random_rank_is_that_of_a_random_place_among_those_ranked(n, d
         assert (np.diff(h) <= 1e-12).all() and h[0] == pytest.approx(1)
 
 
+def simulate_sampled(name, above, tied, sizes, m, replacement=False, draws=1, seed=0):
+    """The sampled metric with negatives really drawn, (draws, n); ties are broken beforehand."""
+    metric, k = name.split("@")
+    rng = np.random.default_rng(seed)
+    before = above + rng.integers(0, tied, (draws, len(above)))  # items that outrank the target
+    if replacement:
+        found = rng.binomial(m, before / (np.asarray(sizes) - 1))
+    else:
+        found = rng.hypergeometric(before, np.asarray(sizes) - 1 - before, m)
+    return expected_gain(metric, int(k), found, np.ones_like(found))
+
+
 @pytest.mark.parametrize("replacement", [False, True])
 @pytest.mark.parametrize("name", ["hr@5", "ndcg@10"])
 def test_simulation_agrees_with_the_closed_form(name, replacement):
@@ -101,9 +112,6 @@ def test_simulation_agrees_with_the_closed_form(name, replacement):
     assert drawn.shape == (4000, 40)
     assert (np.abs(drawn.mean(axis=0) - expected) <= 4.5 * error + 1e-3).all()
     assert drawn.mean() == pytest.approx(expected.mean(), abs=4 * np.sqrt((error**2).sum()) / 40)
-    again = simulate_sampled(*arguments, replacement=replacement, draws=2, seed=0)
-    other = simulate_sampled(*arguments, replacement=replacement, draws=2, seed=1)
-    assert not np.array_equal(again, other)
 
 
 def test_catalogues_that_differ_by_target_are_computed_one_by_one():
@@ -142,44 +150,6 @@ def test_sampling_turns_the_order_of_two_models_round(replacement):
     assert hits[0] < hits[1]
 
 
-def test_equal_weights_are_uniform_sampling():
-    rng = np.random.default_rng(0)
-    rows, n_items = 3000, 60
-    scores = torch.from_numpy(np.tile(rng.integers(0, 25, n_items + 1), (rows, 1))).float()
-    targets = torch.from_numpy(rng.integers(1, n_items + 1, rows))
-    found = simulate_weighted("ndcg@5", scores, targets, np.ones(n_items + 1), 20)
-    expected = expected_sampled("ndcg@5", *ranks_of_targets(scores, targets), n_items, 20)
-    error = (found - expected).std(ddof=1) / np.sqrt(rows)
-    assert found.mean() == pytest.approx(expected.mean(), abs=4 * error)
-    assert found.std() > 0 and error < 0.01
-
-
-@pytest.mark.parametrize("target", [1, 3, 6])
-def test_one_weighted_negative_outranks_with_the_share_of_weight_above(target):
-    rows = 20_000
-    scores = torch.tensor([99.0, 5, 9, 5, 2, 7, 1])
-    weights = np.array([50, 1, 4, 2, 3, 0, 8])
-    others = [i for i in range(1, 7) if i != target]
-    # Worth 1 when the negative is below the target, 0 when above, 1/2 on average when tied.
-    worth = [(1 + np.sign(float(scores[target] - scores[i]))) / 2 for i in others]
-    expected = np.average(worth, weights=weights[others])
-    found = simulate_weighted(
-        "hr@1", scores.repeat(rows, 1), torch.full((rows,), target), weights, 1
-    )
-    assert found.mean() == pytest.approx(expected, abs=4 * 0.5 / np.sqrt(rows))
-
-
-def test_items_taken_out_of_the_ranking_are_never_drawn():
-    scores = torch.tensor([[0.0, 1, -torch.inf, 2, 3]]).repeat(50, 1)
-    targets = torch.ones(50, dtype=torch.int64)
-    found = simulate_weighted("mrr@3", scores, targets, np.ones(5), 2)
-    assert found == pytest.approx(np.full(50, 1 / 3))  # items 3 and 4, both above, are all there is
-    with pytest.raises(ValueError, match="n_negatives=3: a target has only 2 others"):
-        simulate_weighted("mrr@3", scores, targets, np.ones(5), 3)
-    with pytest.raises(ValueError, match="only 1 others"):
-        simulate_weighted("mrr@3", scores, targets, np.array([1, 1, 1, 0, 1]), 2)
-
-
 def test_bad_input_is_refused():
     one = np.ones(3, dtype=int)
     for name in ("map@10", "hr", "hr@0", "hr@x"):
@@ -187,20 +157,12 @@ def test_bad_input_is_refused():
             expected_sampled(name, one, one, 50, 20)
     with pytest.raises(ValueError, match="hr@10: expected K of at most 6"):
         expected_sampled("hr@10", one, one, 50, 5)
-    with pytest.raises(ValueError, match="n_negatives=50: expected .* at most 49"):
+    with pytest.raises(ValueError, match="n_negatives=50"):
         sampled_gain("hr@10", 50, 50)
     assert len(sampled_gain("hr@10", 50, 50, replacement=True)) == 50
     with pytest.raises(ValueError, match="n_negatives=0"):
-        simulate_sampled("hr@1", one, one, 50, 0)
+        expected_sampled("hr@1", one, one, 50, 0)
     with pytest.raises(ValueError, match="target 1 has 49 items above it and 2 tied"):
         expected_sampled("hr@1", np.array([0, 49]), np.array([1, 2]), 50, 5)
     with pytest.raises(ValueError, match=r"n_items has shape \(2,\)"):
         expected_sampled("hr@1", one, one, np.array([50, 50]), 5)
-    with pytest.raises(ValueError, match="do not agree"):
-        simulate_weighted("hr@1", torch.zeros(2, 5), torch.ones(2).long(), np.ones(4), 1)
-    with pytest.raises(ValueError, match="weights"):
-        simulate_weighted("hr@1", torch.zeros(2, 5), torch.ones(2).long(), -np.ones(5), 1)
-    with pytest.raises(ValueError, match="NaN"):
-        simulate_weighted(
-            "hr@1", torch.full((2, 5), torch.nan), torch.ones(2).long(), np.ones(5), 1
-        )

@@ -61,7 +61,7 @@ def test_bootstrap_of_few_distinct_values_is_scipys_too():
 def test_bootstrap_intervals_hold_the_true_mean_as_often_as_they_say():
     rng = np.random.default_rng(0)
     truth, n = 0.08, 300
-    covered = {level: 0 for level in (0.5, 0.95)}
+    covered = dict.fromkeys((0.5, 0.95), 0)
     for i in range(400):
         hits = (rng.random(n) < truth).astype(float)
         for level in covered:

@@ -71,7 +71,7 @@ def same(a, b):
     {"accumulate": 2, "history": "full", "max_len": 7}, {"n_negatives": 2},
 ])  # fmt: skip
 def test_resuming_is_bit_for_bit_the_uninterrupted_run(split, tmp_path, change):
-    config = dataclasses.replace(FAST, **change)
+    config = FAST.replace(**change)
     model_config = SMALL
     if "n_negatives" in change:
         model_config = SMALL.replace(loss_type="BPR")
@@ -104,9 +104,9 @@ def test_it_is_one_readable_file_without_pickle(split, tmp_path):
 
 def test_an_existing_file_is_not_overwritten(split, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    train(split, dataclasses.replace(FAST, epochs=1), path)
+    train(split, FAST.replace(epochs=1), path)
     before = path.read_bytes()
-    with pytest.raises(CheckpointError, match="is there already, and nothing was changed"):
+    with pytest.raises(CheckpointError, match="checkpoint.safetensors"):
         train(split, FAST, path)
     assert path.read_bytes() == before
 
@@ -121,7 +121,7 @@ def test_another_configuration_is_refused_by_name(split, tmp_path, change, messa
     train(split, FAST, path)
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match=message):
-        train(split, dataclasses.replace(FAST, **change), path, resume=True)
+        train(split, FAST.replace(**change), path, resume=True)
     assert path.read_bytes() == before
 
 
@@ -147,24 +147,24 @@ def test_how_often_it_is_saved_may_change(split, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Killed):
         train(split, FAST, path, stop_after=4)
-    train(split, dataclasses.replace(FAST, checkpoint_seconds=5.0), path, resume=True)
+    train(split, FAST.replace(checkpoint_seconds=5.0), path, resume=True)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 1000, -1])
 def test_a_truncated_file_is_named(split, tmp_path, keep):
     path = tmp_path / "checkpoint.safetensors"
-    train(split, dataclasses.replace(FAST, epochs=1), path)
+    train(split, FAST.replace(epochs=1), path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(
         CheckpointError, match="checkpoint.safetensors is truncated or not a safetensors"
     ):
-        train(split, dataclasses.replace(FAST, epochs=1), path, resume=True)
+        train(split, FAST.replace(epochs=1), path, resume=True)
 
 
 def test_another_safetensors_file_is_named(split, tmp_path):
     path = tmp_path / "weights.safetensors"
     files.write_tensors(path, {"a": torch.ones(2)}, {})
-    with pytest.raises(CheckpointError, match="is not a training checkpoint"):
+    with pytest.raises(CheckpointError, match="weights.safetensors"):
         train(split, FAST, path, resume=True)
 
 
@@ -216,7 +216,7 @@ def test_nothing_is_written_when_there_is_nothing_to_train_on(tmp_path):
 
 
 def test_resuming_needs_a_file_name(split):
-    with pytest.raises(ValueError, match="resume=True needs the checkpoint"):
+    with pytest.raises(ValueError, match="resume=True.*checkpoint=None"):
         fit(new_model(split), split, FAST, resume=True)
 
 
@@ -232,7 +232,7 @@ print("ready", flush=True)
 model, result = t.train(split, t.KILL, sys.argv[1], resume=True)
 print(result.history[t.TIMELESS].to_json(double_precision=15), flush=True)
 """
-KILL = dataclasses.replace(FAST, epochs=12, max_tokens=200)
+KILL = FAST.replace(epochs=12, max_tokens=200)
 
 
 @pytest.mark.slow

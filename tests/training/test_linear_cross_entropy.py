@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
+from ss4rec_lib.training import linear_cross_entropy
 
 
 def both(M, V, d, scale=1.0, seed=0):

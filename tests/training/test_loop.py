@@ -1,19 +1,30 @@
 """Training: objectives, the loop's promises, and that it learns what can be learned."""
 
-import dataclasses
-import types
-
 import numpy as np
 import pytest
 import torch
 
-from ss4rec_lib.data import leave_one_out, planted_ratings, train_batches
+from ss4rec_lib.configuration import ConfigError
+from ss4rec_lib.data import (
+    carried_batches,
+    leave_one_out,
+    make_batch,
+    planted_ratings,
+    train_batches,
+)
 from ss4rec_lib.evaluation import evaluate_ranking
-from ss4rec_lib.models import Popularity, SS4Rec, SS4RecConfig
+from ss4rec_lib.models import ModelConfig, Popularity, Recommender, SS4Rec, SS4RecConfig
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training import TrainingConfig, TrainingDiverged, fit
+from ss4rec_lib.training import (
+    Step,
+    TrainingConfig,
+    TrainingDiverged,
+    bpr,
+    cross_entropy,
+    each,
+    fit,
+)
 from ss4rec_lib.training.loop import learning_rate_factor
-from ss4rec_lib.training.objectives import bpr, cross_entropy
 
 SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4, n_layers=1)
 FAST = TrainingConfig(epochs=3, max_tokens=512, learning_rate=1e-2)
@@ -36,7 +47,9 @@ def test_all_positions_at_once_is_the_published_loss_and_gradient():
     model = SS4Rec(20, SMALL.replace(dropout_prob=0.0))
     items, delta = torch.randint(1, 21, (1, 9)), torch.rand(1, 9) * 100
     inputs, targets = items[:, :8], items[:, 1:]
-    at_once = cross_entropy(model, model(inputs, delta[:, :8])[0], targets[0])
+    at_once = cross_entropy(
+        model, model(inputs, delta[:, :8])[0], make_batch(inputs, delta[:, :8], 20, targets), 8
+    )
     gradient = torch.autograd.grad(at_once, list(model.parameters()))
 
     rows, times = torch.zeros(8, 8, dtype=torch.int64), torch.zeros(8, 8)
@@ -59,7 +72,8 @@ def test_bpr_is_its_formula_and_never_draws_the_target():
     positive = scores[torch.arange(50), targets]
     negative = scores[torch.arange(50), 3 - targets]  # of two items the negative is the other one
     expected = -torch.log(torch.sigmoid(positive - negative)).mean()
-    assert bpr(model, hidden, targets).item() == pytest.approx(expected.item(), rel=1e-5)
+    batch = make_batch(torch.ones_like(targets)[:, None], torch.zeros(50, 1), 2, targets[:, None])
+    assert bpr(model, hidden, batch, 50).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_loss_falls_and_the_history_says_so(split):
@@ -78,13 +92,13 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(split):
     assert first[1].history[timeless].equals(second[1].history[timeless])
     for a, b in zip(first[0].parameters(), second[0].parameters(), strict=True):
         assert torch.equal(a, b)
-    other = trained(split, dataclasses.replace(FAST, seed=1))
+    other = trained(split, FAST.replace(seed=1))
     assert not first[1].history[timeless].equals(other[1].history[timeless])
 
 
 def test_the_best_epoch_is_put_back_and_patience_ends_training(split):
     """A learning rate that wrecks the model: the first epoch stays the best one."""
-    config = dataclasses.replace(FAST, epochs=30, patience=3, learning_rate=0.3, warmup_epochs=3)
+    config = FAST.replace(epochs=30, patience=3, learning_rate=0.3, warmup_epochs=3)
     model, result = trained(split, config)
     ndcg = result.history["ndcg@10"]
     assert result.best_epoch == ndcg.idxmax() + 1
@@ -101,7 +115,7 @@ def test_the_progress_bar_ends_at_its_end(split, capsys):
         for tokens in range(100, 2_000, 10)
         if sum([1 / (n := len(train_batches(split, tokens, 200, 0, 1)))] * n) > 1
     )
-    config = dataclasses.replace(FAST, epochs=1, max_tokens=tokens)
+    config = FAST.replace(epochs=1, max_tokens=tokens)
     fit(SS4Rec(split.sequences.n_items, SMALL), split, config, progress=True)
     assert "100%" in capsys.readouterr().err
 
@@ -151,14 +165,16 @@ def test_a_gradient_that_is_not_finite_stops_although_the_loss_is(split):
 
 
 def test_the_test_part_is_never_touched(split, monkeypatch):
-    import ss4rec_lib.training.loop as loop
+    import ss4rec_lib.training.objectives as objectives
 
     seen = []
-    real = loop.evaluate_ranking
+    real = objectives.evaluate_ranking
     monkeypatch.setattr(
-        loop, "evaluate_ranking", lambda m, s, part, **k: seen.append(part) or real(m, s, part, **k)
+        objectives,
+        "evaluate_ranking",
+        lambda m, s, part, **k: seen.append(part) or real(m, s, part, **k),
     )
-    trained(split, dataclasses.replace(FAST, epochs=1))
+    trained(split, FAST.replace(epochs=1))
     assert seen == ["valid"]
     held_out = {
         (int(user), int(position))
@@ -186,23 +202,6 @@ def test_learning_rate_warms_up_and_decays():
     assert learning_rate_factor(10.0, 10, 0.0, "cosine") == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"epochs": 0}, "epochs=0"),
-        ({"patience": 1.5}, "patience=1.5"),
-        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
-        ({"learning_rate": float("nan")}, "learning_rate=nan"),
-        ({"schedule": "linear"}, "schedule='linear'"),
-        ({"warmup_epochs": -1}, "warmup_epochs=-1"),
-        ({"gradient_clip": 0.0}, "gradient_clip=0.0"),
-    ],
-)
-def test_values_that_cannot_be_trained_with_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        TrainingConfig(**changes)
-
-
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, "0"])
 def test_seeds_that_are_none_are_refused(seed):
     with pytest.raises(ValueError, match="expected an integer"):
@@ -218,19 +217,19 @@ def weights_after(split, config):
 
 
 def test_parts_of_a_step_add_up_to_the_step(split):
-    one = dataclasses.replace(FAST, epochs=1, max_tokens=2_000)
+    one = FAST.replace(epochs=1, max_tokens=2_000)
     whole = weights_after(split, one)
     for parts in (2, 5):
-        found = weights_after(split, dataclasses.replace(one, accumulate=parts))
+        found = weights_after(split, one.replace(accumulate=parts))
         assert (found - whole).norm() / whole.norm() < 1e-5
-    other = weights_after(split, dataclasses.replace(one, max_tokens=1_000))
+    other = weights_after(split, one.replace(max_tokens=1_000))
     assert (other - whole).norm() / whole.norm() > 1e-3
 
 
 def test_full_history_trains_the_same_targets_with_the_state_carried(split, monkeypatch):
     """Without a cut gradient (one piece a user) it is training on whole histories."""
     longest = int(split.train_end.max())
-    config = dataclasses.replace(FAST, epochs=1, history="full", max_len=longest)
+    config = FAST.replace(epochs=1, history="full", max_len=longest)
     model, result = trained(split, config)
     assert np.isfinite(result.history["train_loss"]).all()
 
@@ -242,7 +241,7 @@ def test_full_history_trains_the_same_targets_with_the_state_carried(split, monk
         return real(self, items, delta, state, return_state)
 
     monkeypatch.setattr(SS4Rec, "forward", spy)
-    trained(split, dataclasses.replace(config, max_len=10))
+    trained(split, config.replace(max_len=10))
     in_training = [(shape, carried) for training, shape, carried in given if training]
     assert max(shape[1] for shape, _ in in_training) <= 10
     assert sum(carried for _, carried in in_training) > len(in_training) / 2
@@ -251,16 +250,13 @@ def test_full_history_trains_the_same_targets_with_the_state_carried(split, monk
 
 
 def test_a_carried_state_gives_the_loss_of_the_whole_history(split):
-    from ss4rec_lib.data import carried_batches
-    from ss4rec_lib.training.carry import first_rows
-    from ss4rec_lib.training.step import Step
 
     torch.manual_seed(0)
     model = SS4Rec(split.sequences.n_items, SMALL.replace(dropout_prob=0.0))
     step = Step(model, cross_entropy, "float32")
     total, state = 0.0, None
     for batch in carried_batches(split, 300, 7):
-        state = first_rows(state, len(batch.items)) if batch.carried else None
+        state = each(state, lambda t, n=len(batch.items): t[:n]) if batch.carried else None
         loss, state = step(batch, 1, state, True)
         assert not any(t.requires_grad for t in (state.hidden, state.layers[0][0]))
         total += loss.item()
@@ -276,33 +272,33 @@ def test_a_carried_state_gives_the_loss_of_the_whole_history(split):
     {"optimizer": "adamw", "weight_decay": 0.1}, {"precision": "bf16"},
 ])  # fmt: skip
 def test_every_option_changes_what_is_computed(split, change):
-    one = dataclasses.replace(FAST, epochs=1)
+    one = FAST.replace(epochs=1)
     plain, changed = (
         weights_after(split, one),
-        weights_after(split, dataclasses.replace(one, **change)),
+        weights_after(split, one.replace(**change)),
     )
     assert torch.isfinite(changed).all()
     assert not torch.equal(plain, changed)
 
 
 def test_hidden_trains_as_known_and_validates_without_the_targets_time(split):
-    one = dataclasses.replace(FAST, epochs=1)
+    one = FAST.replace(epochs=1)
     (a, known), (b, hidden) = (
-        trained(split, dataclasses.replace(one, target_time=arm)) for arm in ("known", "hidden")
+        trained(split, one.replace(target_time=arm)) for arm in ("known", "hidden")
     )
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
     assert known.history["ndcg@10"][0] != hidden.history["ndcg@10"][0]
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("epochs", 0), ("epochs", True), ("learning_rate", -1.0), ("learning_rate", float("nan")),
+    ("epochs", 0), ("epochs", True), ("patience", 1.5), ("learning_rate", -1.0), ("learning_rate", float("nan")),
     ("weight_decay", -0.1), ("weight_decay", float("nan")), ("warmup_epochs", -1), ("max_len", 0),
     ("schedule", "step"), ("optimizer", "sgd"), ("history", "all"), ("target_time", "later"),
     ("precision", "fp16"), ("device", "tpu"), ("gradient_clip", 0.0), ("seed", -1),
     ("accumulate", 0), ("n_negatives", 0), ("checkpoint_seconds", -1.0),
 ])  # fmt: skip
 def test_values_out_of_range_are_refused_by_name(field, value):
-    with pytest.raises(ValueError, match=f"{field}={value!r}"):
+    with pytest.raises(ConfigError, match=f"{field}=.*{value}".lower()):
         TrainingConfig(**{field: value})
 
 
@@ -312,18 +308,21 @@ def test_inconsistent_values_are_refused():
 
 
 def test_a_model_of_another_catalogue_is_refused(split):
-    with pytest.raises(ValueError, match="the model knows 7 items, the split has"):
+    with pytest.raises(ValueError, match="7 items"):
         fit(SS4Rec(7, SMALL), split, FAST, progress=False)
 
 
-class Plain(torch.nn.Module):
+class PlainConfig(ModelConfig):
+    loss_type: str = "CE"
+
+
+class Plain(Recommender):
     """The least that can be trained: `forward`, `logits` and the name of the loss."""
 
     def __init__(self, n_items, loss_type="CE"):
-        super().__init__()
+        super().__init__(n_items, PlainConfig(loss_type=loss_type))
         self.embed = torch.nn.Embedding(n_items + 1, 8)
         self.out = torch.nn.Linear(8, n_items + 1)
-        self.config = types.SimpleNamespace(loss_type=loss_type)
 
     def forward(self, items, delta):
         return self.embed(items)
@@ -335,13 +334,13 @@ class Plain(torch.nn.Module):
 def test_any_model_with_hidden_states_and_logits_can_be_trained(split):
     result = fit(Plain(split.sequences.n_items), split, FAST, progress=False)
     assert result.history["train_loss"].is_monotonic_decreasing
-    with pytest.raises(ValueError, match="loss_type='BPR' needs a model with `score_weight`"):
+    with pytest.raises(ValueError, match="loss_type='BPR'.*score_weight"):
         fit(Plain(split.sequences.n_items, "BPR"), split, FAST, progress=False)
 
 
 def test_each_epoch_leaves_a_log_line(split, caplog):
     caplog.set_level("INFO", logger="ss4rec_lib")
-    trained(split, dataclasses.replace(FAST, epochs=2))
+    trained(split, FAST.replace(epochs=2))
     lines = [r.message for r in caplog.records if r.message.startswith("epoch ")]
     assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert "valid HR@10" in lines[0] and "targets/s" in lines[0]

@@ -1,7 +1,5 @@
 """Training for ratings: learns what can be learned, stops by its criterion, does not leak."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,8 +15,14 @@ from ss4rec_lib.data import (
 from ss4rec_lib.evaluation import evaluate_both, evaluate_rating, rating_metrics
 from ss4rec_lib.models import BiasBaseline, RatingConfig, SS4Rec, SS4RecConfig
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training import CheckpointError, TrainingConfig, TrainingDiverged, fit
-from ss4rec_lib.training.ratings import fit_ratings, rating_model
+from ss4rec_lib.training import (
+    CheckpointError,
+    TrainingConfig,
+    TrainingDiverged,
+    fit,
+    fit_ratings,
+    rating_model,
+)
 
 TRUNK = SS4RecConfig.official(
     hidden_size=16, d_H=16, d_P=8, d_state=4, n_layers=1, dropout_prob=0.0, interval="log1p"
@@ -67,7 +71,7 @@ def trained(split, config=FAST, **options):
 @pytest.mark.slow
 def test_it_learns_what_the_sequence_says_and_biases_cannot_know():
     split = leave_one_out(rated(n_users=400, noise=0.2), min_interactions=None)
-    model, result = trained(split, dataclasses.replace(FAST, epochs=8))
+    model, result = trained(split, FAST.replace(epochs=8))
     found = evaluate_rating(model, split)
     users, items, actual = held_out_ratings(split, "test")
     known = train_ratings(split)
@@ -119,7 +123,7 @@ def test_the_loss_is_the_mean_squared_error_over_all_training_targets(split):
 
 
 def test_users_are_learned_and_their_lengths_are_held_down(split):
-    config = dataclasses.replace(FAST, epochs=6)
+    config = FAST.replace(epochs=6)
     held, free = (
         trained(split, config, user_factors=4, user_penalty=penalty)[0] for penalty in (10.0, 0.0)
     )
@@ -164,7 +168,7 @@ def test_the_same_seed_gives_the_same_run(split):
 
 
 def test_patience_ends_training_and_the_best_epoch_is_put_back(split):
-    config = dataclasses.replace(FAST, epochs=20, patience=2, learning_rate=0.3, warmup_epochs=2)
+    config = FAST.replace(epochs=20, patience=2, learning_rate=0.3, warmup_epochs=2)
     model, result = trained(split, config)
     assert result.stopped == "patience"
     assert len(result.history) == result.best_epoch + 2
@@ -182,7 +186,7 @@ def test_a_run_cut_short_continues_bit_for_bit(split, tmp_path):
         if len(history) == 1:
             raise Cut
 
-    config = dataclasses.replace(FAST, epochs=3)
+    config = FAST.replace(epochs=3)
     whole, expected = trained(split, config)
     seed_everything(0)
     model = rating_model(split, RatingConfig(TRUNK))
@@ -279,12 +283,20 @@ def test_a_random_holdout_trains_and_evaluates(table):
     assert result["r2"] > 0
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"accumulate": 2}, "accumulate=2"), ({"history": "full"}, "windows")]
-)
-def test_options_it_does_not_have_are_refused(split, options, message):
-    with pytest.raises(ValueError, match=message):
-        trained(split, dataclasses.replace(FAST, **options))
+def test_parts_of_a_step_add_up_to_the_step(split):
+    one = FAST.replace(epochs=1, max_tokens=2_000)
+    whole, parts = (
+        torch.cat(
+            [p.detach().flatten() for p in trained(split, c, train_for="both")[0].parameters()]
+        )
+        for c in (one, one.replace(accumulate=3))
+    )
+    assert 0 < (parts - whole).norm() / whole.norm() < 1e-5
+
+
+def test_full_histories_need_a_state_that_it_does_not_carry(split):
+    with pytest.raises(ValueError, match="history='full'.*RatingSS4Rec"):
+        trained(split, FAST.replace(history="full"))
 
 
 def test_another_catalogue_and_equal_ratings_are_refused(split, table):

@@ -1,0 +1,133 @@
+"""Training for ratings: the model to start from, its loss and its validation; `fit` does the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ss4rec_lib.data import Batch, Split, train_ratings
+from ss4rec_lib.evaluation import evaluate_both, evaluate_rating
+from ss4rec_lib.models import (
+    BiasBaseline,
+    RatingConfig,
+    RatingSS4Rec,
+    Recommender,
+    SS4Rec,
+    SS4RecConfig,
+)
+from ss4rec_lib.training.config import TrainingConfig
+from ss4rec_lib.training.distributed import resolve_device
+from ss4rec_lib.training.loop import FitResult, fit
+from ss4rec_lib.training.objectives import (
+    METRICS,
+    Objective,
+    at_targets,
+    ranking_objective,
+    targets_of,
+)
+
+
+def rating_model(
+    split: Split, config: RatingConfig | None = None, trunk: SS4Rec | None = None
+) -> RatingSS4Rec:
+    """Return a model that starts as the bias baseline of the training part.
+
+    Args:
+        split: Its training part gives the mean, the items' biases and the range of ratings.
+        config: Options. `levels` are replaced by the ratings that occur in training.
+        trunk: A trained SS4Rec to start from; None for a new one of `config.trunk`.
+
+    Raises:
+        ValueError: All training ratings are equal, or the trunk has another catalogue.
+    """
+    known = train_ratings(split)
+    levels = tuple(float(level) for level in np.unique(known.ratings))
+    if len(levels) < 2:
+        raise ValueError(f"all training ratings are {levels}: there is nothing to learn from them")
+    config = config or RatingConfig(trunk=trunk.config if trunk is not None else SS4RecConfig())
+    config = dataclasses.replace(config, levels=levels)
+    trunk = trunk if trunk is not None else SS4Rec(split.sequences.n_items, config.trunk)
+    biases = BiasBaseline().fit(*known)
+    item_bias = np.zeros(split.sequences.n_items + 1)
+    item_bias[biases.item_ids] = biases.item_bias
+    owners = np.unique(split.sequences.user_ids, return_inverse=True)[1]
+    return RatingSS4Rec(trunk, config, biases.mean, item_bias, biases.reg_u, owners)
+
+
+def rating_objective(ranking: Objective) -> Objective:
+    """Return the loss that `RatingConfig.train_for` asks for, around a ranking objective.
+
+    It is the mean squared error with the penalty of the users' and items' vectors (squared rating
+    units), the ranking loss (nats), or the ranking loss + rating_weight * squared error.
+    """
+
+    def objective(model: Any, hidden: Tensor, batch: Batch, n: int) -> Tensor:
+        config = model.config
+        loss = (
+            hidden.new_zeros(())
+            if config.train_for == "rating"
+            else ranking(model, hidden, batch, n)
+        )
+        if config.train_for == "ranking":
+            return loss
+        targets = targets_of(batch)
+        bias = at_targets(model.history_bias(batch.items, batch.ratings), batch)  # (M,)
+        user = model.user_vectors(batch.users)  # (B, 1, f), or None
+        if user is not None:
+            user = at_targets(user.expand(-1, batch.items.shape[1], -1), batch)  # (M, f)
+        expected = model.predict_ratings(hidden, targets, bias, user)  # (M,)
+        actual = at_targets(batch.target_ratings, batch)  # (M,)
+        squared = (expected.float() - actual).square() + model.penalty(targets, user)
+        weight = config.rating_weight if config.train_for == "both" else 1.0
+        return loss + weight * (squared.sum() / n)
+
+    return objective
+
+
+class RatingValidation:
+    """RMSE and MAE, and the ranking metrics too if the model is trained to rank."""
+
+    def __init__(self, split: Split, config: TrainingConfig, train_for: str = "rating") -> None:
+        self.lower_is_better = train_for != "ranking"
+        self.criterion = "rmse" if self.lower_is_better else "ndcg@10"
+        self._split, self._ranked = split, train_for != "rating"
+        self._options = {
+            "max_len": config.eval_max_len,
+            "target_time": config.target_time,
+            "train_mean": float(train_ratings(split).ratings.mean(dtype=np.float64)),
+        }
+
+    def __call__(self, model: Recommender) -> dict[str, float]:
+        """Return RMSE and MAE of the validation part, then HR@10, NDCG@10 and MRR@10."""
+        if not self._ranked:
+            rating = evaluate_rating(model, self._split, "valid", **self._options)
+            return {name: rating[name] for name in ("rmse", "mae")}
+        k = min(10, self._split.sequences.n_items)
+        rating, ranking = evaluate_both(model, self._split, "valid", ks=(k,), **self._options)
+        found = {name: rating[name] for name in ("rmse", "mae")}
+        return found | {name: ranking[name.replace("@10", f"@{k}")] for name in METRICS}
+
+
+def fit_ratings(
+    model: RatingSS4Rec, split: Split, config: TrainingConfig | None = None, **options: Any
+) -> FitResult:
+    """Train a rating model in place: `fit` with a loss over ratings, chosen by validation RMSE.
+
+    A model that is trained for ranking alone is chosen by validation NDCG@10. The history has
+    `rmse` and `mae` of validation, with ranking also `hr@10`, `ndcg@10` and `mrr@10`.
+
+    Args:
+        model: See `rating_model`.
+        split: Its `train` part is learned, its `valid` part chooses the epoch.
+        config: See `TrainingConfig`.
+        **options: As in `fit`, also for what is returned and raised.
+    """
+    config = config or TrainingConfig()
+    device = resolve_device(config.device)
+    ranking = ranking_objective(model, split, config.n_negatives, device)
+    validation = RatingValidation(split, config, model.config.train_for)
+    objective = rating_objective(ranking)
+    return fit(model, split, config, objective=objective, validation=validation, **options)
