@@ -66,7 +66,7 @@ class RatingResult(Mapping[str, float]):
             self._metrics[f"{name}_se"] = self._standard_error(influence)
 
     def per_target(self, name: str) -> np.ndarray:
-        """Return the errors of every target, (n,) float64: `mse` squared, `mae` absolute, `error` signed."""
+        """Return every target's error, (n,): `mse` squared, `mae` absolute, `error` signed."""
         error = self.predicted - self.actual
         found = {"mse": error**2, "mae": np.abs(error), "error": error}
         if name not in found:

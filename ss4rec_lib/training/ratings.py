@@ -1,4 +1,4 @@
-"""Training for ratings: the model to start from, its loss and its validation; `fit` does the rest."""
+"""Training for ratings: the model to start from, its loss and its validation."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def test_full_history_trains_the_same_targets_with_the_state_carried(split, monk
     """Without a cut gradient (one piece a user) it is training on whole histories."""
     longest = int(split.train_end.max())
     config = FAST.replace(epochs=1, history="full", max_len=longest)
-    model, result = trained(split, config)
+    _, result = trained(split, config)
     assert np.isfinite(result.history["train_loss"]).all()
 
     given = []
@@ -256,7 +256,8 @@ def test_a_carried_state_gives_the_loss_of_the_whole_history(split):
     step = Step(model, cross_entropy, "float32")
     total, state = 0.0, None
     for batch in carried_batches(split, 300, 7):
-        state = each(state, lambda t, n=len(batch.items): t[:n]) if batch.carried else None
+        rows = len(batch.items)
+        state = each(state, lambda t, rows=rows: t[:rows]) if batch.carried else None
         loss, state = step(batch, 1, state, True)
         assert not any(t.requires_grad for t in (state.hidden, state.layers[0][0]))
         total += loss.item()
@@ -291,7 +292,8 @@ def test_hidden_trains_as_known_and_validates_without_the_targets_time(split):
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("epochs", 0), ("epochs", True), ("patience", 1.5), ("learning_rate", -1.0), ("learning_rate", float("nan")),
+    ("epochs", 0), ("epochs", True), ("patience", 1.5), ("learning_rate", -1.0),
+    ("learning_rate", float("nan")),
     ("weight_decay", -0.1), ("weight_decay", float("nan")), ("warmup_epochs", -1), ("max_len", 0),
     ("schedule", "step"), ("optimizer", "sgd"), ("history", "all"), ("target_time", "later"),
     ("precision", "fp16"), ("device", "tpu"), ("gradient_clip", 0.0), ("seed", -1),
@@ -334,7 +336,7 @@ class Plain(Recommender):
 def test_any_model_with_hidden_states_and_logits_can_be_trained(split):
     result = fit(Plain(split.sequences.n_items), split, FAST, progress=False)
     assert result.history["train_loss"].is_monotonic_decreasing
-    with pytest.raises(ValueError, match="loss_type='BPR'.*score_weight"):
+    with pytest.raises(ValueError, match=r"loss_type='BPR'.*score_weight"):
         fit(Plain(split.sequences.n_items, "BPR"), split, FAST, progress=False)
 
 

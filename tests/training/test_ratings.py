@@ -295,7 +295,7 @@ def test_parts_of_a_step_add_up_to_the_step(split):
 
 
 def test_full_histories_need_a_state_that_it_does_not_carry(split):
-    with pytest.raises(ValueError, match="history='full'.*RatingSS4Rec"):
+    with pytest.raises(ValueError, match=r"history='full'.*RatingSS4Rec"):
         trained(split, FAST.replace(history="full"))
 
 
