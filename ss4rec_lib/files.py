@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and tensors in them without pickle."""
+"""Atomic file writes, and tensors in files without pickle."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ class FileError(OSError):
 
 
 def publish_file(temporary: Path, final: Path) -> None:
-    """Move a finished file into place so that it is there whole or not at all, also after a crash.
+    """Move a finished file to `final`, on the same file system, atomically and durably.
 
-    Args:
-        temporary: the finished file, on the same file system as `final`.
-        final: where it goes; a file of that name is replaced.
+    A file of that name is replaced. After a crash either the old or the new one is there, whole.
     """
     with open(temporary, "rb+") as stream:
         os.fsync(stream.fileno())
@@ -39,7 +37,7 @@ def publish_file(temporary: Path, final: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there replaces `path` when all went well.
+    """Yield a temporary path beside `path`; it replaces `path` when the block ends without error.
 
     Left-over temporary files of the same name, from processes that were killed, are removed.
 
@@ -74,19 +72,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all (UTF-8)."""
+    """Write a text file (UTF-8) atomically."""
     with whole_file(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and texts as one safetensors file, whole or not at all.
+    """Write tensors and texts by name as one safetensors file, atomically.
 
-    Args:
-        path: where to; replaced when it is there.
-        tensors: by name, on any device; complex ones are not supported by the format's readers
-            everywhere, so give them as real pairs.
-        metadata: texts by name.
+    Complex tensors must be given as real pairs: not every reader of the format supports them.
 
     Raises:
         FileError: it cannot be written; the file that was there before is untouched.

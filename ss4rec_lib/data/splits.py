@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,11 +38,11 @@ PARTS = ("valid", "test")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Train, validation and test parts of the same histories; nothing is copied.
+    """Training, validation and test parts of the same histories; nothing is copied.
 
     Attributes:
         sequences: every interaction left after the filter.
-        kind: "leave-one-out" or "global-time".
+        kind: "leave-one-out", "global-time" or "random".
         ordering: one of `ORDERINGS`.
         min_interactions: the k of the k-core filter, 0 for none.
         train_end: (n_users,) int64; positions `0 .. train_end - 1` of each user may be trained on.
@@ -141,7 +142,8 @@ def leave_one_out(
         EmptyFilterError: the filter leaves nothing.
         DataError: the table is not usable, or no user has three interactions.
     """
-    sequences, rows, timestamps, k, report = _prepare(ratings, ordering, min_interactions)
+    prepared = _prepare(ratings, ordering, min_interactions)
+    sequences, report = prepared.sequences, prepared.report
     lengths = sequences.lengths
     users = np.flatnonzero(lengths >= 3)
     too_short = sequences.n_users - len(users)
@@ -161,9 +163,7 @@ def leave_one_out(
     train_end = np.where(lengths >= 3, lengths - 2, lengths)
     held_out = {"valid": (users, lengths[users] - 2), "test": (users, lengths[users] - 1)}
     report["users_too_short"] = too_short
-    return _split(
-        sequences, rows, timestamps, "leave-one-out", ordering, k, train_end, held_out, report
-    )
+    return _split(prepared, "leave-one-out", train_end, held_out)
 
 
 def global_time_split(
@@ -203,7 +203,8 @@ def global_time_split(
     for name, cut in (("valid_from", valid_from), ("test_from", test_from)):
         if cut is not None and not _is_number(cut):
             raise ValueError(f"{name}={cut!r}: expected a time in seconds since 1970, or None.")
-    sequences, rows, timestamps, k, report = _prepare(ratings, ordering, min_interactions)
+    prepared = _prepare(ratings, ordering, min_interactions)
+    sequences, report = prepared.sequences, prepared.report
     times = sequences.times
     if valid_from is None:
         valid_from = int(np.quantile(times, 0.8, method="higher"))
@@ -243,9 +244,7 @@ def global_time_split(
             stacklevel=2,
         )
     report["valid_from"], report["test_from"] = valid_from, test_from
-    return _split(
-        sequences, rows, timestamps, "global-time", ordering, k, train_end, held_out, report
-    )
+    return _split(prepared, "global-time", train_end, held_out)
 
 
 def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
@@ -335,10 +334,17 @@ def check_part(part: str) -> None:
         raise ValueError(f"part={part!r}: expected {' or '.join(map(repr, PARTS))}.")
 
 
-def _prepare(
-    ratings: pd.DataFrame, ordering: str, min_interactions: int | None
-) -> tuple[Sequences, np.ndarray, np.ndarray, int, dict[str, int | float]]:
-    """Return the histories, their rows, the timestamps of the rows, k and the counts."""
+class _Prepared(NamedTuple):
+    """Checked, filtered and sorted ratings."""
+
+    sequences: Sequences
+    rows: np.ndarray  # the row of `timestamps` that each entry of `sequences` comes from
+    timestamps: np.ndarray
+    min_interactions: int
+    report: dict[str, int | float]
+
+
+def _prepare(ratings: pd.DataFrame, ordering: str, min_interactions: int | None) -> _Prepared:
     check_ordering(ordering)
     k = check_min_interactions(min_interactions)
     ratings = validate_ratings(ratings, source="ratings")
@@ -348,35 +354,24 @@ def _prepare(
     ratings = k_core(ratings, k)
     sequences, rows = sort_histories(ratings, ordering)
     report |= {"rows": len(ratings), "users": sequences.n_users, "items": sequences.n_items}
-    return sequences, rows, ratings["timestamp"].to_numpy(), k, report
+    return _Prepared(sequences, rows, ratings["timestamp"].to_numpy(), k, report)
 
 
 def _split(
-    sequences: Sequences,
-    rows: np.ndarray,
-    timestamps: np.ndarray,
+    prepared: _Prepared,
     kind: str,
-    ordering: str,
-    k: int,
     train_end: np.ndarray,
     held_out: dict[str, tuple[np.ndarray, np.ndarray]],
-    report: dict[str, int | float],
 ) -> Split:
     """Make a split, with the counts and original times both kinds have."""
+    sequences, rows, timestamps, k, report = prepared
     report["n_train_targets"] = int(np.maximum(train_end - 1, 0).sum())
     target_timestamps = {}
     for part, (users, positions) in held_out.items():
         report[f"n_{part}"] = len(users)
         target_timestamps[part] = timestamps[rows[sequences.offsets[users] + positions]]
     return Split(
-        sequences=sequences,
-        kind=kind,
-        ordering=ordering,
-        min_interactions=k,
-        train_end=train_end,
-        held_out=held_out,
-        target_timestamps=target_timestamps,
-        report=report,
+        sequences, kind, sequences.ordering, k, train_end, held_out, target_timestamps, report
     )
 
 
