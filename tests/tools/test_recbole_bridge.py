@@ -29,6 +29,7 @@ from ss4rec_lib.data import (
 )
 from ss4rec_lib.data.validation import DuplicateRatingsError
 from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.models import ModelConfig, Recommender
 from tools.recbole_bridge import needs_benchmark, read_recbole, recbole_config, write_recbole
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "recbole"
@@ -120,11 +121,11 @@ def test_targets_and_the_histories_before_them_are_recboles(splits, answers, nam
             assert times == [*row["times"], row["time"]]
 
 
-class FixedScores(torch.nn.Module):
+class FixedScores(Recommender):
     """The stated score of the fixture: of an item, after a number of items, the last one known."""
 
     def __init__(self, item_ids):
-        super().__init__()
+        super().__init__(len(item_ids) - 1, ModelConfig())
         self.register_buffer("ids", torch.from_numpy(item_ids.copy()))
 
     def forward(self, items, delta):
