@@ -13,7 +13,6 @@ from ss4rec_lib.evaluation.rating import (
     RatingResult,
     evaluate_both,
     evaluate_rating,
-    expected_of_everything,
     rating_metrics,
 )
 from ss4rec_lib.evaluation.sampled import expected_sampled, sampled_gain
@@ -42,7 +41,6 @@ __all__ = [
     "evaluate_ranking",
     "evaluate_rating",
     "expected_gain",
-    "expected_of_everything",
     "expected_sampled",
     "over_seeds",
     "paired_difference",

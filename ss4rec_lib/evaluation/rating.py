@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ss4rec_lib.data import Batch, Split, eval_batches, train_ratings
 from ss4rec_lib.evaluation.ranking import (
@@ -286,9 +285,6 @@ def _evaluate(
     return rating, ranking
 
 
-_NUMBERS = 1 << 22  # of the largest tensor held while all items are rated: 16 MiB
-
-
 class RankedByRating(Recommender):
     """All items ranked by the rating that a model expects.
 
@@ -315,40 +311,4 @@ class RankedByRating(Recommender):
             users = self._user_ids[batch.users.cpu().numpy()]
             found = model.scores(users, np.arange(self.n_items + 1))
             return torch.from_numpy(found).to(batch.users.device)
-        hidden = last_of(model.encode(batch), batch)  # (B, d_model)
-        bias = last_of(model.history_bias(batch.items, batch.ratings), batch)  # (B,)
-        user = model.user_vectors(batch.users)  # (B, 1, user_factors), or None
-        return expected_of_everything(model, hidden, bias, None if user is None else user[:, 0])
-
-
-def expected_of_everything(
-    model: RatingSS4Rec, hidden: Tensor, history_bias: Tensor, user: Tensor | None = None
-) -> Tensor:
-    """Return `model.predict_ratings` of every item, with the products that items share done once.
-
-    The head's first layer on [h, e, h * e] is W_h h + W_e e + (W_he * h) e: a vector per row, a
-    matrix of the catalogue, and one product of it with a small matrix per row.
-
-    Args:
-        model: A sequence model of ratings.
-        hidden: States before the targets, (B, d_model).
-        history_bias: b(history), (B,).
-        user: p_u, (B, user_factors); None for strangers.
-
-    Returns:
-        (B, n_items + 1).
-    """
-    first, rest = model.head[0], model.head[1:]
-    of_hidden, of_item, of_both = first.weight.chunk(3, dim=1)  # (d_model, d_model) each
-    e = model.trunk.item_embedding.weight  # (V, d_model)
-    catalogue = functional.linear(e, of_item)
-    biases = model.mean + model.item_bias.weight[:, 0]  # (V,)
-    rows = max(1, _NUMBERS // catalogue.numel())
-    found = []
-    for h, bias in zip(hidden.split(rows), history_bias.split(rows), strict=True):
-        row = functional.linear(h, of_hidden, first.bias)  # (b, d_model)
-        both = e @ (of_both * h[:, None]).mT  # (b, V, d_model)
-        x = both.add_(catalogue).add_(row[:, None])
-        found.append(biases + bias[:, None] + rest(x)[..., 0])
-    expected = torch.cat(found)
-    return expected if user is None else expected + user @ model.item_factors.weight.T
+        return model.expected_ratings(batch)

@@ -13,10 +13,14 @@ Glossary: B sequences, L positions.
 
 from __future__ import annotations
 
+import importlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -35,16 +39,25 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 LossType = Literal["CE", "BPR", "SAMPLED_CE"]
 
+CRITERION = "masked_ndcg@10"
+"""The metric that chooses the epoch and the options of fitted baselines.
+
+They score what a user has chosen already above everything else, so with seen items in the ranking
+the model that has learned least would win.
+"""
+
 Validate = Callable[["Recommender"], Mapping[str, float]]
 
 
 class ModelConfig(Config):
     """The options of one kind of model."""
 
+    label: ClassVar[str | None] = None
+
     @property
     def display_name(self) -> str:
-        """The name of the model in a table."""
-        return type(self).__name__.removesuffix("Config")
+        """The name of the model in a table: `label`, or the name of the class."""
+        return self.label or type(self).__name__.removesuffix("Config")
 
     @property
     def uses_time(self) -> bool:
@@ -79,18 +92,27 @@ class Recommender(nn.Module):
 
     Attributes:
         needs_known_users: The model scores users of the training part, and no others.
+        reads_histories: The scores depend on the items of the history.
         carries_state: `forward(items, delta, state, return_state=True)` continues from a state.
         fitted: Made by `fit`, in one go; False if `ss4rec_lib.training.fit` trains the model.
+        learns: The model has weights or factors to be saved; False if it only counts, so that the
+            same data give the same model again in seconds.
+        chooses_epoch: A validation part chooses the epoch.
         trained_with: The fields of `TrainingConfig` that matter to the model beside the seed; None
             for all of them.
         requires: A package of the extra `peers` that fitting needs.
+        item_table: The tensor of the state dict with one row per item and one for padding.
     """
 
     needs_known_users: ClassVar[bool] = False
+    reads_histories: ClassVar[bool] = True
     carries_state: ClassVar[bool] = False
     fitted: ClassVar[bool] = False
+    learns: ClassVar[bool] = True
+    chooses_epoch: ClassVar[bool] = True
     trained_with: ClassVar[tuple[str, ...] | None] = None
     requires: ClassVar[str | None] = None
+    item_table: ClassVar[str] = "item_embedding.weight"
 
     config: Any  # the ModelConfig of the subclass
 
@@ -174,7 +196,54 @@ class Recommender(nn.Module):
             ImportError: The package `requires` is not installed.
             FloatingPointError: A loss or a learned number is not finite.
         """
+        begin = time.perf_counter()
+        model = cls.fitted_to(split, config, training).eval()
+        return Fitted(model, time.perf_counter() - begin)
+
+    @classmethod
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+        """Return the fitted model, of a baseline without epochs; see `fit`."""
         raise NotImplementedError(f"{cls.__name__} is trained by ss4rec_lib.training.fit")
+
+    @classmethod
+    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
+        """Return a model whose state dict has the shapes of saved tensors."""
+        return cls(n_items, config)
+
+
+class Interactions(NamedTuple):
+    """Interactions as three columns of the same length."""
+
+    users: np.ndarray
+    """(n,) int64 user indices from 0."""
+    items: np.ndarray
+    """(n,) int32 item indices, 1..n_items."""
+    times: np.ndarray
+    """(n,) int64 seconds."""
+
+
+def training_interactions(split: Split) -> Interactions:
+    """Return the interactions of the training part, user by user."""
+    sequences = split.sequences
+    users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
+    kept = split.in_train()
+    return Interactions(users[kept], sequences.items[kept], sequences.times[kept])
+
+
+def import_peer(name: str) -> ModuleType:
+    """Return a package of the extra `peers`, or a module in it.
+
+    Raises:
+        ImportError: It is not installed, or not whole; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise ImportError(
+            f"this baseline needs the package {package!r}, which cannot be imported here "
+            f'({error}): pip install -e ".[peers]"'
+        ) from error
 
 
 def last_of(values: Tensor, batch: Batch) -> Tensor:

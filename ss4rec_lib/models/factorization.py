@@ -7,30 +7,39 @@ alpha and all others with confidence 1:
     x = (Y^T Y + (alpha - 1) sum_S y_j y_j^T + regularization I)^-1  alpha sum_S y_j
     score(i) = x . y_i
 
-so its hidden state is the history, as that of `ItemKNN`, and held-out users' latest items count.
+so the scores depend on the history alone, and the latest items of held-out users count.
 
 BPR: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009 (arXiv
 1205.2618). Its user factors are learned, so it scores users of the training part, not histories.
 
-`implicit` is needed for training only: scores are computed here, from factors that are ordinary
+`implicit` is needed for training only. Scores are computed here, from factors that are ordinary
 buffers of the model.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 
-from ss4rec_lib.models.base import Count, ModelConfig, NotNegative, Positive, check_size
-from ss4rec_lib.models.neighbours import HistoryModel, distinct
+from ss4rec_lib.models.base import (
+    Count,
+    ModelConfig,
+    NotNegative,
+    Positive,
+    Recommender,
+    import_peer,
+)
+from ss4rec_lib.models.neighbours import distinct, interaction_matrix
 
 if TYPE_CHECKING:
-    from ss4rec_lib.data import Batch
+    from ss4rec_lib.data import Batch, Split
+    from ss4rec_lib.training import TrainingConfig
 
 
 class ALSConfig(ModelConfig):
@@ -41,14 +50,12 @@ class ALSConfig(ModelConfig):
         regularization: Weight of the squared factors.
         alpha: Confidence of a chosen item; that of any other is 1. (c = 1 + 40 in the paper.)
         iterations: Alternations.
-        seed: Of the initial factors.
     """
 
     factors: Count = 64
     regularization: Positive = 0.01
     alpha: Positive = 10.0
     iterations: Count = 15
-    seed: int = 0
 
 
 class MatrixBPRConfig(ModelConfig):
@@ -56,39 +63,39 @@ class MatrixBPRConfig(ModelConfig):
 
     Attributes:
         factors: Width of user and item factors.
-        learning_rate: Of stochastic gradient descent.
         regularization: Weight of the squared factors.
         iterations: Epochs.
-        seed: Of initial factors and negatives. (Exactly repeatable with one thread only.)
     """
 
+    label: ClassVar[str | None] = "BPR-MF"
+
     factors: Count = 64
-    learning_rate: Positive = 0.01
     regularization: NotNegative = 0.01
     iterations: Count = 100
-    seed: int = 0
-
-    @property
-    def display_name(self) -> str:
-        """The name of the model in a table."""
-        return "BPR-MF"
 
 
-class ALS(HistoryModel):
+class ALS(Recommender):
     """Scores from a user's factors, which are computed anew from the history.
 
     Args:
-        item_factors: Y, (n_items + 1, factors); row 0, padding, is not looked at. `fit_als` learns
-            them.
+        item_factors: Y, (n_items + 1, factors); row 0, padding, is ignored. `fit_als` learns them.
         config: The options they were learned with.
 
     Raises:
         ValueError: Factors of another shape than the configuration's.
     """
 
+    fitted: ClassVar[bool] = True
+    chooses_epoch: ClassVar[bool] = False
+    trained_with: ClassVar[tuple[str, ...] | None] = ("max_len",)
+    requires: ClassVar[str | None] = "implicit"
+    item_table: ClassVar[str] = "item_factors"
+
+    config: ALSConfig
+    item_factors: Tensor
+
     def __init__(self, item_factors: np.ndarray | Tensor, config: ALSConfig | None = None) -> None:
-        super().__init__(len(item_factors) - 1)
-        self.config = config or ALSConfig()
+        super().__init__(len(item_factors) - 1, config or ALSConfig())
         factors = torch.as_tensor(item_factors, dtype=torch.float64).clone()
         if factors.ndim != 2 or factors.shape[1] != self.config.factors:
             raise ValueError(
@@ -99,8 +106,18 @@ class ALS(HistoryModel):
         # float64: the normal equations of long histories are badly conditioned.
         self.register_buffer("item_factors", factors)
 
+    @classmethod
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+        """Learn item factors from the training part."""
+        return fit_als(interaction_matrix(split), config, training.seed)
+
+    @classmethod
+    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
+        """Return a model with the saved factors."""
+        return cls(tensors["item_factors"], config)
+
     def user_factors(self, history: Tensor) -> Tensor:
-        """Item ids (..., W), 0 for none, to factors (..., factors)."""
+        """Map item ids (..., W), 0 for none, to factors (..., factors)."""
         Y, config = self.item_factors, self.config
         chosen = Y[distinct(history)]  # (..., W, factors); repeats and padding are rows of 0
         system = Y.T @ Y + (config.alpha - 1) * chosen.mT @ chosen  # (..., factors, factors)
@@ -108,12 +125,16 @@ class ALS(HistoryModel):
         wanted = config.alpha * chosen.sum(-2)  # (..., factors)
         return torch.linalg.solve(system + config.regularization * identity, wanted)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items, (..., W) item ids -> (..., n_items + 1) float64."""
-        return self.user_factors(hidden) @ self.item_factors.T
+    def history_scores(self, history: Tensor) -> Tensor:
+        """Return scores after histories, (..., W) item ids -> (..., n_items + 1) float64."""
+        return self.user_factors(history) @ self.item_factors.T
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the scores after each row's history, (B, n_items + 1) float64."""
+        return self.history_scores(batch.items)
 
 
-class MatrixBPR(nn.Module):
+class MatrixBPR(Recommender):
     """Scores from learned factors of the users of the training part.
 
     Args:
@@ -126,118 +147,103 @@ class MatrixBPR(nn.Module):
         ValueError: Factors of different widths.
     """
 
+    needs_known_users: ClassVar[bool] = True
+    reads_histories: ClassVar[bool] = False
+    fitted: ClassVar[bool] = True
+    chooses_epoch: ClassVar[bool] = False
+    trained_with: ClassVar[tuple[str, ...] | None] = ("learning_rate",)
+    requires: ClassVar[str | None] = "implicit"
+    item_table: ClassVar[str] = "item_factors"
+
+    user_factors: Tensor
+    item_factors: Tensor
+
     def __init__(
         self,
         user_factors: np.ndarray | Tensor,
         item_factors: np.ndarray | Tensor,
         config: MatrixBPRConfig | None = None,
     ) -> None:
-        super().__init__()
         users, items = torch.as_tensor(user_factors), torch.as_tensor(item_factors)
         if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
             raise ValueError(
                 f"user_factors has shape {tuple(users.shape)}, item_factors {tuple(items.shape)}: "
                 "expected (n_users, f) and (n_items + 1, f)"
             )
-        self.n_items = check_size("n_items", len(items) - 1)
-        self.config = config or MatrixBPRConfig()
+        super().__init__(len(items) - 1, config or MatrixBPRConfig())
         self.register_buffer("user_factors", users.clone())
         self.register_buffer("item_factors", items.clone())
 
-    def forward(self, items: Tensor, delta: Tensor) -> Tensor:
-        """Not possible from a history.
+    @classmethod
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+        """Learn factors of users and items from the training part."""
+        matrix = interaction_matrix(split)
+        return fit_matrix_bpr(matrix, config, training.learning_rate, training.seed)
 
-        Raises:
-            ValueError: Always, saying what to call instead.
-        """
-        raise ValueError(
-            "MatrixBPR scores users, not histories: call last_hidden(batch), as evaluate_ranking "
-            "does, or take ALS, which folds histories in"
-        )
+    @classmethod
+    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
+        """Return a model with the saved factors."""
+        return cls(tensors["user_factors"], tensors["item_factors"], config)
 
-    def last_hidden(self, batch: Batch) -> Tensor:
-        """The factors of each row's user, (B, f)."""
-        return self.user_factors[batch.users]
-
-    @property
-    def score_weight(self) -> Tensor:
-        """(n_items + 1, f), whose rows' inner products with user factors are the scores."""
-        return self.item_factors
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all items, (..., f) -> (..., n_items + 1); column 0 is padding."""
-        return hidden @ self.score_weight.T
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the scores of each row's user, (B, n_items + 1)."""
+        return self.user_factors[batch.users] @ self.item_factors.T
 
 
-def fit_als(matrix: sparse.csr_array, config: ALSConfig | None = None) -> ALS:
+def fit_als(matrix: sparse.csr_array, config: ALSConfig | None = None, seed: int = 0) -> ALS:
     """Learn item factors from who chose what.
 
     Args:
         matrix: (n_users, n_items + 1) of ones, column 0 empty: `interaction_matrix(split)`.
-        config: See `ALSConfig`.
+        config: Options.
+        seed: Of the initial factors.
 
     Raises:
-        ImportError: `implicit` is not installed; the message says how to get it.
+        ImportError: `implicit` is not installed; the message says how to install it.
         FloatingPointError: The factors are not finite.
     """
     config = config or ALSConfig()
     fitted = _fitted(
-        "als.AlternatingLeastSquares", matrix, factors=config.factors,
-        regularization=config.regularization, alpha=config.alpha, iterations=config.iterations,
-        random_state=config.seed,
-    )  # fmt: skip
+        "als", "AlternatingLeastSquares", matrix, random_state=seed, **config.model_dump()
+    )
     return ALS(_with_padding(fitted.item_factors), config)
 
 
 def fit_matrix_bpr(
-    matrix: sparse.csr_array, config: MatrixBPRConfig | None = None, num_threads: int = 0
+    matrix: sparse.csr_array,
+    config: MatrixBPRConfig | None = None,
+    learning_rate: float = 0.01,
+    seed: int = 0,
 ) -> MatrixBPR:
-    """Learn user and item factors from who chose what.
+    """Learn user and item factors from who chose what, in one thread and so repeatably.
 
     Args:
         matrix: (n_users, n_items + 1) of ones, column 0 empty: `interaction_matrix(split)`.
-        config: See `MatrixBPRConfig`.
-        num_threads: 0 for as many as there are cores; with 1, a seed gives the same factors again.
+        config: Options.
+        learning_rate: Of stochastic gradient descent.
+        seed: Of initial factors and negatives.
 
     Raises:
-        ImportError: `implicit` is not installed; the message says how to get it.
+        ImportError: `implicit` is not installed; the message says how to install it.
         FloatingPointError: The factors are not finite.
     """
     config = config or MatrixBPRConfig()
     fitted = _fitted(
-        "bpr.BayesianPersonalizedRanking", matrix, factors=config.factors,
-        learning_rate=config.learning_rate, regularization=config.regularization,
-        iterations=config.iterations, random_state=config.seed, num_threads=num_threads,
+        "bpr", "BayesianPersonalizedRanking", matrix, learning_rate=learning_rate,
+        random_state=seed, num_threads=1, **config.model_dump(),
     )  # fmt: skip
     return MatrixBPR(fitted.user_factors, _with_padding(fitted.item_factors), config)
 
 
-def import_implicit() -> tuple[Any, Any]:
-    """The modules `als` and `bpr` of `implicit`.
-
-    Raises:
-        ImportError: It is not installed; the message says how to get it.
-    """
-    try:
-        from implicit.cpu import als, bpr
-    except ImportError as error:
-        raise ImportError(
-            f"training with ALS or BPR needs the library implicit ({error}): pip install implicit, "
-            "or the extra `peers` of this project"
-        ) from error
-    return als, bpr
-
-
-def _fitted(name: str, matrix: sparse.csr_array, **options: Any) -> Any:
-    """A model of `implicit`, fitted to the matrix without its column of padding."""
-    als, bpr = import_implicit()
+def _fitted(module: str, kind: str, matrix: sparse.csr_array, **options: Any) -> Any:
+    """Return a model of `implicit`, fitted to the matrix without its column of padding."""
+    make = getattr(import_peer(f"implicit.cpu.{module}"), kind)
     from implicit.recommender_base import ModelFitError
     from threadpoolctl import threadpool_limits  # implicit imports it too
 
-    module, _, kind = name.partition(".")
     # implicit has threads of its own, and warns when those of BLAS are on top of them.
     with threadpool_limits(1, "blas"):
-        model = getattr({"als": als, "bpr": bpr}[module], kind)(**options)
+        model = make(**options)
         # It wants the older matrix class, and 32-bit indices.
         wanted = sparse.csr_matrix(matrix[:, 1:], dtype=np.float32)
         with contextlib.suppress(ModelFitError):  # NaN; infinite numbers it lets pass
@@ -251,5 +257,5 @@ def _fitted(name: str, matrix: sparse.csr_array, **options: Any) -> Any:
 
 
 def _with_padding(item_factors: np.ndarray) -> np.ndarray:
-    """Factors of items 1..n with a row of zeros before them."""
+    """Return factors of items 1..n with a row of zeros before them."""
     return np.concatenate((np.zeros_like(item_factors[:1]), item_factors))

@@ -3,14 +3,14 @@
 He et al., "Neural Collaborative Filtering", WWW 2017 (arXiv 1708.05031), its fusion NeuMF of matrix
 factorisation and a multi-layer perceptron, each with embeddings of its own:
 
-    gmf  = p_u * q_i                                   # elementwise
-    mlp  = relu(... relu(W_1 [p'_u; q'_i] + b_1) ...)
+    gmf   = p_u * q_i                                   # elementwise
+    mlp   = relu(... relu(W_1 [p'_u; q'_i] + b_1) ...)
     score = h . [gmf; mlp] + b
 
-It scores a user of the training part, whatever the history shows since. All items of a user are
-scored together: W_1 [p'; q'] = W_1u p' + W_1i q' is two small products instead of one for each
-pair, and the part of gmf is one matrix product. (Dropout before the first layer therefore drops
-the same elements of an embedding in all its pairs of a step; RecBole draws them pair by pair.)
+It scores users of the training part, whatever has happened since. All items of a user are scored
+together: W_1 [p'; q'] = W_1u p' + W_1i q' is two small products instead of one per pair, and the
+part of gmf is one matrix product. (Dropout before the first layer therefore drops the same elements
+of an embedding in all its pairs of a step; RecBole draws them pair by pair.)
 
 Glossary: U users of a step, V = n_items + 1 columns, K negatives.
 """
@@ -18,8 +18,9 @@ Glossary: U users of a step, V = n_items + 1 columns, K negatives.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -27,12 +28,86 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.models.base import Count, ModelConfig, Positive, Probability, check_size
+from ss4rec_lib.models.base import (
+    CRITERION,
+    Count,
+    Fitted,
+    ModelConfig,
+    Positive,
+    Probability,
+    Recommender,
+    Validate,
+    check_size,
+    training_interactions,
+)
 
 if TYPE_CHECKING:
-    from ss4rec_lib.data import Batch
+    from ss4rec_lib.data import Batch, Split
+    from ss4rec_lib.training import TrainingConfig
 
 _PAIRS = 1 << 16  # pairs of user and item whose hidden layers are held at a time
+
+
+def fit_epochs(
+    network: nn.Module,
+    train: Callable[[], float],
+    validate: Callable[[], Mapping[str, float]] | None,
+    *,
+    criterion: str,
+    sign: int,
+    epochs: int,
+    patience: int,
+    learning_rate: float,
+) -> tuple[list[dict[str, float]], int]:
+    """Train epoch by epoch and keep the weights of the best one.
+
+    Args:
+        network: Trained in place; in evaluation mode afterwards.
+        train: Run one epoch and return its mean loss.
+        validate: Return validation metrics; None keeps the last epoch.
+        criterion: The metric that chooses the epoch, the first of equal ones.
+        sign: 1 if a larger value is better, -1 if a smaller one is.
+        epochs: Most epochs to run.
+        patience: Stop after this many epochs without a better one.
+        learning_rate: Named in the error.
+
+    Returns:
+        One row per epoch (`epoch`, `train_loss`, the metrics, `train_seconds`, `valid_seconds`),
+        and the epoch whose weights the network has.
+
+    Raises:
+        FloatingPointError: A loss or a criterion that is not finite.
+    """
+    rows: list[dict[str, float]] = []
+    best: dict[str, Tensor] | None = None
+    best_epoch = 0
+    for epoch in range(1, epochs + 1):
+        begin = time.perf_counter()
+        network.train()
+        loss = train()
+        network.eval()
+        trained = time.perf_counter()
+        metrics = {} if validate is None else dict(validate())
+        if not math.isfinite(loss + metrics.get(criterion, 0.0)):
+            raise FloatingPointError(
+                f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}: try a smaller "
+                f"learning_rate than {learning_rate:g}"
+            )
+        seconds = {
+            "train_seconds": trained - begin,
+            "valid_seconds": time.perf_counter() - trained,
+        }
+        rows.append({"epoch": epoch, "train_loss": loss, **metrics, **seconds})
+        if validate is None:
+            best_epoch = epoch
+        elif best is None or sign * metrics[criterion] > sign * rows[best_epoch - 1][criterion]:
+            best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            best_epoch = epoch
+        elif epoch - best_epoch >= patience:
+            break
+    if best is not None:
+        network.load_state_dict(best)
+    return rows, best_epoch
 
 
 class NeuralCFConfig(ModelConfig):
@@ -47,7 +122,6 @@ class NeuralCFConfig(ModelConfig):
             items of the training part (the multinomial likelihood of Liang et al. 2018, arXiv
             1802.05814); `BPR`, pairwise against uniformly drawn negatives; or `BCE`, binary cross
             entropy against them (published, with 4 negatives).
-        n_negatives: Negatives a pair of `BPR` and `BCE`.
         initializer_range: Standard deviation of initial embeddings.
     """
 
@@ -56,11 +130,10 @@ class NeuralCFConfig(ModelConfig):
     mlp_hidden_size: Annotated[tuple[Count, ...], Field(min_length=1)] = (128, 64)
     dropout_prob: Probability = 0.1
     loss_type: Literal["CE", "BPR", "BCE"] = "CE"
-    n_negatives: Count = 4
     initializer_range: Positive = 0.01
 
 
-class NeuralCF(nn.Module):
+class NeuralCF(Recommender):
     """NeuMF over the users and items of a training part.
 
     Args:
@@ -72,10 +145,20 @@ class NeuralCF(nn.Module):
         ValueError: A size that is not an integer of at least 1.
     """
 
+    needs_known_users: ClassVar[bool] = True
+    reads_histories: ClassVar[bool] = False
+    fitted: ClassVar[bool] = True
+    trained_with: ClassVar[tuple[str, ...] | None] = (
+        "epochs", "learning_rate", "patience", "n_negatives", "device",
+    )  # fmt: skip
+    item_table: ClassVar[str] = "item_mf.weight"
+
+    config: NeuralCFConfig
+
     def __init__(self, n_users: int, n_items: int, config: NeuralCFConfig | None = None) -> None:
-        super().__init__()
-        self.n_users, self.n_items = check_size("n_users", n_users), check_size("n_items", n_items)
-        self.config = config = config or NeuralCFConfig()
+        config = config or NeuralCFConfig()
+        super().__init__(n_items, config)
+        self.n_users = check_size("n_users", n_users)
         mf, mlp = config.mf_embedding_size, config.mlp_embedding_size
         self.user_mf = nn.Embedding(self.n_users, mf)
         self.item_mf = nn.Embedding(self.n_items + 1, mf)
@@ -91,8 +174,40 @@ class NeuralCF(nn.Module):
         self.predict = nn.Linear(mf + config.mlp_hidden_size[-1], 1)
         self.dropout = nn.Dropout(config.dropout_prob)
 
+    @classmethod
+    def fit(
+        cls,
+        split: Split,
+        config: NeuralCFConfig,
+        training: TrainingConfig,
+        validate: Validate | None = None,
+    ) -> Fitted:
+        """Train on the pairs of the training part; see `Recommender.fit`."""
+        torch.manual_seed(training.seed)
+        model = cls(split.sequences.n_users, split.sequences.n_items, config)
+        if training.device == "cuda" or (training.device == "auto" and torch.cuda.is_available()):
+            model.to("cuda")
+        users, items, _ = training_interactions(split)
+        rows, best_epoch = fit_neural_cf(
+            model,
+            users,
+            items,
+            epochs=training.epochs,
+            learning_rate=training.learning_rate,
+            n_negatives=training.n_negatives,
+            patience=training.patience,
+            seed=training.seed,
+            validate=None if validate is None else lambda: validate(model),
+        )
+        return Fitted(model, sum(row["train_seconds"] for row in rows), rows, best_epoch)
+
+    @classmethod
+    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
+        """Return a model for as many users as the saved one."""
+        return cls(len(tensors["user_mf.weight"]), n_items, config)
+
     def _first(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        """The parts of the first layer that are the user's and the item's, (..., width) each."""
+        """Return the parts of the first layer of user and item, (..., width) each."""
         of_user, of_item = self.first.weight.split(self.config.mlp_embedding_size, dim=1)
         return (
             F.linear(self.dropout(self.user_mlp(user)), of_user, self.first.bias),
@@ -100,21 +215,21 @@ class NeuralCF(nn.Module):
         )
 
     def _perceptron(self, first: Tensor) -> Tensor:
-        """What the perceptron adds to the score, from its first layer: (..., width) -> (...)."""
+        """Return the perceptron's part of scores, from its first layer: (..., width) to (...)."""
         x = first.relu()
         for layer in self.later:
             x = layer(self.dropout(x)).relu()
         return x @ self.predict.weight[0, self.config.mf_embedding_size :]
 
-    def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Scores of pairs: user indices and item ids of shapes that broadcast, to that shape."""
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return scores of pairs, of user indices and item ids whose shapes broadcast."""
         user, item = self._first(users, items)
         weight = self.predict.weight[0, : self.config.mf_embedding_size]
         gmf = (self.user_mf(users) * self.item_mf(items)) @ weight
         return gmf + self._perceptron(user + item) + self.predict.bias
 
-    def logits(self, users: Tensor) -> Tensor:
-        """Scores of all items, user indices (U,) -> (U, n_items + 1); column 0 is padding."""
+    def user_scores(self, users: Tensor) -> Tensor:
+        """Return scores of all items, user indices (U,) -> (U, n_items + 1); 0 is padding."""
         everything = torch.arange(self.n_items + 1, device=users.device)
         user, item = self._first(users, everything)  # (U, width), (V, width)
         weight = self.predict.weight[0, : self.config.mf_embedding_size]
@@ -123,31 +238,32 @@ class NeuralCF(nn.Module):
         mlp = [self._perceptron(part[:, None] + item) for part in user.split(rows)]
         return gmf + torch.cat(mlp) + self.predict.bias
 
-    def last_hidden(self, batch: Batch) -> Tensor:
-        """Each row's user, (B,): all that the scores depend on."""
-        return batch.users
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the scores of each row's user, (B, n_items + 1)."""
+        return self.user_scores(batch.users)
 
 
-def neural_cf_loss(model: NeuralCF, users: Tensor, items: Tensor) -> Tensor:
-    """Mean loss of pairs of the training part, nats a pair.
+def neural_cf_loss(model: NeuralCF, users: Tensor, items: Tensor, n_negatives: int = 4) -> Tensor:
+    """Return the mean loss of pairs of the training part, nats per pair.
 
     Args:
-        model: Its `config.loss_type` says which loss.
+        model: Its `config.loss_type` names the loss.
         users: User indices, (M,).
         items: The items they chose, (M,). For `CE` all pairs of a user should come together: its
             scores are computed once.
+        n_negatives: Negatives per pair, K, of `BPR` and `BCE`.
     """
     if model.config.loss_type == "CE":
         distinct, row = users.unique(return_inverse=True)
         # Column 0 is no item: it takes no part in the softmax.
-        log_softmax = model.logits(distinct)[:, 1:].log_softmax(1)  # (U, n_items)
+        log_softmax = model.user_scores(distinct)[:, 1:].log_softmax(1)  # (U, n_items)
         return -log_softmax[row, items - 1].mean()
     # Draw from the n_items - 1 other ids: those from the chosen one on are moved up by one.
-    shape = (len(items), model.config.n_negatives)
+    shape = (len(items), n_negatives)
     negatives = torch.randint(1, max(model.n_items, 2), shape, device=items.device)
     negatives = negatives + (negatives >= items[:, None])  # (M, K)
-    positive = model(users[:, None], items[:, None])  # (M, 1)
-    negative = model(users[:, None], negatives)  # (M, K)
+    positive = model.pairs(users[:, None], items[:, None])  # (M, 1)
+    negative = model.pairs(users[:, None], negatives)  # (M, K)
     if model.config.loss_type == "BPR":
         return -F.logsigmoid(positive - negative).mean()
     total = F.softplus(-positive).sum() + F.softplus(negative).sum()
@@ -161,85 +277,52 @@ def fit_neural_cf(
     *,
     epochs: int = 20,
     learning_rate: float = 1e-3,
+    n_negatives: int = 4,
     batch_size: int | None = None,
     patience: int = 5,
     seed: int = 0,
-    validate: Callable[[], float] | None = None,
-) -> list[dict[str, float]]:
-    """Train in place with Adam on pairs of user and item.
+    validate: Callable[[], Mapping[str, float]] | None = None,
+) -> tuple[list[dict[str, float]], int]:
+    """Train in place with Adam on pairs of user and item; return as `fit_epochs` does.
 
     Args:
         model: On the device to train on.
         users: User indices of the training interactions, (n,).
-        items: Their item ids, (n,). `training_interactions(split)` gives both.
+        items: Their item ids, (n,). `training_interactions(split)` returns both.
         epochs: Most epochs to run.
         learning_rate: Adam's.
-        batch_size: A step's pairs (`BPR`, `BCE`; 2,048 by default) or users (`CE`; 16).
-        patience: Stop after this many epochs without a better `validate()`.
+        n_negatives: See `neural_cf_loss`.
+        batch_size: Pairs (`BPR`, `BCE`; 2,048 by default) or users (`CE`; 16) per step.
+        patience: Stop after this many epochs without a better one.
         seed: Of order, dropout and negatives.
-        validate: What to choose the epoch by, the larger the better, such as
-            `lambda: evaluate_ranking(model, split, "valid")["ndcg@10"]`; None keeps the last epoch.
-
-    Returns:
-        One row an epoch: `epoch`, `train_loss` (nats a pair) and, with `validate`, `valid`. The
-        model has the weights of the best epoch and is in evaluation mode.
-
-    Raises:
-        ValueError: No pairs, users or items the model does not know, or a size below 1.
-        FloatingPointError: A loss that is not finite.
+        validate: Return metrics with `masked_ndcg@10` among them; None keeps the last epoch.
     """
     users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
-    if users.ndim != 1 or users.shape != items.shape or len(users) == 0:
-        raise ValueError(
-            f"users has shape {users.shape} and items {items.shape}: expected two vectors of the "
-            "same length, one entry a training interaction"
-        )
-    if users.min() < 0 or users.max() >= model.n_users:
-        raise ValueError(f"users holds indices outside 0 to {model.n_users - 1}")
-    if items.min() < 1 or items.max() > model.n_items:
-        raise ValueError(f"items holds ids outside 1 to {model.n_items}")
     by_user = model.config.loss_type == "CE"
-    batch_size = (16 if by_user else 2_048) if batch_size is None else batch_size
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        check_size(name, value)
+    size = batch_size or (16 if by_user else 2_048)
     # A unit is what is drawn together: a user with all items (CE), or a pair.
     order = np.argsort(users, kind="stable")
     units = np.split(order, np.flatnonzero(np.diff(users[order])) + 1) if by_user else []
-
     device = model.predict.weight.device
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    rows: list[dict[str, float]] = []
-    best, best_epoch = None, 0
-    for epoch in range(1, epochs + 1):
-        model.train()
+
+    def train() -> float:
         total = 0.0
         shuffled = rng.permutation(len(units) if by_user else len(users))
-        for begin in range(0, len(shuffled), batch_size):
-            picked = shuffled[begin : begin + batch_size]
+        for begin in range(0, len(shuffled), size):
+            picked = shuffled[begin : begin + size]
             pairs = np.concatenate([units[i] for i in picked]) if by_user else picked
             of_user, chosen = (torch.from_numpy(a[pairs]).to(device) for a in (users, items))
-            loss = neural_cf_loss(model, of_user, chosen)
+            loss = neural_cf_loss(model, of_user, chosen, n_negatives)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             total += loss.item() * len(pairs)
-        if not math.isfinite(total):
-            raise FloatingPointError(
-                f"the loss is not finite in epoch {epoch}: try a smaller learning_rate than "
-                f"{learning_rate:g}"
-            )
-        rows.append({"epoch": epoch, "train_loss": total / len(users)})
-        model.eval()
-        if validate is None:
-            continue
-        rows[-1]["valid"] = validate()
-        if best is None or rows[-1]["valid"] > rows[best_epoch - 1]["valid"]:
-            best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            best_epoch = epoch
-        elif epoch - best_epoch >= patience:
-            break
-    if best is not None:
-        model.load_state_dict(best)
-    return rows
+        return total / len(users)
+
+    return fit_epochs(
+        model, train, validate, criterion=CRITERION, sign=1, epochs=epochs, patience=patience,
+        learning_rate=learning_rate,
+    )  # fmt: skip

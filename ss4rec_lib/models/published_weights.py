@@ -13,7 +13,7 @@ s5-pytorch and `mamba_ssm.Mamba`. Its state dict, for the blocks i = 0, 1, ... o
     model.i.LayerNorm.{weight, bias}   (H,)             shared by both sums of the block
 
 H = hidden_size, P = d_P. On reading, each of Lambda, B and C may be complex or real pairs with a
-last axis of 2, since not every file format knows complex numbers. Files: `official_checkpoint.py`.
+last axis of 2, since not every file format knows complex numbers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ss4rec_lib.files import FileError, read_tensors
 from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
@@ -96,6 +99,75 @@ def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
     for i, block in enumerate(model.blocks):
         found[f"model.{i}.S5.seq.Lambda"] = block.s5.Lambda.detach().clone()
     return {name: found[name] for name in _published_shapes(model.n_items, model.config)}
+
+
+# -------------------------------------------------------------------------------------- files
+
+
+def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> SS4Rec:
+    """Read published weights from a file: a RecBole checkpoint, or a state dict alone.
+
+    A `.safetensors` file is read as such, anything else by `torch.load(weights_only=True)`, which
+    builds tensors and plain containers and refuses all other pickled objects. RecBole pickles its
+    `Config` beside the weights; the error then says how to take the weights out.
+
+    Args:
+        path: The file.
+        model: As for `load_official_state_dict`.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: No such file.
+        FileError: Truncated, or not written by `torch.save` (or not a safetensors file).
+        ValueError: Refused because of pickled objects, not a checkpoint, or weights that
+            `load_official_state_dict` refuses.
+    """
+    path = Path(path)
+    content = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_pth(path)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not any(
+        isinstance(value, Tensor) for value in content.values()
+    ):
+        raise ValueError(
+            f"{path} is not a checkpoint: it holds a {type(content).__name__} without weights, "
+            "expected a dict of tensors, or a dict with one under 'state_dict'"
+        )
+    try:
+        return load_official_state_dict(model, content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_pth(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    with path.open("rb") as file:  # the system's own error where it may not be read
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # it fails in many ways on bytes that are no checkpoint
+            raise _explained(path, error) from error
+
+
+def _explained(path: Path, error: Exception) -> Exception:
+    """Return the error to raise when `torch.load(weights_only=True)` fails."""
+    refused = re.search(r"GLOBAL (\S+)", str(error))  # a class or function by its name
+    if refused is None:
+        return FileError(
+            f"{path} is truncated or not a file that torch.save wrote; it holds "
+            f"{path.stat().st_size:,} bytes. Take another copy."
+        )
+    weights = path.with_name(f"{path.stem}-weights.pth")
+    return ValueError(
+        f"{path} holds pickled objects besides tensors, the first one {refused[1]} (RecBole saves "
+        "its Config so). Reading them would run code that the file chooses, so the file is "
+        "refused. If you trust it, take the weights out in the environment that made it\n\n"
+        f'    checkpoint = torch.load({str(path)!r}, map_location="cpu", weights_only=False)\n'
+        f'    torch.save(checkpoint["state_dict"], {str(weights)!r})\n\n'
+        f"(leave weights_only out with torch before 1.13) and load {weights} here"
+    )
 
 
 # --------------------------------------------------------------------------- what is published

@@ -1,69 +1,77 @@
-"""What a rating model is compared with: a mean, biases, matrix factorisation, SVD++.
+"""The interface of rating baselines, and the two simplest: the global mean, and biases.
 
-All are fitted on triples (user, item, rating), know nothing of time, and predict
-
-    GlobalMean     mu
-    BiasBaseline   mu + b_u + b_i                                       Koren 2010, in NumPy
-    BiasedMF       mu + b_u + b_i + q_i . p_u                           Surprise's `SVD`
-    SVDPlusPlus    mu + b_u + b_i + q_i . (p_u + |I_u|^-1/2 sum y_j)    Surprise's `SVDpp`
-
-The last two are Surprise's (1.1.5, in the extra `peers`); here they get one interface, and
-predictions for whole vectors. Defaults are Surprise's, the ones behind its published table. Users
-and items are any integers; an unknown one has bias 0 and no factors. Predictions are clipped to
-the range of the training ratings, as Surprise clips them; `scores`, to rank by, are not. Two more
-with this interface: `bayesian_fm.BayesianFM` and `neural_cf_rating.RatingNeuralCF`.
-
-Glossary: mu global mean, b bias, I_u the items user u rated in training, y_j what having rated j
-says about a user.
+All are fitted on triples (user, item, rating) and ignore time. Users and items are any integers; an
+unknown one has bias 0 and no factors. Predictions are clipped to the range of the training ratings,
+as Surprise clips them; `scores`, to rank by, are not. `rating_factors` has the models with a vector
+per user and item.
 """
 
 from __future__ import annotations
 
 import abc
-import importlib
-from types import ModuleType
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
+from numpy.typing import ArrayLike
 
+from ss4rec_lib.models.base import Count, ModelConfig, NotNegative
 
-def library(name: str) -> ModuleType:
-    """A package of the extra `peers`.
-
-    Raises:
-        ImportError: It is not installed, or not whole; says what to install.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"this baseline is the package {name!r}, which cannot be imported here ({error}): "
-            'pip install -e ".[peers]"'
-        ) from error
+Triples = Sequence[np.ndarray]  # users, items, ratings
 
 
 class RatingBaseline(abc.ABC):
-    """`fit(users, items, ratings)`, then `predict(users, items)` or `scores(users, items)`."""
+    """`fit(users, items, ratings)`, then `predict(users, items)` or `scores(users, items)`.
 
+    Args:
+        config: Options, of the class `config_type`.
+        seed: Of everything that is drawn.
+
+    Attributes:
+        history: One row per epoch, of a model that chooses its epoch by validation.
+        best_epoch: The epoch whose weights the model has, from 1; 0 where none was chosen.
+        n_passes: Passes over the ratings, or draws, that fitting took.
+    """
+
+    # See `ss4rec_lib.models.Recommender`.
+    needs_known_users: ClassVar[bool] = False
     reads_histories: ClassVar[bool] = False
+    fitted: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
+    chooses_epoch: ClassVar[bool] = False
+    trained_with: ClassVar[tuple[str, ...] | None] = ()
+    requires: ClassVar[str | None] = None
+    config_type: ClassVar[type[ModelConfig]]
 
-    def fit(self, users: np.ndarray, items: np.ndarray, ratings: np.ndarray) -> RatingBaseline:
-        """Learn from the training ratings.
+    config: Any
+
+    def __init__(self, config: ModelConfig | None = None, seed: int = 0) -> None:
+        self.config = config or self.config_type()
+        self.seed = seed
+        self.history: list[dict[str, float]] = []
+        self.best_epoch, self.n_passes = 0, 0
+        self.mean: float | None = None
+
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return self.config.display_name
+
+    def fit(
+        self, users: ArrayLike, items: ArrayLike, ratings: ArrayLike, valid: Triples | None = None
+    ) -> Self:
+        """Learn from the training ratings and return the model.
 
         Args:
             users: (n,) integers.
             items: (n,) integers.
             ratings: (n,) finite numbers.
-
-        Returns:
-            Itself.
+            valid: Users, items and ratings that choose the epoch, of a model that chooses one.
 
         Raises:
-            ValueError: nothing to learn from, vectors of different lengths, ids that are not
+            ValueError: Nothing to learn from, vectors of different lengths, ids that are not
                 integers, ratings that are not finite.
-            ImportError: the library behind it is not installed; says what to install.
+            ImportError: The library behind it is not installed; the message says what to install.
         """
         users, items = _ids(users, items)
         ratings = np.asarray(ratings, dtype=np.float64)
@@ -79,11 +87,11 @@ class RatingBaseline(abc.ABC):
         self.mean = float(ratings.mean())
         self.user_ids, user = np.unique(users, return_inverse=True)
         self.item_ids, item = np.unique(items, return_inverse=True)
-        self._fit(user, item, ratings)
+        self._fit(user, item, ratings, valid)
         return self
 
-    def predict(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Ratings expected, within the range of the training ratings.
+    def predict(self, users: ArrayLike, items: ArrayLike) -> np.ndarray:
+        """Return expected ratings within the range of the training ratings.
 
         Args:
             users: (n,) integers.
@@ -93,14 +101,13 @@ class RatingBaseline(abc.ABC):
             (n,) float64.
 
         Raises:
-            ValueError: vectors of different lengths, ids that are not integers, or not fitted.
+            ValueError: Vectors of different lengths, ids that are not integers, or not fitted.
         """
-        users, items = _ids(users, items)
-        found = self._predict(*self._known(users, items))
+        found = self._predict(*self._known(*_ids(users, items)))
         return np.clip(found, self.low, self.high)
 
-    def scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """What `predict` clips, for every user with every item: to rank items by.
+    def scores(self, users: ArrayLike, items: ArrayLike) -> np.ndarray:
+        """Return unclipped ratings of every user with every item, to rank items by.
 
         Clipped predictions tie at the end of the scale, where a ranking begins.
 
@@ -112,39 +119,67 @@ class RatingBaseline(abc.ABC):
             (U, V) float64.
 
         Raises:
-            ValueError: ids that are not integers, or not fitted.
+            ValueError: Ids that are not integers, or not fitted.
         """
         users, items = _ids(users, users)[0], _ids(items, items)[0]
         return self._scores(*self._known(users, items))
 
     def _known(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places of ids; ValueError when nothing was learned."""
-        if not hasattr(self, "mean"):
+        """Return places of ids; raise ValueError when nothing was learned."""
+        if self.mean is None:
             raise ValueError(f"{type(self).__name__} has not been fitted: call fit first")
         return _places(self.user_ids, users), _places(self.item_ids, items)
 
     @abc.abstractmethod
-    def _fit(self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray) -> None:
-        """Learn from places in `user_ids` and `item_ids`."""
+    def _fit(
+        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
+    ) -> None:
+        """Learn from places in `user_ids` and `item_ids`; `valid` has ids."""
 
     @abc.abstractmethod
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """Predictions for such places; unknown ids have the place after the last."""
+        """Return predictions for such places; unknown ids have the place after the last."""
 
     def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """Predictions for every pair of such places, (U, V)."""
+        """Return predictions for every pair of such places, (U, V)."""
         pairs = np.repeat(user, len(item)), np.tile(item, len(user))
         return self._predict(*pairs).reshape(len(user), len(item))
 
 
-class GlobalMean(RatingBaseline):
-    """mu for everybody and everything: what knowing nobody is worth."""
+class GlobalMeanConfig(ModelConfig):
+    """The mean has no options."""
 
-    def _fit(self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray) -> None:
-        """`fit` has taken the mean."""
+    label: ClassVar[str | None] = "Global mean"
+
+
+class GlobalMean(RatingBaseline):
+    """Predict the global mean, the floor for any rating model."""
+
+    config_type: ClassVar[type[ModelConfig]] = GlobalMeanConfig
+
+    def _fit(
+        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
+    ) -> None:
+        """Do nothing: `fit` has taken the mean."""
 
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         return np.full(len(user), self.mean)
+
+
+class BiasConfig(ModelConfig):
+    """Options of the bias baseline.
+
+    Attributes:
+        n_epochs: Rounds over both kinds of bias.
+        reg_u: Strength of the pull of users' biases to 0, in ratings.
+        reg_i: The same for items.
+    """
+
+    label: ClassVar[str | None] = "Bias baseline"
+
+    n_epochs: Count = 10
+    reg_u: NotNegative = 15.0
+    reg_i: NotNegative = 10.0
 
 
 class BiasBaseline(RatingBaseline):
@@ -154,149 +189,48 @@ class BiasBaseline(RatingBaseline):
     time, items first: b_i = sum (r - mu - b_u) / (reg_i + n_i). Koren, "Factor in the Neighbors",
     TKDD 2010, section 2.1; the same iteration as Surprise's `BaselineOnly` with `als`, to rounding.
 
-    Args:
-        n_epochs: rounds over both kinds.
-        reg_u: pulls users' biases to 0: as many ratings of the mean.
-        reg_i: the same for items.
-
     Attributes:
         user_bias: (n_users,) by place in `user_ids`.
         item_bias: (n_items,) by place in `item_ids`.
     """
 
-    def __init__(self, n_epochs: int = 10, reg_u: float = 15, reg_i: float = 10) -> None:
-        self.n_epochs, self.reg_u, self.reg_i = n_epochs, reg_u, reg_i
+    config_type: ClassVar[type[ModelConfig]] = BiasConfig
 
-    def _fit(self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray) -> None:
+    def _fit(
+        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
+    ) -> None:
+        config = self.config
+        self.n_passes = config.n_epochs
         deviation = ratings - self.mean
         n_user, n_item = np.bincount(user), np.bincount(item)
         self.user_bias = np.zeros(len(n_user))
-        for _ in range(self.n_epochs):
+        for _ in range(config.n_epochs):
             rest = np.bincount(item, weights=deviation - self.user_bias[user])
-            self.item_bias = rest / (self.reg_i + n_item)
+            self.item_bias = rest / (config.reg_i + n_item)
             rest = np.bincount(user, weights=deviation - self.item_bias[item])
-            self.user_bias = rest / (self.reg_u + n_user)
+            self.user_bias = rest / (config.reg_u + n_user)
 
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        return self.mean + _or_zero(self.user_bias)[user] + _or_zero(self.item_bias)[item]
+        return self.mean + or_zero(self.user_bias)[user] + or_zero(self.item_bias)[item]
 
 
-class BiasedMF(RatingBaseline):
-    """Matrix factorisation with biases by stochastic gradient descent: Surprise's `SVD`.
-
-    Args:
-        n_factors: width of p_u and q_i.
-        n_epochs: passes over the ratings.
-        lr_all: learning rate of everything.
-        reg_all: L2 penalty of everything.
-        init_std_dev: of the initial factors; biases start at 0.
-        seed: of the initial factors.
-    """
-
-    def __init__(
-        self,
-        n_factors: int = 100,
-        n_epochs: int = 20,
-        lr_all: float = 0.005,
-        reg_all: float = 0.02,
-        init_std_dev: float = 0.1,
-        seed: int = 0,
-    ) -> None:
-        self.options = {
-            "n_factors": n_factors, "n_epochs": n_epochs, "lr_all": lr_all,
-            "reg_all": reg_all, "init_std_dev": init_std_dev,
-        }  # fmt: skip
-        self.seed = seed
-
-    def _fit(self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray) -> None:
-        surprise = library("surprise")
-        self.algorithm = self._algorithm(surprise)
-        table = pd.DataFrame({"user": user, "item": item, "rating": ratings})
-        reader = surprise.Reader(rating_scale=(self.low, self.high))
-        trainset = surprise.Dataset.load_from_df(table, reader).build_full_trainset()
-        self.algorithm.fit(trainset)
-        # Surprise numbers users and items as it meets them; the rows are put in our order.
-        of_user = [trainset.to_inner_uid(u) for u in range(len(self.user_ids))]
-        of_item = [trainset.to_inner_iid(i) for i in range(len(self.item_ids))]
-        self.user_bias = np.asarray(self.algorithm.bu)[of_user]
-        self.item_bias = np.asarray(self.algorithm.bi)[of_item]
-        self.user_factors = np.asarray(self.algorithm.pu)[of_user]  # (n_users, f)
-        self.item_factors = np.asarray(self.algorithm.qi)[of_item]  # (n_items, f)
-        self._finish(of_item, user, item)
-
-    def _algorithm(self, surprise: ModuleType) -> object:
-        return surprise.SVD(**self.options, random_state=self.seed)
-
-    def _finish(self, of_item: list[int], user: np.ndarray, item: np.ndarray) -> None:
-        """What SVD++ adds to the users' factors."""
-
-    def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        biases = self.mean + _or_zero(self.user_bias)[user] + _or_zero(self.item_bias)[item]
-        p, q = _or_zero(self.user_factors), _or_zero(self.item_factors)
-        return biases + np.einsum("nf,nf->n", p[user], q[item])
-
-    def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        biases = _or_zero(self.user_bias)[user][:, None] + _or_zero(self.item_bias)[item]
-        p, q = _or_zero(self.user_factors), _or_zero(self.item_factors)
-        return self.mean + biases + p[user] @ q[item].T
-
-
-class SVDPlusPlus(BiasedMF):
-    """SVD++, Koren 2008: which items a user rated says something, whatever the rating.
-
-    The cost of a pass is the sum of squared history lengths: minutes for MovieLens-1M.
-
-    Args:
-        n_factors: width of p_u, q_i and y_j.
-        n_epochs: passes over the ratings.
-        lr_all: learning rate of everything.
-        reg_all: L2 penalty of everything.
-        init_std_dev: of the initial factors; biases start at 0.
-        seed: of the initial factors.
-    """
-
-    def __init__(
-        self,
-        n_factors: int = 20,
-        n_epochs: int = 20,
-        lr_all: float = 0.007,
-        reg_all: float = 0.02,
-        init_std_dev: float = 0.1,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(n_factors, n_epochs, lr_all, reg_all, init_std_dev, seed)
-
-    def _algorithm(self, surprise: ModuleType) -> object:
-        return surprise.SVDpp(**self.options, random_state=self.seed, cache_ratings=True)
-
-    def _finish(self, of_item: list[int], user: np.ndarray, item: np.ndarray) -> None:
-        implicit = np.asarray(self.algorithm.yj)[of_item]  # (n_items, f)
-        self.user_factors = self.user_factors + rated(user, item) @ implicit
-
-
-def rated(user: np.ndarray, item: np.ndarray) -> sparse.csr_matrix:
-    """(n_users, n_items): |I_u|^-1/2 at the items a user rated, 0 elsewhere."""
-    weights = 1 / np.sqrt(np.bincount(user))[user]
-    return sparse.csr_matrix((weights, (user, item)))
-
-
-def _ids(users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    users, items = np.asarray(users), np.asarray(items)
-    for name, ids in (("users", users), ("items", items)):
-        if ids.dtype.kind not in "iu" or ids.shape != (users.size,):
+def _ids(users: ArrayLike, items: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    found = np.asarray(users), np.asarray(items)
+    for name, ids in zip(("users", "items"), found, strict=True):
+        if ids.dtype.kind not in "iu" or ids.shape != (found[0].size,):
             raise ValueError(
                 f"{name} is {ids.dtype} of shape {ids.shape}: expected a vector of integers, users "
                 "and items of one length"
             )
-    return users, items
+    return found
 
 
 def _places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Places of ids in the ascending `known`; its length for those it does not hold."""
+    """Return places of ids in the ascending `known`; its length for unknown ones."""
     place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
     return np.where(known[place] == ids, place, len(known))
 
 
-def _or_zero(values: np.ndarray) -> np.ndarray:
-    """One row of 0 more, for unknown ids."""
+def or_zero(values: np.ndarray) -> np.ndarray:
+    """Return the values with one row of zeros more, for unknown ids."""
     return np.concatenate([values, np.zeros((1, *values.shape[1:]))])

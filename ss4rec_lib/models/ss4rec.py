@@ -192,10 +192,10 @@ class SS4RecBlock(nn.Module):
     def step(self, x: Tensor, delta: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
         """Apply `forward` to one position: x (B, d_model), delta (B,) seconds."""
         s5_state, mamba_state = state
-        if self.s5 is not None:
+        if self.s5 is not None and s5_state is not None:
             y, s5_state = self.s5.step(x, delta, s5_state)
             x = self.norm(self.dropout(y) + x)  # (B, d_model)
-        if self.mamba is not None:
+        if self.mamba is not None and mamba_state is not None:
             y, mamba_state = self.mamba.step(x, mamba_state)
             x = self.norm(self.dropout(y) + x)  # (B, d_model)
         return x, (s5_state, mamba_state)
@@ -226,7 +226,9 @@ class SS4Rec(Recommender):
     def __init__(self, n_items: int, config: SS4RecConfig | None = None) -> None:
         super().__init__(n_items, config or SS4RecConfig.official())
         self.item_embedding = nn.Embedding(self.n_items + 1, self.config.hidden_size, padding_idx=0)
-        self.blocks = nn.ModuleList(SS4RecBlock(self.config) for _ in range(self.config.n_layers))
+        self.blocks: Any = nn.ModuleList(
+            SS4RecBlock(self.config) for _ in range(self.config.n_layers)
+        )
         self.apply(self._published_initialisation)
 
     def _published_initialisation(self, module: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from ss4rec_lib.models import (
     RatingSS4Rec,
     Recommender,
     SS4Rec,
-    SS4RecConfig,
 )
 from ss4rec_lib.training.config import TrainingConfig
 from ss4rec_lib.training.distributed import resolve_device
@@ -38,7 +36,7 @@ def rating_model(
     Args:
         split: Its training part gives the mean, the items' biases and the range of ratings.
         config: Options. `levels` are replaced by the ratings that occur in training.
-        trunk: A trained SS4Rec to start from; None for a new one of `config.trunk`.
+        trunk: A trained SS4Rec to start from; None for a new one.
 
     Raises:
         ValueError: All training ratings are equal, or the trunk has another catalogue.
@@ -47,14 +45,21 @@ def rating_model(
     levels = tuple(float(level) for level in np.unique(known.ratings))
     if len(levels) < 2:
         raise ValueError(f"all training ratings are {levels}: there is nothing to learn from them")
-    config = config or RatingConfig(trunk=trunk.config if trunk is not None else SS4RecConfig())
-    config = dataclasses.replace(config, levels=levels)
-    trunk = trunk if trunk is not None else SS4Rec(split.sequences.n_items, config.trunk)
+    if config is None:
+        config = RatingConfig() if trunk is None else RatingConfig(**trunk.config.model_dump())
     biases = BiasBaseline().fit(*known)
     item_bias = np.zeros(split.sequences.n_items + 1)
     item_bias[biases.item_ids] = biases.item_bias
     owners = np.unique(split.sequences.user_ids, return_inverse=True)[1]
-    return RatingSS4Rec(trunk, config, biases.mean, item_bias, biases.reg_u, owners)
+    return RatingSS4Rec(
+        split.sequences.n_items,
+        config.replace(levels=levels),
+        mean=float(known.ratings.mean(dtype=np.float64)),
+        item_bias=item_bias,
+        shrinkage=biases.config.reg_u,
+        owners=owners,
+        trunk=trunk,
+    )
 
 
 def rating_objective(ranking: Objective) -> Objective:

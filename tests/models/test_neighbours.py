@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ss4rec_lib.data import eval_batches, leave_one_out
+from ss4rec_lib.configuration import ConfigError, as_text
+from ss4rec_lib.data import leave_one_out, make_batch
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import Popularity, neighbours
 from ss4rec_lib.models.neighbours import ItemKNN, ItemKNNConfig, distinct, interaction_matrix
@@ -56,8 +57,11 @@ def test_equals_brute_force(seed, n_users, n_items, n_neighbours, shrinkage):
     chosen = (rng.random((n_users, n_items + 1)) < 0.4).astype(float)
     chosen[:, 0] = 0
     history = rng.integers(0, n_items + 1, 6)
-    model = ItemKNN(neighbours.sparse.csr_array(chosen), ItemKNNConfig(n_neighbours, shrinkage))
-    scores = model.logits(torch.from_numpy(history)[None])[0].numpy()
+    model = ItemKNN(
+        neighbours.sparse.csr_array(chosen),
+        ItemKNNConfig(n_neighbours=n_neighbours, shrinkage=shrinkage),
+    )
+    scores = model.history_scores(torch.from_numpy(history)[None])[0].numpy()
     np.testing.assert_allclose(
         scores, brute_force(chosen, history.tolist(), n_neighbours, shrinkage), atol=1e-12
     )
@@ -65,25 +69,22 @@ def test_equals_brute_force(seed, n_users, n_items, n_neighbours, shrinkage):
 
 def test_similarities_do_not_depend_on_the_size_of_a_block(monkeypatch):
     matrix = interaction_matrix(leave_one_out(taste_ratings()))
-    whole = ItemKNN(matrix, ItemKNNConfig(5)).similarity.toarray()
+    whole = ItemKNN(matrix, ItemKNNConfig(n_neighbours=5)).similarity.toarray()
     monkeypatch.setattr(neighbours, "_BLOCK", 7)
-    np.testing.assert_array_equal(ItemKNN(matrix, ItemKNNConfig(5)).similarity.toarray(), whole)
+    np.testing.assert_array_equal(
+        ItemKNN(matrix, ItemKNNConfig(n_neighbours=5)).similarity.toarray(), whole
+    )
 
 
-def test_the_hidden_state_is_the_history_so_far():
+def test_scores_ignore_padding_order_and_repeats():
     model = ItemKNN(interaction_matrix(leave_one_out(taste_ratings())))
-    items = torch.tensor([[3, 1, 3, 2], [5, 4, 0, 0]])
-    delta = torch.zeros(2, 4)
-    hidden = model(items, delta)
-    assert hidden[0].tolist() == [[3, 0, 0, 0], [3, 1, 0, 0], [3, 1, 3, 0], [3, 1, 3, 2]]
-    scores = model.logits(hidden)
-    assert scores.shape == (2, 4, 25)
-    # Causal, blind to padding, to order and to repeats.
-    assert torch.equal(scores[:, :2], model.logits(model(items[:, :2], delta[:, :2])))
-    assert torch.equal(scores[1, 3], scores[1, 1])
-    assert torch.allclose(scores[0, 2], model.logits(torch.tensor([1, 3])), atol=1e-12)
-    with pytest.raises(ValueError, match="the id 25, expected 0"):
-        model(items + 20, delta)
+    rows = [[3, 1, 3, 2], [5, 4, 0, 0], [2, 3, 1, 0], [4, 5, 5, 4]]
+    scores = model.scores(make_batch(rows, torch.zeros(4, 4), n_items=24))
+    assert scores.shape == (4, 25)
+    assert torch.allclose(scores[0], scores[2], atol=1e-12)
+    assert torch.allclose(scores[1], scores[3], atol=1e-12)
+    assert torch.equal(scores[1], model.history_scores(torch.tensor([5, 4])))
+    assert not torch.allclose(scores[0], scores[1])
 
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=3))
@@ -113,24 +114,15 @@ def test_evaluation_needs_nothing_special_and_beats_popularity():
     ours = evaluate_ranking(model, split, ks=(10,), mask_seen=True)
     popular = evaluate_ranking(Popularity(split.train_counts()), split, ks=(10,), mask_seen=True)
     assert ours["hr@10"] > popular["hr@10"] + 3 * ours["hr@10_se"]
-    # A short cut gives the scores of the last position.
-    for batch in eval_batches(split, "test", max_tokens=100):
-        rows = torch.arange(len(batch.items))
-        last = model(batch.items, batch.delta)[rows, batch.lengths - 1]
-        assert torch.equal(model.logits(model.last_hidden(batch)), model.logits(last))
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"n_neighbours": 0}, "n_neighbours=0: expected an integer"),
-        ({"shrinkage": -1.0}, "shrinkage=-1.0: expected at least 0"),
-        ({"shrinkage": None}, "shrinkage=None: expected a finite"),
-    ],
+    ("name", "value"), [("n_neighbours", 0), ("shrinkage", -1.0), ("shrinkage", None)]
 )
-def test_options_that_cannot_be_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        ItemKNNConfig(**options)
+def test_options_that_cannot_be_are_refused(name, value):
+    with pytest.raises(ConfigError, match=name) as problem:
+        ItemKNNConfig(**{name: value})
+    assert as_text(value) in str(problem.value)
 
 
 def test_a_matrix_without_items_is_refused():

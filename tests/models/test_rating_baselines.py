@@ -6,8 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ss4rec_lib.models.bayesian_fm import BayesianFM
-from ss4rec_lib.models.rating_baselines import BiasBaseline, BiasedMF, GlobalMean, SVDPlusPlus
+from ss4rec_lib.models import (
+    BayesianFM,
+    BayesianFMConfig,
+    BiasBaseline,
+    BiasConfig,
+    BiasedMF,
+    GlobalMean,
+    SVDPlusPlus,
+)
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "surprise_ratings.npz"
 
@@ -30,10 +37,10 @@ def test_the_bias_baseline_is_that_of_surprise(surprise_says):
 @pytest.mark.parametrize(("kind", "name"), [(BiasedMF, "svd"), (SVDPlusPlus, "svdpp")])
 def test_factorisations_give_the_answers_surprise_gives_one_by_one(kind, name, surprise_says):
     pytest.importorskip("surprise")
-    model = fitted(kind(n_factors=5, seed=0), surprise_says)
+    model = fitted(kind(kind.config_type(n_factors=5), seed=0), surprise_says)
     found = model.predict(surprise_says["users"], surprise_says["items"])
     assert found == pytest.approx(surprise_says[name], abs=1e-10)
-    other = fitted(kind(n_factors=5, seed=1), surprise_says)
+    other = fitted(kind(kind.config_type(n_factors=5), seed=1), surprise_says)
     assert (
         np.abs(other.predict(surprise_says["users"], surprise_says["items"]) - found).max() > 0.01
     )
@@ -44,7 +51,7 @@ def test_biases_minimise_the_regularised_squared_error():
     rng = np.random.default_rng(0)
     users, items = rng.integers(0, 6, 60), rng.integers(0, 5, 60)
     ratings = rng.integers(1, 6, 60).astype(float)
-    model = BiasBaseline(n_epochs=500, reg_u=3, reg_i=2).fit(users, items, ratings)
+    model = BiasBaseline(BiasConfig(n_epochs=500, reg_u=3, reg_i=2)).fit(users, items, ratings)
     design = np.zeros((60 + 11, 11))
     design[np.arange(60), users] = design[np.arange(60), 6 + items] = 1
     design[60:] = np.diag(np.sqrt([3] * 6 + [2] * 5))
@@ -62,7 +69,7 @@ def test_unknown_users_and_items_have_no_bias():
 
 
 def test_predictions_stay_within_the_ratings_there_are():
-    model = BiasBaseline(reg_u=0, reg_i=0, n_epochs=1)
+    model = BiasBaseline(BiasConfig(reg_u=0, reg_i=0, n_epochs=1))
     model.fit([1, 1, 2, 2, 3], [1, 2, 1, 2, 3], [5.0, 5.0, 5.0, 1.0, 1.0])
     everyone = np.repeat([1, 2, 3], 3), np.tile([1, 2, 3], 3)
     found = model.predict(*everyone)
@@ -83,7 +90,7 @@ def test_the_bayesian_machine_finds_factors_that_biases_cannot(implicit):
     errors = {}
     for name, model in {
         "bias": BiasBaseline(),
-        "fm": BayesianFM(rank=3, n_iter=60, implicit=implicit),
+        "fm": BayesianFM(BayesianFMConfig(rank=3, n_iter=60, implicit=implicit)),
     }.items():
         model.fit(users[train] * 3, items[train] + 10, ratings[train])
         found = model.predict(users[test] * 3, items[test] + 10)
@@ -128,7 +135,9 @@ def test_the_mean_is_the_mean_for_everybody():
     assert model.scores([5, 7, 9], [1, 8]) == pytest.approx(np.full((3, 2), 8 / 3))
 
 
-@pytest.mark.parametrize("model", [BiasBaseline(reg_u=0, reg_i=0), BiasedMF(), SVDPlusPlus()])
+@pytest.mark.parametrize(
+    "model", [BiasBaseline(BiasConfig(reg_u=0, reg_i=0)), BiasedMF(), SVDPlusPlus()]
+)
 def test_scores_are_the_predictions_of_all_pairs_without_clipping(model):
     if model.__class__ is not BiasBaseline:
         pytest.importorskip("surprise")

@@ -168,7 +168,7 @@ def test_ties_seconds_and_decades_have_buckets_of_their_own():
 
 def test_a_row_longer_than_the_positions_is_refused():
     model, _, _ = model_and_batch()
-    with pytest.raises(ValueError, match="21 positions.*max_positions=20.*most recent 20"):
+    with pytest.raises(ValueError, match=r"21 positions.*max_positions=20.*most recent 20"):
         model(torch.ones(1, 21, dtype=torch.int64), torch.zeros(1, 21))
 
 

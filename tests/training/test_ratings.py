@@ -64,7 +64,7 @@ def split(table):
 
 def trained(split, config=FAST, **options):
     seed_everything(config.seed)
-    model = rating_model(split, RatingConfig(TRUNK, **options))
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump(), **options))
     return model, fit_ratings(model, split, config, progress=False)
 
 
@@ -86,7 +86,7 @@ def test_it_learns_what_the_sequence_says_and_biases_cannot_know():
 @pytest.mark.parametrize("train_for", ["rating", "ranking", "both"])
 def test_each_objective_falls_and_only_what_it_trains_moves(split, train_for):
     seed_everything(0)
-    start = rating_model(split, RatingConfig(TRUNK)).state_dict()
+    start = rating_model(split, RatingConfig(**TRUNK.model_dump())).state_dict()
     model, result = trained(split, train_for=train_for)
     assert result.history["train_loss"].is_monotonic_decreasing
     moved = {
@@ -105,7 +105,7 @@ def test_the_loss_is_the_mean_squared_error_over_all_training_targets(split):
     """One batch, no learning to speak of: the loss of the first epoch is the model's at start."""
     config = TrainingConfig(epochs=1, max_tokens=10**6, max_len=None, learning_rate=1e-9)
     seed_everything(0)
-    model = rating_model(split, RatingConfig(TRUNK)).eval()
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump())).eval()
     squared, n = 0.0, 0
     for user in range(split.sequences.n_users):
         end = split.train_end[user]
@@ -189,16 +189,16 @@ def test_a_run_cut_short_continues_bit_for_bit(split, tmp_path):
     config = FAST.replace(epochs=3)
     whole, expected = trained(split, config)
     seed_everything(0)
-    model = rating_model(split, RatingConfig(TRUNK))
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump()))
     path = tmp_path / "run.safetensors"
     with pytest.raises(Cut):
         fit_ratings(model, split, config, checkpoint=path, on_epoch=cut, progress=False)
-    model = rating_model(split, RatingConfig(TRUNK))
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump()))
     found = fit_ratings(model, split, config, checkpoint=path, resume=True, progress=False)
     assert found.history["rmse"].equals(expected.history["rmse"])
     for a, b in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.equal(a, b)
-    other = rating_model(split, RatingConfig(TRUNK, train_for="both"))
+    other = rating_model(split, RatingConfig(**TRUNK.model_dump(), train_for="both"))
     with pytest.raises(CheckpointError, match="train_for"):
         fit_ratings(other, split, config, checkpoint=path, resume=True, progress=False)
 
@@ -268,7 +268,7 @@ def test_a_trained_ranking_trunk_can_be_given_a_rating_head(split):
     seed_everything(0)
     trunk = SS4Rec(split.sequences.n_items, TRUNK)
     fit(trunk, split, FAST, progress=False)
-    model = rating_model(split, RatingConfig(TRUNK, use_ratings=False), trunk)
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump(), use_ratings=False), trunk)
     _, ranking = evaluate_both(model, split)
     fit_ratings(model, split, FAST, progress=False)
     assert evaluate_both(model, split)[1]["ndcg@10"] != ranking["ndcg@10"]
@@ -300,7 +300,7 @@ def test_full_histories_need_a_state_that_it_does_not_carry(split):
 
 
 def test_another_catalogue_and_equal_ratings_are_refused(split, table):
-    model = rating_model(split, RatingConfig(TRUNK))
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump()))
     smaller = leave_one_out(table[table["item_id"] < 30], min_interactions=3)
     with pytest.raises(ValueError, match="the model knows 40 items"):
         fit_ratings(model, smaller, FAST, progress=False)
@@ -309,7 +309,7 @@ def test_another_catalogue_and_equal_ratings_are_refused(split, table):
 
 
 def test_a_diverging_run_ends_with_an_error(split):
-    model = rating_model(split, RatingConfig(TRUNK))
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump()))
     with torch.no_grad():
         model.head[-1].bias.fill_(torch.nan)
     with pytest.raises(TrainingDiverged):

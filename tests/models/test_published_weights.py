@@ -443,7 +443,7 @@ def test_a_recbole_config_is_refused_and_the_advice_works(published, tmp_path, r
     path = tmp_path / "SS4Rec-Sep-05-2025.pth"
     content = recbole_checkpoint(published, config=recbole())
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ValueError, match="recbole.config.configurator.Config") as error:
+    with pytest.raises(ValueError, match=r"recbole.config.configurator.Config") as error:
         load_official_checkpoint(path)
     text = str(error.value)
     assert "If you trust it" in text
@@ -472,7 +472,7 @@ def test_no_pickled_object_is_ever_built(published, tmp_path, monkeypatch, legac
     path, trace = tmp_path / "model.pth", tmp_path / "trace"
     content = recbole_checkpoint(published, other_parameter=Malicious(trace))
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ValueError, match="pickled objects besides tensors, the first one .*mkdir"):
+    with pytest.raises(ValueError, match=r"pickled objects besides tensors, the first one .*mkdir"):
         load_official_checkpoint(path)
     assert not trace.exists()
     torch.load(path, weights_only=False)  # the file does what it is meant to
@@ -502,7 +502,7 @@ def test_files_that_are_missing_or_truncated(published, tmp_path, suffix):
 def test_files_that_hold_something_else(tmp_path, content):
     path = tmp_path / "model.pth"
     torch.save(content, path)
-    with pytest.raises(ValueError, match="model.pth is not a checkpoint"):
+    with pytest.raises(ValueError, match=r"model.pth is not a checkpoint"):
         load_official_checkpoint(path)
 
 

@@ -1,0 +1,178 @@
+"""Popularity of items, in the whole training part or in the days before a moment.
+
+Ji et al., "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020 (arXiv
+2005.13829): a popularity baseline that counts the whole training part recommends items that were
+popular at another time, or will be. The score of an item at moment t is therefore the number of
+training interactions with it in the window t - W < time <= t.
+
+The moment is either the same for all users, the end of the training part, or one per user, the last
+interaction of the history. Under leave-one-out users live in different years, so the end of the
+training part lies years after most of their targets, and the second is the fair choice. Only
+training interactions are counted, in either.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ss4rec_lib.models.base import (
+    ModelConfig,
+    Positive,
+    Recommender,
+    training_interactions,
+)
+
+if TYPE_CHECKING:
+    from ss4rec_lib.data import Batch, Split
+    from ss4rec_lib.training import TrainingConfig
+
+DAY = 86_400  # seconds
+
+
+class PopularityConfig(ModelConfig):
+    """Popularity has no options."""
+
+
+class Popularity(Recommender):
+    """Recommend to every user the items with the most training interactions.
+
+    Args:
+        train_counts: Interactions of each item in the training part, (n_items + 1,); entry 0 is
+            padding. `Split.train_counts()` returns it.
+
+    Raises:
+        ValueError: Counts that are not one-dimensional, or negative.
+    """
+
+    reads_histories: ClassVar[bool] = False
+    fitted: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
+    chooses_epoch: ClassVar[bool] = False
+    trained_with: ClassVar[tuple[str, ...] | None] = ()
+
+    counts: Tensor
+
+    def __init__(self, train_counts: np.ndarray, config: PopularityConfig | None = None) -> None:
+        counts = np.asarray(train_counts)
+        if counts.ndim != 1 or len(counts) < 2 or (counts < 0).any():
+            raise ValueError(
+                f"train_counts has shape {counts.shape}: expected (n_items + 1,) counts >= 0"
+            )
+        super().__init__(len(counts) - 1, config or PopularityConfig())
+        # float64: counts of the largest data sets stay exact, and so do ties.
+        self.register_buffer("counts", torch.tensor(counts, dtype=torch.float64))
+
+    @classmethod
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+        """Count the training part."""
+        return cls(split.train_counts(), config)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the counts for each row, (B, n_items + 1) float64."""
+        return self.counts.repeat(len(batch.items), 1)
+
+
+class RecentPopularityConfig(ModelConfig):
+    """Options of popularity of the last days.
+
+    Attributes:
+        window_days: Length of the window, days.
+        moments: Where it ends: `end`, at the end of the training part for everybody; or `user`, at
+            the last interaction of each user's history.
+    """
+
+    window_days: Positive = 30.0
+    moments: Literal["end", "user"] = "end"
+
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return "Recent popularity" + (", user's moment" if self.moments == "user" else "")
+
+
+class RecentPopularity(Recommender):
+    """Recommend the items chosen most often in the days before a moment.
+
+    Args:
+        items: Item ids of the training interactions, (n,), 1..n_items.
+        times: Their timestamps, (n,), integer seconds, in any order.
+        n_items: Size of the catalogue.
+        config: Options.
+        known_times: With `moments="user"`, the times of all interactions, `sequences.times`: a row
+            of a batch ends at `known_times[starts + lengths - 1]`.
+
+    Raises:
+        ValueError: Arrays of other shapes or kinds, or ids outside the catalogue.
+    """
+
+    reads_histories: ClassVar[bool] = False
+    fitted: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
+    chooses_epoch: ClassVar[bool] = False
+    trained_with: ClassVar[tuple[str, ...] | None] = ()
+
+    config: RecentPopularityConfig
+
+    def __init__(
+        self,
+        items: np.ndarray,
+        times: np.ndarray,
+        n_items: int,
+        config: RecentPopularityConfig | None = None,
+        known_times: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(n_items, config or RecentPopularityConfig())
+        items, times = np.asarray(items), np.asarray(times)
+        if items.ndim != 1 or items.shape != times.shape or len(items) == 0:
+            raise ValueError(
+                f"items has shape {items.shape} and times {times.shape}: expected two vectors of "
+                "the same length, one entry per training interaction"
+            )
+        if times.dtype.kind not in "iu":
+            raise ValueError(f"times has dtype {times.dtype}, expected an integer dtype")
+        if items.min() < 1 or items.max() > self.n_items:
+            raise ValueError(f"items holds ids outside 1 to {self.n_items}")
+        if self.config.moments == "user" and known_times is None:
+            raise ValueError("moments='user' needs known_times, the times of all interactions")
+        order = np.argsort(times, kind="stable")
+        self._items, self._times = items[order], times[order].astype(np.int64)
+        self._known_times = known_times
+
+    @classmethod
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+        """Keep the training part in the order of time."""
+        _, items, times = training_interactions(split)
+        return cls(items, times, split.sequences.n_items, config, split.sequences.times)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the counts before the moment of each row, (B, n_items + 1) float64."""
+        if self.config.moments == "end" or self._known_times is None:
+            moments = np.full(len(batch.items), self._times[-1])
+        else:
+            moments = self._known_times[(batch.starts + batch.lengths - 1).cpu().numpy()]
+        return torch.from_numpy(self.counts_before(moments)).to(batch.items.device)
+
+    def counts_before(self, moments: np.ndarray) -> np.ndarray:
+        """Return the counts in the window that ends at each moment.
+
+        Args:
+            moments: (n,) integer seconds.
+
+        Returns:
+            (n, n_items + 1) float64.
+        """
+        distinct, inverse = np.unique(moments, return_inverse=True)
+        window = self.config.window_days * DAY
+        first = np.searchsorted(self._times, distinct - window, side="right")
+        end = np.searchsorted(self._times, distinct, side="right")
+        counts = np.stack(
+            [
+                np.bincount(self._items[a:b], minlength=self.n_items + 1)
+                for a, b in zip(first, end, strict=True)
+            ]
+        )
+        return counts.astype(np.float64)[inverse]

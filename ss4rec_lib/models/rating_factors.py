@@ -1,0 +1,372 @@
+"""Rating baselines with a vector per user and item.
+
+    BiasedMF         mu + b_u + b_i + q_i . p_u                           Surprise's `SVD`
+    SVDPlusPlus      mu + b_u + b_i + q_i . (p_u + |I_u|^-1/2 sum y_j)    Surprise's `SVDpp`
+    BayesianFM       a factorisation machine, averaged over Gibbs draws   myFM
+    RatingNeuralCF   mu + b_u + b_i + NeuMF(u, i)                         here, see `neural_cf`
+
+The libraries (Surprise 1.1.5, myFM 0.4.0) are in the extra `peers`; here they get one interface,
+and predictions for whole vectors. Surprise's defaults are those behind its published table.
+
+`RatingNeuralCF` is trained by squared error. Its biases start as those of the bias baseline and the
+last layer of its network at 0, so an untrained model *is* that baseline. It overfits within a few
+epochs, so a validation part should choose the epoch.
+
+Glossary: mu global mean, b bias, I_u the items user u rated in training, y_j the implicit factor of
+having rated j.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ss4rec_lib.models.base import (
+    Count,
+    ModelConfig,
+    NotNegative,
+    Positive,
+    Probability,
+    import_peer,
+)
+from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_epochs
+from ss4rec_lib.models.rating_baselines import BiasBaseline, RatingBaseline, Triples, or_zero
+
+_PAIRS = 1 << 16  # pairs of user and item that are predicted at a time
+
+
+class BiasedMFConfig(ModelConfig):
+    """Options under Surprise's names.
+
+    Attributes:
+        n_factors: Width of p_u and q_i (and y_j).
+        n_epochs: Passes over the ratings.
+        lr_all: Learning rate of everything.
+        reg_all: L2 penalty of everything.
+        init_std_dev: Standard deviation of the initial factors; biases start at 0.
+    """
+
+    label: ClassVar[str | None] = "SVD"
+
+    n_factors: Count = 100
+    n_epochs: Count = 20
+    lr_all: Positive = 0.005
+    reg_all: NotNegative = 0.02
+    init_std_dev: NotNegative = 0.1
+
+
+class SVDPlusPlusConfig(BiasedMFConfig):
+    """Options of SVD++, with Surprise's defaults."""
+
+    label: ClassVar[str | None] = "SVD++"
+
+    n_factors: Count = 20
+    lr_all: Positive = 0.007
+
+
+class BiasedMF(RatingBaseline):
+    """Matrix factorisation with biases by stochastic gradient descent: Surprise's `SVD`."""
+
+    config_type: ClassVar[type[ModelConfig]] = BiasedMFConfig
+    requires: ClassVar[str | None] = "surprise"
+
+    def _fit(
+        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
+    ) -> None:
+        surprise: Any = import_peer("surprise")
+        self.n_passes = self.config.n_epochs
+        algorithm = self._algorithm(surprise)
+        table = pd.DataFrame({"user": user, "item": item, "rating": ratings})
+        reader = surprise.Reader(rating_scale=(self.low, self.high))
+        trainset = surprise.Dataset.load_from_df(table, reader).build_full_trainset()
+        algorithm.fit(trainset)
+        # Surprise numbers users and items as it meets them; the rows are put in our order.
+        of_user = [trainset.to_inner_uid(u) for u in range(len(self.user_ids))]
+        of_item = [trainset.to_inner_iid(i) for i in range(len(self.item_ids))]
+        self.user_bias = np.asarray(algorithm.bu)[of_user]
+        self.item_bias = np.asarray(algorithm.bi)[of_item]
+        self.item_factors = np.asarray(algorithm.qi)[of_item]  # (n_items, f)
+        self.user_factors = np.asarray(algorithm.pu)[of_user]  # (n_users, f)
+        self.user_factors = self.user_factors + self._implicit(algorithm, of_item, user, item)
+
+    def _algorithm(self, surprise: Any) -> Any:
+        return surprise.SVD(**self.config.model_dump(), random_state=self.seed)
+
+    def _implicit(
+        self, algorithm: Any, of_item: list[int], user: np.ndarray, item: np.ndarray
+    ) -> Any:
+        """Return what the rated items add to the factors of each user."""
+        return 0.0
+
+    def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        biases = self.mean + or_zero(self.user_bias)[user] + or_zero(self.item_bias)[item]
+        p, q = or_zero(self.user_factors), or_zero(self.item_factors)
+        return biases + np.einsum("nf,nf->n", p[user], q[item])
+
+    def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        biases = or_zero(self.user_bias)[user][:, None] + or_zero(self.item_bias)[item]
+        p, q = or_zero(self.user_factors), or_zero(self.item_factors)
+        return self.mean + biases + p[user] @ q[item].T
+
+
+class SVDPlusPlus(BiasedMF):
+    """SVD++, Koren 2008: which items a user rated says something, whatever the rating.
+
+    The cost of a pass is the sum of squared history lengths: minutes for MovieLens-1M.
+    """
+
+    config_type: ClassVar[type[ModelConfig]] = SVDPlusPlusConfig
+
+    def _algorithm(self, surprise: Any) -> Any:
+        options = self.config.model_dump()
+        return surprise.SVDpp(**options, random_state=self.seed, cache_ratings=True)
+
+    def _implicit(
+        self, algorithm: Any, of_item: list[int], user: np.ndarray, item: np.ndarray
+    ) -> Any:
+        return rated(user, item) @ np.asarray(algorithm.yj)[of_item]  # (n_users, f)
+
+
+class BayesianFMConfig(ModelConfig):
+    """Options of the Bayesian factorisation machine.
+
+    Attributes:
+        rank: Width of the factors.
+        n_iter: Gibbs draws, of which the first half is burn-in.
+        implicit: Add the other items a user rated and the other users who rated the item (both in
+            training only) as features; several times slower.
+    """
+
+    rank: Count = 8
+    n_iter: Count = 300
+    implicit: bool = False
+
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return "Bayesian FM" + (", implicit feedback" if self.implicit else "")
+
+
+class BayesianFM(RatingBaseline):
+    """A factorisation machine under a Gaussian prior, averaged over Gibbs draws: myFM.
+
+    Rendle, Zhang and Koren, "On the Difficulty of Evaluating Baselines", arXiv 1905.01395: with no
+    option tuned but its width, it beat a decade of published rating models.
+    """
+
+    config_type: ClassVar[type[ModelConfig]] = BayesianFMConfig
+    requires: ClassVar[str | None] = "myfm"
+
+    def _fit(
+        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
+    ) -> None:
+        self._myfm: Any = import_peer("myfm")
+        implicit, n_iter = self.config.implicit, self.config.n_iter
+        self.n_passes = n_iter
+        self._parts = None
+        n_users, n_items = len(self.user_ids), len(self.item_ids)
+        by_user, by_item = rated(user, item), rated(item, user)
+        # One row per user, and a last one of zeros for everybody unknown.
+        self._blocks = tuple(
+            sparse.vstack(
+                [
+                    sparse.hstack([sparse.eye(n), other]) if implicit else sparse.eye(n),
+                    sparse.csr_matrix((1, n + other.shape[1] * implicit)),
+                ],
+                format="csr",
+            )
+            for n, other in ((n_users, by_user), (n_items, by_item))
+        )
+        shapes = [n_users, n_items, n_items, n_users] if implicit else [n_users, n_items]
+        self._fm = self._myfm.MyFMRegressor(self.config.rank, random_seed=self.seed)
+        self._fm.fit(
+            None,
+            ratings,
+            X_rel=self._relations(user, item),
+            n_iter=n_iter,
+            n_kept_samples=max(1, n_iter // 2),  # the first half is burn-in
+            group_shapes=shapes,
+        )
+
+    def _relations(self, user: np.ndarray, item: np.ndarray) -> list[Any]:
+        pairs = zip((user, item), self._blocks, strict=True)
+        return [self._myfm.RelationBlock(np.asarray(at), block) for at, block in pairs]
+
+    def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        return self._fm.predict(None, self._relations(user, item))
+
+    def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        if self._parts is None:
+            self._parts = self._split_draws()
+        offset, (of_user, of_item), (p, q) = self._parts
+        return offset + of_user[user][:, None] + of_item[item] + p[user] @ q[item].T
+
+    def _split_draws(self) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
+        """Return the mean over the draws as a constant, a part of each side, and factors.
+
+        Of one draw, with x the features of a user and an item behind one another,
+
+            w0 + w . x + (|V' x|^2 - sum V_jf^2 x_j^2) / 2
+
+        is w0, a term of the user's features, the same of the item's, and (V'x)_user . (V'x)_item.
+        The products of all draws are one product of longer vectors.
+        """
+        draws = self._fm.predictor_.samples
+        offset = float(np.mean([draw.w0 for draw in draws]))
+        own, factors = [], []
+        begin = 0
+        for block in self._blocks:
+            end = begin + block.shape[1]
+            squared, alone, vectors = block.multiply(block).tocsr(), 0.0, []
+            for draw in draws:
+                w, v = np.asarray(draw.w)[begin:end], np.asarray(draw.V)[begin:end]
+                vector = block @ v  # (n + 1, rank)
+                square = (vector**2).sum(1) - (squared @ v**2).sum(1)
+                alone = alone + (block @ w + square / 2) / len(draws)
+                vectors.append(vector / np.sqrt(len(draws)))
+            own.append(alone)
+            factors.append(np.concatenate(vectors, axis=1))  # (n + 1, draws * rank)
+            begin = end
+        return offset, own, factors
+
+
+def rated(user: np.ndarray, item: np.ndarray) -> Any:
+    """Return (n_users, n_items): |I_u|^-1/2 at the items a user rated, 0 elsewhere."""
+    weights = 1 / np.sqrt(np.bincount(user))[user]
+    return sparse.csr_matrix((weights, (user, item)))
+
+
+class _BiasedNeuralCF(nn.Module):
+    """mu + b_u + b_i + NeuMF(u, i) over places of users and items, unknown ones behind the last."""
+
+    def __init__(self, biases: BiasBaseline, config: NeuralCFConfig) -> None:
+        super().__init__()
+        n_users, n_items = len(biases.user_bias), len(biases.item_bias)
+        self.mean = biases.mean
+        self.user_bias, self.item_bias = (
+            nn.Embedding.from_pretrained(
+                torch.from_numpy(np.append(start, 0.0)).float()[:, None], freeze=False
+            )
+            for start in (biases.user_bias, biases.item_bias)
+        )
+        self.net = NeuralCF(n_users + 1, n_items + 1, config)  # its items begin at 1
+        with torch.no_grad():
+            self.net.predict.weight.zero_()
+            self.net.predict.bias.zero_()
+            # Unknown users and items have rows of zeros, which no training pair changes.
+            for table, row in ((self.net.user_mf, n_users), (self.net.user_mlp, n_users)):
+                table.weight[row] = 0
+            for table in (self.net.item_mf, self.net.item_mlp):
+                table.weight[n_items + 1] = 0
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """Return ratings of pairs, (n,)."""
+        biases = self.user_bias(user)[..., 0] + self.item_bias(item)[..., 0]
+        return self.mean + biases + self.net.pairs(user, item + 1)
+
+    def everything(self, user: Tensor) -> Tensor:
+        """Return ratings of all items, (U, n_items + 1)."""
+        biases = self.user_bias(user) + self.item_bias.weight[:, 0]
+        return self.mean + biases + self.net.user_scores(user)[:, 1:]
+
+
+class RatingNeuralCFConfig(ModelConfig):
+    """Shape and training of NeuMF with biases.
+
+    Attributes:
+        mf_embedding_size: Width of the embeddings that are multiplied.
+        mlp_embedding_size: Width of those that go through the perceptron; its layers are twice and
+            once as wide.
+        dropout_prob: Dropout before each of these layers.
+        epochs: Most epochs to run.
+        learning_rate: AdamW's.
+        weight_decay: Of everything but biases, decoupled (AdamW).
+        batch_size: Ratings per step.
+        patience: Stop after this many epochs without a better validation RMSE.
+    """
+
+    label: ClassVar[str | None] = "NeuralCF"
+
+    mf_embedding_size: Count = 16
+    mlp_embedding_size: Count = 16
+    dropout_prob: Probability = 0.2
+    epochs: Count = 30
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 0.1
+    batch_size: Count = 512
+    patience: Count = 5
+
+
+class RatingNeuralCF(RatingBaseline):
+    """NeuMF with biases, by AdamW on the squared error.
+
+    `history` has one row per epoch: `epoch`, `train_loss` (mean squared error), and with a
+    validation part its `rmse` and `mae`.
+    """
+
+    config_type: ClassVar[type[ModelConfig]] = RatingNeuralCFConfig
+    chooses_epoch: ClassVar[bool] = True
+
+    def _fit(
+        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
+    ) -> None:
+        config = self.config
+        torch.manual_seed(self.seed)
+        rng = np.random.default_rng(self.seed)
+        width = config.mlp_embedding_size
+        shape = NeuralCFConfig(
+            mf_embedding_size=config.mf_embedding_size,
+            mlp_embedding_size=width,
+            mlp_hidden_size=(2 * width, width),
+            dropout_prob=config.dropout_prob,
+        )
+        self.network = network = _BiasedNeuralCF(BiasBaseline().fit(user, item, ratings), shape)
+        biases = [network.user_bias.weight, network.item_bias.weight]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": network.net.parameters(), "weight_decay": config.weight_decay},
+                {"params": biases, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+        )
+        users, items = torch.from_numpy(user), torch.from_numpy(item)
+        actual = torch.from_numpy(ratings).float()
+
+        def train() -> float:
+            total = 0.0
+            for picked in torch.from_numpy(rng.permutation(len(user))).split(config.batch_size):
+                loss = F.mse_loss(network(users[picked], items[picked]), actual[picked])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(picked)
+            return total / len(user)
+
+        def validate() -> dict[str, float]:
+            assert valid is not None
+            error = self.predict(valid[0], valid[1]) - valid[2]
+            return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.abs(error).mean())}
+
+        rows, self.best_epoch = fit_epochs(
+            network, train, None if valid is None else validate, criterion="rmse", sign=-1,
+            epochs=config.epochs, patience=config.patience, learning_rate=config.learning_rate,
+        )  # fmt: skip
+        seconds = ("train_seconds", "valid_seconds")
+        self.history = [{k: v for k, v in row.items() if k not in seconds} for row in rows]
+        self.n_passes = len(rows)
+
+    @torch.no_grad()
+    def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        pairs = zip(*(torch.from_numpy(a).split(_PAIRS) for a in (user, item)), strict=True)
+        found = [self.network(*part).double().numpy() for part in pairs]
+        return np.concatenate(found) if found else np.zeros(0)
+
+    @torch.no_grad()
+    def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        return self.network.everything(torch.from_numpy(user))[:, item].double().numpy()
