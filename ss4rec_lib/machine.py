@@ -1,4 +1,4 @@
-"""What a figure was measured on: the machine, its load on memory, and the versions of libraries."""
+"""The machine that a figure was measured on, its memory, and the versions of libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def peak_rss_bytes() -> int | None:
-    """Largest resident memory of this process so far, in bytes; None where it is not known."""
+    """Return the largest resident memory of this process so far, in bytes; None if unknown."""
     with contextlib.suppress(OSError, StopIteration, ValueError):
         # On Linux `ru_maxrss` of a new program begins with that of the process that started it.
         with open("/proc/self/status", encoding="utf-8") as lines:
@@ -25,7 +25,7 @@ def peak_rss_bytes() -> int | None:
 
 
 def describe_machine() -> dict[str, object]:
-    """Processor, usable cores and system, without anything that names a person or a host."""
+    """Return processor, usable cores and system; nothing that names a person or a host."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -39,7 +39,7 @@ def describe_machine() -> dict[str, object]:
 def describe_versions(
     packages: tuple[str, ...] = ("torch", "numpy", "pandas", "numba", "s5-pytorch", "ss4rec-lab"),
 ) -> dict[str, str]:
-    """Versions of Python and of `packages`; those that are not installed are left out."""
+    """Return the versions of Python and of those `packages` that are installed."""
     found = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -1,4 +1,4 @@
-"""The one place where randomness is seeded."""
+"""Seeding of all random number generators."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import torch
 def seed_everything(seed: int, process: int = 0) -> None:
     """Seed Python, NumPy and PyTorch (all devices), so that a run can be repeated.
 
-    The order of training batches does not depend on these global generators: it is drawn from
-    (seed, epoch) by `ss4rec_lib.data.train_batches`. Initial weights, dropout and sampled
-    negatives do. The same seed gives the same result on the same machine and thread count.
+    Initial weights, dropout and sampled negatives depend on these global generators. The order of
+    training batches does not: `ss4rec_lib.data.train_batches` draws it from (seed, epoch). The same seed gives the same result on the same machine and thread count.
 
     Args:
         seed: In [0, 2^32).
-        process: Of several that train one model; each draws a dropout of its own.
+        process: Number of the process, if several train one model; each draws its own dropout.
 
     Raises:
         ValueError: A seed that is not an integer in [0, 2^32).

@@ -36,24 +36,24 @@ class TrainingConfig(Config):
         checkpoint_seconds: Longest time between two checkpoints, if `fit` is given a file.
     """
 
-    epochs: int = Field(30, ge=1)
-    learning_rate: float = Field(3e-3, gt=0)
+    epochs: int = Field(default=30, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
     optimizer: Literal["adam", "adamw"] = "adam"
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_epochs: float = Field(0.5, ge=0)
-    patience: int = Field(10, ge=1)
-    max_tokens: int = Field(3_200, ge=1)
-    max_len: int | None = Field(200, ge=1)
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    patience: int = Field(default=10, ge=1)
+    max_tokens: int = Field(default=3_200, ge=1)
+    max_len: int | None = Field(default=200, ge=1)
     history: Literal["windows", "full"] = "windows"
     target_time: Literal["known", "hidden", "previous", "none"] = "known"
-    gradient_clip: float | None = Field(1.0, gt=0)
-    accumulate: int = Field(1, ge=1)
-    n_negatives: int = Field(1, ge=1)
+    gradient_clip: float | None = Field(default=1.0, gt=0)
+    accumulate: int = Field(default=1, ge=1)
+    n_negatives: int = Field(default=1, ge=1)
     precision: Literal["float32", "bf16"] = "float32"
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_seconds: float = Field(60.0, ge=0)
+    checkpoint_seconds: float = Field(default=60.0, ge=0)
 
     @model_validator(mode="after")
     def _pieces_have_a_length(self) -> Self:

@@ -53,7 +53,7 @@ def make_accelerator(device: torch.device) -> Accelerator:
         )
     if PartialState._shared_state:
         state = PartialState()
-        if state.num_processes == 1 and state.device.type != device.type:
+        if state.num_processes == 1 and torch.device(state.device or "cpu").type != device.type:
             AcceleratorState._reset_state(reset_partial_state=True)
     # `Step` handles precision, so that a model can be trained in one and then in another.
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no")

@@ -64,7 +64,7 @@ class FitResult:
     @property
     def train_seconds(self) -> float:
         """Seconds of training, without validation."""
-        return float(self.history["train_seconds"].sum())
+        return float(self.history["train_seconds"].to_numpy().sum())
 
 
 def fit(
