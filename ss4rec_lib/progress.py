@@ -1,4 +1,4 @@
-"""Progress bars: a widget in a notebook, a line in a terminal, nothing where they are turned off."""
+"""Progress bars: a widget in a notebook, a line in a terminal, nothing when turned off."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ def seed_everything(seed: int, process: int = 0) -> None:
     """Seed Python, NumPy and PyTorch (all devices), so that a run can be repeated.
 
     Initial weights, dropout and sampled negatives depend on these global generators. The order of
-    training batches does not: `ss4rec_lib.data.train_batches` draws it from (seed, epoch). The same seed gives the same result on the same machine and thread count.
+    training batches does not: `ss4rec_lib.data.train_batches` draws it from (seed, epoch).
+    The same seed gives the same result on the same machine and thread count.
 
     Args:
         seed: In [0, 2^32).
@@ -27,5 +28,5 @@ def seed_everything(seed: int, process: int = 0) -> None:
     if process:
         seed = int(np.random.SeedSequence([seed, process]).generate_state(1)[0])
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - for libraries that use the global generator
     torch.manual_seed(seed)

@@ -300,15 +300,15 @@ class RankedByRating(Recommender):
 
     def __init__(self, model: RatingSS4Rec | RatingBaseline, split: Split) -> None:
         super().__init__(split.sequences.n_items, ModelConfig())
-        self._model, self._user_ids = model, split.sequences.user_ids
-        if isinstance(model, torch.nn.Module):
-            self.train(model.training)  # evaluation puts this mode back, the model's with it
+        self._model: Any = model
+        self._user_ids = split.sequences.user_ids
+        if model.reads_histories:
+            self.train(self._model.training)  # evaluation puts this mode back, the model's with it
 
     def scores(self, batch: Batch) -> Tensor:
         """Return the expected rating of every item, (B, n_items + 1); 0 is padding."""
-        model: Any = self._model
-        if not model.reads_histories:
-            users = self._user_ids[batch.users.cpu().numpy()]
-            found = model.scores(users, np.arange(self.n_items + 1))
-            return torch.from_numpy(found).to(batch.users.device)
-        return model.expected_ratings(batch)
+        if self._model.reads_histories:
+            return self._model.expected_ratings(batch)
+        users = self._user_ids[batch.users.cpu().numpy()]
+        found = self._model.scores(users, np.arange(self.n_items + 1))
+        return torch.from_numpy(found).to(batch.users.device)

@@ -13,7 +13,6 @@ from ss4rec_lib.models import (
     BiasBaseline,
     RatingConfig,
     RatingSS4Rec,
-    Recommender,
     SS4Rec,
 )
 from ss4rec_lib.training.config import TrainingConfig
@@ -71,11 +70,9 @@ def rating_objective(ranking: Objective) -> Objective:
 
     def objective(model: Any, hidden: Tensor, batch: Batch, n: int) -> Tensor:
         config = model.config
-        loss = (
-            hidden.new_zeros(())
-            if config.train_for == "rating"
-            else ranking(model, hidden, batch, n)
-        )
+        loss = hidden.new_zeros(())
+        if config.train_for != "rating":
+            loss = ranking(model, hidden, batch, n)
         if config.train_for == "ranking":
             return loss
         targets = targets_of(batch)
@@ -105,7 +102,7 @@ class RatingValidation:
             "train_mean": float(train_ratings(split).ratings.mean(dtype=np.float64)),
         }
 
-    def __call__(self, model: Recommender) -> dict[str, float]:
+    def __call__(self, model: Any) -> dict[str, float]:
         """Return RMSE and MAE of the validation part, then HR@10, NDCG@10 and MRR@10."""
         if not self._ranked:
             rating = evaluate_rating(model, self._split, "valid", **self._options)

@@ -59,9 +59,12 @@ def expected_counts(score, split, masked):
         (None, GlobalMean()),
         (None, BiasBaseline()),
         ("surprise", BiasedMF(BiasedMFConfig(n_factors=3))),
-        (None, RatingNeuralCF(
+        (
+            None,
+            RatingNeuralCF(
                 RatingNeuralCFConfig(mf_embedding_size=4, mlp_embedding_size=4, epochs=2)
-            )),
+            ),
+        ),
     ],
 )
 def test_models_of_users_and_items(package, model, masked, split):
