@@ -104,8 +104,10 @@ class S5(nn.Module):
     @property
     def Lambda(self) -> Tensor:
         """Eigenvalues (P,), complex; time in Lambda * exp(log_step) is counted in seconds."""
-        real = self.Lambda_re if self.unconstrained else -torch.exp(self.log_neg_Lambda_re)
-        return torch.complex(real, self.Lambda_im)
+        return torch.complex(self._Lambda_re(), self.Lambda_im)
+
+    def _Lambda_re(self) -> Tensor:
+        return self.Lambda_re if self.unconstrained else -torch.exp(self.log_neg_Lambda_re)
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Return the state before the first interaction: zeros, (batch_size, P), complex."""
@@ -187,11 +189,13 @@ class S5(nn.Module):
         from ss4rec_lib.ssm.kernels.numba_s5 import irregular_scan
 
         if state is None:
-            state = self.initial_state(len(delta))
-        check_shape("initial_state", state, (len(delta), self.d_P), "(B, P)")
+            x0 = Bu.new_zeros(len(delta), 2 * self.d_P)
+        else:
+            check_shape("initial_state", state, (len(delta), self.d_P), "(B, P)")
+            x0 = torch.cat((state.real, state.imag), dim=-1)  # (B, 2P)
+        Lambda = torch.cat((self._Lambda_re(), self.Lambda_im))  # (2P,)
         delta = self._transformed(delta).to(Bu.dtype)
-        x0 = torch.cat((state.real, state.imag), dim=-1)  # (B, 2P)
-        return irregular_scan(self.Lambda, torch.exp(self.log_step), delta, Bu, x0)
+        return irregular_scan(Lambda, torch.exp(self.log_step), delta, Bu, x0)
 
     def step(self, u: Tensor, delta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Add one interaction in O(1): u (B, H), delta (B,) seconds, state (B, P)."""

@@ -33,6 +33,9 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LOWEST = np.float32(-87.0)  # exp(-87) = 1.6e-38, the last normal float32
 _C2, _C3, _C4, _C5, _C6 = (np.float32(c) for c in (1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720))
 _ONE, _HALF = np.float32(1.0), np.float32(0.5)
+# Indices of inner loops are unsigned: a negative index would count from the end, and a loop that
+# allows for it vectorises badly or not at all.
+index = np.uint64
 
 
 def compiled(fastmath):
@@ -49,6 +52,15 @@ def compiled(fastmath):
             return njit(**options)(function)
 
     return decorate
+
+
+def inlined(fastmath):
+    """Compile with `njit` as a part of each function that calls it.
+
+    Without inlining, a process that compiles and one that loads from the cache may call versions
+    that round differently.
+    """
+    return njit(fastmath=fastmath, error_model="numpy", forceinline=True)
 
 
 @njit(inline="always")
@@ -68,7 +80,7 @@ def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi
     """Fill y (B, L, D), x_last (B, D, N) and, if it is not empty, saved (B, D, L/CHUNK, N)."""
     length, channels = u.shape[1], u.shape[2]
     width = -(-channels // groups)
-    N = A.shape[1]
+    N = index(A.shape[1])
     keep = saved.shape[2] > 0
     x = np.empty((width, N), dtype=np.float32)
     for task in range(lo, hi):
@@ -106,7 +118,7 @@ def selective_backward(
     """
     length, channels = u.shape[1], u.shape[2]
     width = -(-channels // groups)
-    N = A.shape[1]
+    N = index(A.shape[1])
     chunks = saved.shape[2]
     # before[j] is the state entering step j of the chunk, decay[j] its Lambda_bar.
     before = np.empty((CHUNK + 1, N), dtype=np.float32)
@@ -148,9 +160,9 @@ def selective_backward(
                         dB[task, k, n] += g[n] * step_u
                         sum_gB += g[n] * B[b, k, n]
                     for n in range(N):
-                        flow[d - first, n] = g[n] * decay[j, n]  # gradient at x_{k-1}
-                    for n in range(N):
-                        through = flow[d - first, n] * before[j, n]
+                        through = g[n] * decay[j, n]
+                        flow[d - first, n] = through  # gradient at x_{k-1}
+                        through *= before[j, n]
                         dA[b, d, n] += step * through
                         sum_gAx += A[d, n] * through
                     dDelta[b, k, d] = sum_gAx + u_k * sum_gB

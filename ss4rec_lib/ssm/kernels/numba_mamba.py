@@ -31,7 +31,7 @@ from ss4rec_lib.ssm.kernels.numba_cpu import (
     selective_states,
     shard,
 )
-from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
+from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive, inlined
 
 f32 = np.float32
 _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
@@ -56,13 +56,13 @@ def _softplus(v):
     return max(v, _ZERO) + _TWO * q * series
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _weighted_row(w, row, s):
     for d in range(s.shape[0]):
         s[d] += w[d] * row[d]
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _convolve_at(xz, w, bias, before, b, k, s):
     """Fill s with the D sums of the convolution at position k of sequence b."""
     K, D = w.shape
@@ -73,13 +73,13 @@ def _convolve_at(xz, w, bias, before, b, k, s):
         _weighted_row(w[j], row[:D], s)
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _silu_row(s, x):
     for d in range(s.shape[0]):
         x[d] = s[d] * _sigmoid(s[d])
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _silu_gradient_row(s, dx):
     """Overwrite s with dx silu'(s)."""
     for d in range(s.shape[0]):
@@ -97,7 +97,7 @@ def convolve_forward(xz, w, bias, before, x, lo, hi):
             _silu_row(s, x[b, k])
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _spread_row(w, ds, row, dw, drow):
     """Add the gradients of one tap of the convolution: of its weight and of its input."""
     for d in range(ds.shape[0]):
@@ -126,7 +126,7 @@ def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
             dbias[b] += ds
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _softplus_row(raw, Delta):
     for d in range(raw.shape[0]):
         Delta[d] = _softplus(raw[d])
@@ -139,7 +139,7 @@ def softplus_forward(raw, Delta, lo, hi):
         _softplus_row(raw[m], Delta[m])
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _softplus_gradient_row(raw, dDelta):
     for d in range(raw.shape[0]):
         dDelta[d] *= _sigmoid(raw[d])
@@ -152,7 +152,7 @@ def softplus_backward(raw, dDelta, lo, hi):
         _softplus_gradient_row(raw[m], dDelta[m])
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _gate_row(y, z, out):
     for d in range(y.shape[0]):
         out[d] = y[d] * z[d] * _sigmoid(z[d])
@@ -166,7 +166,7 @@ def gate_forward(y, xz, out, lo, hi):
         _gate_row(y[m], xz[m, D:], out[m])
 
 
-@compiled(fastmath=True)
+@inlined(fastmath=True)
 def _gate_gradient_row(y, z, dout, dy, dz):
     for d in range(y.shape[0]):
         dy[d] = dout[d] * z[d] * _sigmoid(z[d])

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ss4rec_lib.ssm.kernels.numba_cpu import as_arrays, channel_groups, shard
-from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
+from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive, index, inlined
 
 f32 = np.float32
 _ONE, _ZERO = f32(1), f32(0)
@@ -94,11 +94,9 @@ def _hold(lr, li, inv_r, inv_i, Delta):
 
 # Loops over a row of states are functions of their own, with few arrays each. Only then can the
 # compiler check cheaply that the arrays do not overlap, and process several states at a time.
-# Indices are unsigned: a negative index would count from the end, which prevents vectorisation.
-index = np.uint64
 
 
-@compiled(_MATHS)
+@inlined(_MATHS)
 def _coefficients(lam, inv, step, seconds, w, first, end):
     """Fill w (4, P): Lambda_bar, then the scale, each real and imaginary."""
     P = index(step.shape[0])
@@ -108,7 +106,7 @@ def _coefficients(lam, inv, step, seconds, w, first, end):
         )
 
 
-@compiled(_MATHS)
+@inlined(_MATHS)
 def _slopes(lam, inv, step, seconds, w, first, end):
     """Fill w (6, P): `_coefficients`, then Delta^2 slope(z), the derivative of scale by Lambda."""
     P = index(step.shape[0])
@@ -124,7 +122,7 @@ def _slopes(lam, inv, step, seconds, w, first, end):
         w[5, p] = Delta * Delta * ti if small else er * inv_i + ei * inv_r
 
 
-@compiled(_MATHS)
+@inlined(_MATHS)
 def _advance(w, u, before, after, first, end):
     """Take one step: after = Lambda_bar before + scale u."""
     P = index(before.shape[0] // 2)
@@ -153,7 +151,7 @@ def irregular_forward(lam, inv, step, delta, Bu, x0, x, groups, lo, hi):
             before = x[b, k]
 
 
-@compiled(_MATHS)
+@inlined(_MATHS)
 def _into_input(w, g, dx, dBu, first, end):
     """Add dx to the gradient at the state, and pass it to the input: dBu = g conj(scale)."""
     P = index(g.shape[1])
@@ -164,7 +162,7 @@ def _into_input(w, g, dx, dBu, first, end):
         dBu[p], dBu[P + p] = gr * sr + gi * si, gi * sr - gr * si
 
 
-@compiled(_MATHS)
+@inlined(_MATHS)
 def _into_scale(w, g, u, h, first, end):
     """Fill the gradients through the scale, v = g conj(u): Lambda in h[:2], Delta in h[2]."""
     P = index(g.shape[1])
@@ -175,7 +173,7 @@ def _into_scale(w, g, u, h, first, end):
         h[2, p] = vr * w[0, p] + vi * w[1, p]
 
 
-@compiled(_MATHS)
+@inlined(_MATHS)
 def _into_decay(lam, w, g, before, h, first, end):
     """Move g to the step before, g *= conj(Lambda_bar); dz = g conj(before) into h[3:], h[2]."""
     P = index(g.shape[1])
@@ -188,7 +186,7 @@ def _into_decay(lam, w, g, before, h, first, end):
         h[2, p] += zr * lam[p] + zi * lam[P + p]
 
 
-@compiled(_MATHS)
+@inlined(_MATHS)
 def _sum_up(step, seconds, h, sums, first, end):
     """Add h to sums (3, P): Lambda real, imaginary, step. Return the gradient at `seconds`."""
     total = _ZERO
@@ -265,7 +263,7 @@ def irregular_scan(Lambda: Tensor, step: Tensor, delta: Tensor, Bu: Tensor, x0: 
     """Return the states of S5 over irregular steps.
 
     Args:
-        Lambda: (P,), complex64.
+        Lambda: As [real | imaginary], (2P,).
         step: exp(log_step), (P,).
         delta: Seconds, (B, L).
         Bu: B_tilde u as [real | imaginary], (B, L, 2P).
@@ -274,4 +272,4 @@ def irregular_scan(Lambda: Tensor, step: Tensor, delta: Tensor, Bu: Tensor, x0: 
     Returns:
         All states as [real | imaginary], (B, L, 2P).
     """
-    return _IrregularScan.apply(torch.cat((Lambda.real, Lambda.imag)), step, delta, Bu, x0)
+    return _IrregularScan.apply(Lambda, step, delta, Bu, x0)
