@@ -140,7 +140,16 @@ class Recommender(nn.Module):
         return None
 
     def forward(self, items: Tensor, delta: Tensor) -> Any:
-        """Return hidden states (B, L, d_model), causal in both arguments."""
+        """Return hidden states, causal in both arguments.
+
+        Args:
+            items: Item ids, (B, L), integer; right-padded with 0.
+            delta: Seconds from each interaction to the next one, (B, L), floating, >= 0. The last
+                one's reaches to the target.
+
+        Returns:
+            (B, L, d_model). Position k depends on items[:k+1] and delta[:k+1].
+        """
         raise NotImplementedError(f"{type(self).__name__} has no hidden states: call scores(batch)")
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -201,7 +210,7 @@ class Recommender(nn.Module):
         return Fitted(model, time.perf_counter() - begin)
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
         """Return the fitted model, of a baseline without epochs; see `fit`."""
         raise NotImplementedError(f"{cls.__name__} is trained by ss4rec_lib.training.fit")
 

@@ -107,7 +107,7 @@ class ALS(Recommender):
         self.register_buffer("item_factors", factors)
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
         """Learn item factors from the training part."""
         return fit_als(interaction_matrix(split), config, training.seed)
 
@@ -175,7 +175,7 @@ class MatrixBPR(Recommender):
         self.register_buffer("item_factors", items.clone())
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
         """Learn factors of users and items from the training part."""
         matrix = interaction_matrix(split)
         return fit_matrix_bpr(matrix, config, training.learning_rate, training.seed)

@@ -70,19 +70,11 @@ class GRU4Rec(Recommender):
         self.dense = nn.Linear(self.config.hidden_size, width)
         # As RecBole does, which leaves layers above the first at PyTorch's own initialisation.
         nn.init.xavier_normal_(self.item_embedding.weight)
-        nn.init.xavier_uniform_(self.gru.weight_ih_l0)
-        nn.init.xavier_uniform_(self.gru.weight_hh_l0)
+        for name in ("weight_ih_l0", "weight_hh_l0"):
+            nn.init.xavier_uniform_(getattr(self.gru, name))
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
-        """Return hidden states, causal; the intervals have no effect.
-
-        Args:
-            items: Item ids, (B, L), integer; right-padded with 0.
-            delta: Seconds from each interaction to the next one, (B, L).
-
-        Returns:
-            (B, L, embedding_size). Position k depends on items[:k+1].
-        """
+        """Return hidden states, (B, L, embedding_size); the intervals have no effect."""
         check_history(items, delta)
         x = self.dropout(self.item_embedding(items))  # (B, L, embedding_size)
         h, _ = self.gru(x)  # (B, L, hidden_size)

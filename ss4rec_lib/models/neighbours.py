@@ -15,7 +15,7 @@ Glossary: B sequences, W items in a history.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class ItemKNN(Recommender):
         self.similarity = _nearest(matrix, self.config)
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
         """Compute the similarities of the training part."""
         return cls(interaction_matrix(split), config)
 

@@ -13,7 +13,7 @@ training interactions are counted, in either.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class Popularity(Recommender):
         self.register_buffer("counts", torch.tensor(counts, dtype=torch.float64))
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
         """Count the training part."""
         return cls(split.train_counts(), config)
 
@@ -106,7 +106,7 @@ class RecentPopularity(Recommender):
             of a batch ends at `known_times[starts + lengths - 1]`.
 
     Raises:
-        ValueError: Arrays of other shapes or kinds, or ids outside the catalogue.
+        ValueError: `moments="user"` without `known_times`.
     """
 
     reads_histories: ClassVar[bool] = False
@@ -126,16 +126,6 @@ class RecentPopularity(Recommender):
         known_times: np.ndarray | None = None,
     ) -> None:
         super().__init__(n_items, config or RecentPopularityConfig())
-        items, times = np.asarray(items), np.asarray(times)
-        if items.ndim != 1 or items.shape != times.shape or len(items) == 0:
-            raise ValueError(
-                f"items has shape {items.shape} and times {times.shape}: expected two vectors of "
-                "the same length, one entry per training interaction"
-            )
-        if times.dtype.kind not in "iu":
-            raise ValueError(f"times has dtype {times.dtype}, expected an integer dtype")
-        if items.min() < 1 or items.max() > self.n_items:
-            raise ValueError(f"items holds ids outside 1 to {self.n_items}")
         if self.config.moments == "user" and known_times is None:
             raise ValueError("moments='user' needs known_times, the times of all interactions")
         order = np.argsort(times, kind="stable")
@@ -143,7 +133,7 @@ class RecentPopularity(Recommender):
         self._known_times = known_times
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
         """Keep the training part in the order of time."""
         _, items, times = training_interactions(split)
         return cls(items, times, split.sequences.n_items, config, split.sequences.times)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ss4rec_lib.files import FileError, read_tensors
 from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
@@ -76,10 +76,7 @@ def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tens
 
 
 def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
-    """The weights of a model as the published code stores them, for its `load_state_dict`.
-
-    Args:
-        model: With `model_type="ss4rec"`.
+    """Return the weights of a model as the published code stores them, for its `load_state_dict`.
 
     Returns:
         Copies, in the published order. A float32 model gives float32 and complex64; of an
@@ -101,9 +98,6 @@ def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
     return {name: found[name] for name in _published_shapes(model.n_items, model.config)}
 
 
-# -------------------------------------------------------------------------------------- files
-
-
 def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> SS4Rec:
     """Read published weights from a file: a RecBole checkpoint, or a state dict alone.
 
@@ -113,10 +107,7 @@ def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> S
 
     Args:
         path: The file.
-        model: As for `load_official_state_dict`.
-
-    Returns:
-        The model.
+        model: As for `load_official_state_dict`, also for what is returned.
 
     Raises:
         FileNotFoundError: No such file.
@@ -170,11 +161,8 @@ def _explained(path: Path, error: Exception) -> Exception:
     )
 
 
-# --------------------------------------------------------------------------- what is published
-
-
 def _published_shapes(n_items: int, config: SS4RecConfig) -> dict[str, tuple[int, ...]]:
-    """Every key in the published order, with the shape of its (maybe complex) numbers."""
+    """Return every key in the published order, with the shape of its numbers."""
     H, P, N = config.hidden_size, config.d_P, config.d_state
     d_inner, dt_rank = config.expand * H, math.ceil(H / 16)  # dt_rank="auto" of mamba_ssm
     block = {
@@ -201,8 +189,8 @@ def _published_shapes(n_items: int, config: SS4RecConfig) -> dict[str, tuple[int
     return shapes
 
 
-def _same_in_both(model: SS4Rec) -> dict[str, nn.Parameter]:
-    """Our parameters by published key, all but Lambda; complex ones as real pairs."""
+def _same_in_both(model: SS4Rec) -> dict[str, Any]:
+    """Return our parameters by published key, without Lambda; complex ones as real pairs."""
     found = {"item_embedding.weight": model.item_embedding.weight}
     for i, block in enumerate(model.blocks):
         own = {f"S5.seq.{name}": getattr(block.s5, name) for name in ("B", "C", "D", "log_step")}
@@ -210,9 +198,6 @@ def _same_in_both(model: SS4Rec) -> dict[str, nn.Parameter]:
         own |= {f"LayerNorm.{name}": parameter for name, parameter in block.norm.named_parameters()}
         found |= {f"model.{i}.{name}": parameter for name, parameter in own.items()}
     return found
-
-
-# ------------------------------------------------------------------------------------- checking
 
 
 def _check_model(model: SS4Rec) -> None:
@@ -226,7 +211,7 @@ def _check_model(model: SS4Rec) -> None:
 
 
 def _named_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by name, without the prefixes that wrappers add, and without the unused."""
+    """Return the tensors by name, without prefixes of wrappers and unused ones."""
     if not isinstance(state_dict, Mapping):
         raise ValueError(f"state_dict is a {type(state_dict).__name__}, expected a dict of tensors")
     weights: dict[str, Tensor] = {}
@@ -243,13 +228,13 @@ def _named_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _count_blocks(weights: dict[str, Tensor]) -> int:
-    """How many blocks are spoken of; at least 1, so that a missing first one is named."""
+    """Return the number of blocks named; at least 1, so that a missing first one is named."""
     numbers = {match[1] for name in weights if (match := re.match(r"model\.(\d+)\.", name))}
     return max(1, len(numbers))
 
 
 def _check_names(weights: dict[str, Tensor], n_layers: int) -> None:
-    shapes = _published_shapes(1, SS4RecConfig(n_layers=n_layers))  # names know nothing of sizes
+    shapes = _published_shapes(1, SS4RecConfig(n_layers=n_layers))  # names do not depend on sizes
     wanted = [name for name in shapes if name not in _UNUSED]
     missing = [name for name in wanted if name not in weights]
     unexpected = [name for name in weights if name not in shapes]
@@ -265,7 +250,7 @@ def _check_names(weights: dict[str, Tensor], n_layers: int) -> None:
 
 
 def _read_sizes(weights: dict[str, Tensor]) -> tuple[int, SS4RecConfig]:
-    """n_items and the configuration that the shapes tell; `_check_shapes` then checks them all."""
+    """Return n_items and the configuration that the shapes imply, to be checked afterwards."""
 
     def sizes(name: str, axes: int) -> tuple[int, ...]:
         shape = tuple(weights[name].shape)
@@ -313,7 +298,7 @@ def _check_shapes(weights: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
 
 
 def _converted(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Real numbers (complex ones as pairs) of the model's dtype, finite in it."""
+    """Return real numbers (complex ones as pairs) of the model's dtype, finite in it."""
     if (
         value.layout != torch.strided
         or value.is_meta
@@ -331,8 +316,8 @@ def _converted(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     return value
 
 
-def _new_eigenvalues(s5: nn.Module, name: str, weights: dict[str, Tensor]) -> list[tuple]:
-    """What goes into the parameters of Lambda, as pairs (parameter, value)."""
+def _new_eigenvalues(s5: Any, name: str, weights: dict[str, Tensor]) -> list[tuple]:
+    """Return the new values of the parameters of Lambda, as pairs (parameter, value)."""
     dtype = s5.Lambda_im.dtype
     re, im = _converted(name, weights[name], dtype).unbind(-1)  # (P,) each
     if s5.unconstrained:

@@ -195,12 +195,9 @@ class RatingSS4Rec(Recommender):
         """Return hidden states, causal in all three arguments.
 
         Args:
-            items: Item ids, (B, L), integer; right-padded with 0.
-            delta: Seconds from each interaction to the next one, (B, L), floating, >= 0.
+            items: See `Recommender.forward`, also for `delta`.
+            delta: See there.
             ratings: Ratings of `items`, (B, L), floating; ignored without `use_ratings`.
-
-        Returns:
-            (B, L, d_model). Position k depends on items, delta and ratings 0..k.
 
         Raises:
             ValueError: Ratings that are missing, or of another shape or dtype.
@@ -222,12 +219,7 @@ class RatingSS4Rec(Recommender):
         return self(batch.items, batch.delta, batch.ratings)
 
     def history_bias(self, items: Tensor, ratings: Tensor | None) -> Tensor:
-        """Return b(history) after each position, (B, L); 0 without `use_ratings`.
-
-        Args:
-            items: Item ids, (B, L).
-            ratings: Ratings of them, (B, L).
-        """
+        """Return b(history) after each position, (B, L); 0 without `use_ratings`."""
         if not self.config.use_ratings or ratings is None:
             return self.mean.new_zeros(items.shape)
         # Padding comes last, so nothing of it reaches a valid position.
@@ -270,12 +262,7 @@ class RatingSS4Rec(Recommender):
         return self.mean + self.item_bias(target_items)[..., 0] + history_bias + rest
 
     def penalty(self, target_items: Tensor, user: Tensor | None) -> Tensor | float:
-        """Return the penalty of each target, (...); 0 without users.
-
-        Args:
-            target_items: Item ids, (...).
-            user: p_u at the same positions, (..., user_factors).
-        """
+        """Return the penalty of targets (...) and p_u (..., user_factors); 0 without users."""
         if user is None:
             return 0.0
         lengths = user.square().sum(-1) + self.item_factors(target_items).square().sum(-1)
@@ -297,7 +284,7 @@ class RatingSS4Rec(Recommender):
             delta: See there.
             ratings: See there.
             target_items: Item ids, (B, L); 0 where there is no target.
-            hidden: The result of `forward` for the same arguments, if it is known already.
+            hidden: The result of `forward`, if it is known already.
             users: See `user_vectors`; None for strangers.
 
         Returns:

@@ -173,7 +173,7 @@ class BayesianFM(RatingBaseline):
         n_users, n_items = len(self.user_ids), len(self.item_ids)
         by_user, by_item = rated(user, item), rated(item, user)
         # One row per user, and a last one of zeros for everybody unknown.
-        self._blocks = tuple(
+        self._blocks: Any = tuple(
             sparse.vstack(
                 [
                     sparse.hstack([sparse.eye(n), other]) if implicit else sparse.eye(n),

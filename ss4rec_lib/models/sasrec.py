@@ -237,15 +237,7 @@ class SASRec(Recommender):
             nn.init.zeros_(module.bias)
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
-        """Return hidden states, causal in both arguments.
-
-        Args:
-            items: Item ids, (B, L), integer; right-padded with 0.
-            delta: Seconds from each interaction to the next one, (B, L), floating, >= 0. The last
-                one's reaches to the target, so with `time` the model knows when it happens.
-
-        Returns:
-            (B, L, hidden_size). Position k depends on items[:k+1] and, with `time`, delta[:k+1].
+        """Return hidden states, (B, L, hidden_size), which use the intervals with `time` only.
 
         Raises:
             ValueError: A row longer than `config.max_positions`.

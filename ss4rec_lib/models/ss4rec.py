@@ -264,8 +264,8 @@ class SS4Rec(Recommender):
         """Return hidden states, causal in both arguments.
 
         Args:
-            items: Item ids, (B, L), integer; right-padded with 0.
-            delta: Seconds from each interaction to the next one, (B, L), floating, >= 0.
+            items: See `Recommender.forward`, also for `delta`.
+            delta: See there.
             state: The state after earlier interactions; None for none.
             return_state: Also return the state after position L (of a row without padding).
             extra: Added to the embedding of each item, (B, L, d_model); None, as published, for

@@ -95,10 +95,6 @@ def test_a_window_over_everything_is_popularity():
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [
-        ("items", np.array([1, 2]), "(2,)"),
-        ("items", np.array([0]), "1 to 3"),
-        ("items", np.array([4]), "1 to 3"),
-        ("times", np.array([1.5]), "float64"),
         ("n_items", 0, "n_items=0"),
         ("config", RecentPopularityConfig(moments="user"), "known_times"),
     ],
