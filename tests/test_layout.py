@@ -41,8 +41,16 @@ def library_files() -> list[Path]:
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """Yield the names of imported modules of this library, as they are written."""
+    """Yield the names of imported modules of this library; imports for annotations do not count."""
+    only_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(tree):
+        if node in only_types:
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

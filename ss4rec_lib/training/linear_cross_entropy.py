@@ -37,20 +37,19 @@ from ss4rec_lib.ssm import numba_available
 _LOGITS = 1 << 20  # logits held at a time: 4 MB, within the caches of a laptop
 
 if numba_available():
-    from ss4rec_lib.ssm.kernels.numba_cpu import shard
-    from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive
+    from ss4rec_lib.ssm.kernels import numba_cpu, numba_loops
 
-    @compiled(fastmath=True)
+    @numba_loops.compiled(fastmath=True)
     def _exponentials(row, largest):
         """Overwrite the row with exp(row - largest); return the sum."""
         total = np.float32(0.0)
         for v in range(row.shape[0]):
-            e = exp_nonpositive(row[v] - largest)
+            e = numba_loops.exp_nonpositive(row[v] - largest)
             row[v] = e
             total += e
         return total
 
-    @compiled(fastmath=True)
+    @numba_loops.compiled(fastmath=True)
     def _softmax_rows(logits, largest, targets, losses, sums, lo, hi):
         """Overwrite logits with sum * (softmax - onehot(targets)); fill losses and sums.
 
@@ -91,7 +90,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             torch.mm(h, W.T, out=product)
             if dtype != torch.float32:
                 logits.copy_(product)
-            shard(
+            numba_cpu.shard(
                 _softmax_rows,
                 R,
                 logits.numpy(),
