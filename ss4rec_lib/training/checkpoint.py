@@ -29,7 +29,7 @@ from ss4rec_lib.training.distributed import to_main
 if TYPE_CHECKING:
     from ss4rec_lib.training.loop import Run
 
-FORMAT = 1
+FORMAT = "ss4rec-lab checkpoint 1"
 _MAY_DIFFER = ("checkpoint_seconds",)  # does not change what is computed
 
 
@@ -64,10 +64,10 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """What is in the file.
+    """The content of the file.
 
     Attributes:
-        identity: What must be the same to go on: configuration, data, shapes, processes.
+        identity: What must be the same to continue: configuration, data, shapes, processes.
         progress: How far training has come.
         model: Weights now.
         best: Weights of the best epoch.
@@ -82,27 +82,61 @@ class Checkpoint:
     optimizer: dict[str, dict[str, Tensor]]
     local: list[dict[str, Tensor]]
 
-    def write(self, path: Path) -> None:
-        """Write the file atomically.
 
-        Raises:
-            CheckpointError: It cannot be written; an older checkpoint is untouched.
-        """
-        tensors = {f"model/{name}": t for name, t in self.model.items()}
-        tensors |= {f"best/{name}": t for name, t in self.best.items()}
-        for name, moments in self.optimizer.items():
-            tensors |= {f"optimizer/{name}/{key}": t for key, t in moments.items()}
-        for rank, local in enumerate(self.local):
-            tensors |= {f"local/{rank}/{key}": t for key, t in local.items()}
-        metadata = {
-            "format": f"ss4rec-lab checkpoint {FORMAT}",
-            "identity": json.dumps(self.identity),
-            "progress": json.dumps(dataclasses.asdict(self.progress)),
-        }
-        try:
-            write_tensors(path, tensors, metadata)
-        except FileError as error:
-            raise CheckpointError(f"the checkpoint was not saved: {error}") from error
+def save(run: Run, path: Path) -> None:
+    """Write a checkpoint of a run atomically; all processes take part, the first one writes.
+
+    Raises:
+        CheckpointError: It cannot be written; an older checkpoint is untouched.
+    """
+    local = {"rng": torch.get_rng_state()}
+    if run.device.type == "cuda":
+        local["rng_cuda"] = torch.cuda.get_rng_state(run.device)
+    for part, state in enumerate(run.carried):
+        local |= {f"carried/{part}/{i}": t.cpu() for i, t in enumerate(tensors_of(state))}
+    everybodys = to_main(run.accelerator, local)
+    if not run.accelerator.is_main_process:
+        return
+    moments = {
+        run.names[i]: {key: torch.as_tensor(value) for key, value in state.items()}
+        for i, state in run.optimizer.state_dict()["state"].items()
+    }
+    parts = {
+        "model": run.model.state_dict(),
+        "best": run.best,
+        "optimizer": moments,
+        "local": {str(rank): values for rank, values in enumerate(everybodys)},
+    }
+    metadata = {
+        "format": FORMAT,
+        "identity": json.dumps(run.identity),
+        "progress": json.dumps(dataclasses.asdict(run.progress)),
+    }
+    try:
+        write_tensors(path, _flat(parts, "/"), metadata)
+    except FileError as error:
+        raise CheckpointError(f"the checkpoint was not saved: {error}") from error
+
+
+def load(run: Run, path: Path) -> None:
+    """Go back to where the checkpoint was written; nothing changes if it does not fit."""
+    saved = read_checkpoint(path)
+    check_identity(path, saved.identity, run.identity)
+    run.model.load_state_dict(saved.model)
+    run.best = {name: tensor.to(run.device) for name, tensor in saved.best.items()}
+    named = enumerate(run.names)  # a parameter without gradients has no moments
+    moments = {i: saved.optimizer[name] for i, name in named if name in saved.optimizer}
+    run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": moments})
+    run.progress = saved.progress
+    local = saved.local[run.accelerator.process_index]
+    torch.set_rng_state(local["rng"])
+    if "rng_cuda" in local:
+        torch.cuda.set_rng_state(local["rng_cuda"], run.device)
+    for part in range(len(run.carried)):
+        count = sum(name.startswith(f"carried/{part}/") for name in local)
+        if count:
+            tensors = (local[f"carried/{part}/{i}"] for i in range(count))
+            run.carried[part] = with_tensors(run.model.initial_state(1), tensors)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -116,27 +150,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
         tensors, metadata = read_tensors(path)
     except FileError as error:
         raise CheckpointError(str(error)) from error
-    if metadata.get("format") != f"ss4rec-lab checkpoint {FORMAT}":
+    if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a training checkpoint of this version: its format is "
-            f"{metadata.get('format')!r}, expected 'ss4rec-lab checkpoint {FORMAT}'"
+            f"{metadata.get('format')!r}, expected {FORMAT!r}"
         )
-    optimizer: dict[str, dict[str, Tensor]] = {}
-    local: dict[int, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "local": {}}
     for name, tensor in tensors.items():
-        kind, _, rest = name.partition("/")
-        if kind == "optimizer":
-            parameter, _, key = rest.rpartition("/")
-            optimizer.setdefault(parameter, {})[key] = tensor
-        elif kind == "local":
-            rank, _, key = rest.partition("/")
-            local.setdefault(int(rank), {})[key] = tensor
+        part, _, rest = name.partition("/")
+        parts[part][rest] = tensor
+    moments: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimizer"].items():
+        parameter, _, key = name.rpartition("/")
+        moments.setdefault(parameter, {})[key] = tensor
+    local: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["local"].items():
+        rank, _, key = name.partition("/")
+        local.setdefault(int(rank), {})[key] = tensor
     return Checkpoint(
         json.loads(metadata["identity"]),
         Progress(**json.loads(metadata["progress"])),
-        {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")},
-        {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")},
-        optimizer,
+        parts["model"],
+        parts["best"],
+        moments,
         [local[rank] for rank in sorted(local)],
     )
 
@@ -147,7 +183,7 @@ def check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) 
     Raises:
         CheckpointError: Naming every difference, with both values.
     """
-    found, expected = _flat(found), _flat(json.loads(json.dumps(expected)))
+    found, expected = _flat(found, "."), _flat(json.loads(json.dumps(expected)), ".")
     differences = [
         f"{key} is {found.get(key)!r} there and {expected.get(key)!r} here"
         for key in sorted(found.keys() | expected.keys())
@@ -160,66 +196,15 @@ def check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) 
         )
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def _flat(nested: dict[str, Any], between: str) -> dict[str, Any]:
+    """Return {"a": {"b": 1}} as {"a.b": 1}."""
+    flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= {f"{key}{between}{rest}": v for rest, v in _flat(value, between).items()}
         else:
-            flat[prefix + key] = value
+            flat[key] = value
     return flat
-
-
-def optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: list[str]
-) -> dict[str, dict[str, Tensor]]:
-    """Return the optimizer's state by the names of its parameters, given in its order."""
-    state = optimizer.state_dict()["state"]
-    return {
-        names[i]: {key: torch.as_tensor(value) for key, value in moments.items()}
-        for i, moments in state.items()
-    }
-
-
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, names: list[str], saved: dict[str, dict[str, Tensor]]
-) -> None:
-    """Put back what `optimizer_tensors` returned."""
-    state = {i: saved[name] for i, name in enumerate(names) if name in saved}
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def save(run: Run, path: Path) -> None:
-    """Write a checkpoint of a run; all processes take part, the first one writes."""
-    local = {"rng": torch.get_rng_state()}
-    if run.device.type == "cuda":
-        local["rng_cuda"] = torch.cuda.get_rng_state(run.device)
-    for part, state in enumerate(run.carried):
-        local |= {f"carried/{part}/{i}": t.cpu() for i, t in enumerate(tensors_of(state))}
-    everybodys = to_main(run.accelerator, local)
-    if run.accelerator.is_main_process:
-        moments = optimizer_tensors(run.optimizer, run.names)
-        weights = run.model.state_dict()
-        Checkpoint(run.identity, run.progress, weights, run.best, moments, everybodys).write(path)
-
-
-def load(run: Run, path: Path) -> None:
-    """Go back to where the checkpoint was written; nothing changes if it does not fit."""
-    saved = read_checkpoint(path)
-    check_identity(path, saved.identity, run.identity)
-    run.model.load_state_dict(saved.model)
-    run.best = {name: tensor.to(run.device) for name, tensor in saved.best.items()}
-    load_optimizer(run.optimizer, run.names, saved.optimizer)
-    run.progress = saved.progress
-    local = saved.local[run.accelerator.process_index]
-    torch.set_rng_state(local["rng"])
-    if "rng_cuda" in local:
-        torch.cuda.set_rng_state(local["rng_cuda"], run.device)
-    for part in range(len(run.carried)):
-        count = sum(name.startswith(f"carried/{part}/") for name in local)
-        if count:
-            tensors = (local[f"carried/{part}/{i}"] for i in range(count))
-            run.carried[part] = with_tensors(run.model.initial_state(1), tensors)
 
 
 def each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:

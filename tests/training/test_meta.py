@@ -4,12 +4,20 @@ There, `.item()`, a copy to Python or a tensor of another device is an error. Wh
 makes a GPU wait between the batch and the gradient.
 """
 
+import dataclasses
+
 import pytest
 import torch
 
 from ss4rec_lib.data import carried_batches, leave_one_out, planted_ratings, train_batches
-from ss4rec_lib.models import GRU4RecConfig, SASRecConfig, SS4RecConfig, make_model
-from ss4rec_lib.training import Step, ranking_objective
+from ss4rec_lib.models import (
+    GRU4RecConfig,
+    RatingConfig,
+    SASRecConfig,
+    SS4RecConfig,
+    make_model,
+)
+from ss4rec_lib.training import Step, ranking_objective, rating_model, rating_objective
 
 SMALL = {"hidden_size": 16, "d_H": 16, "d_P": 8, "d_state": 4, "backend": "parallel"}
 CONFIGS = {
@@ -52,3 +60,16 @@ def test_neither_does_a_step_with_a_carried_state(split):
     objective = ranking_objective(model, split, 3, torch.device("meta"))
     first = next(iter(carried_batches(split, 200, 5)))
     run_step(Step(model, objective, "float32"), [first, first], carry=True)
+
+
+@pytest.mark.parametrize("train_for", ["rating", "both"])
+def test_neither_does_a_step_of_a_rating_model(split, train_for):
+    ratings = split.sequences.ratings.copy()
+    ratings[::2] = 2.0  # two levels at least
+    split = dataclasses.replace(
+        split, sequences=dataclasses.replace(split.sequences, ratings=ratings)
+    )
+    config = RatingConfig(**SMALL, train_for=train_for, user_factors=4)
+    model = rating_model(split, config)
+    objective = rating_objective(ranking_objective(model, split, 3, torch.device("meta")))
+    run_step(Step(model, objective, "float32"), train_batches(split, 200))

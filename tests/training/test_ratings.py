@@ -178,7 +178,8 @@ def test_patience_ends_training_and_the_best_epoch_is_put_back(split):
     )
 
 
-def test_a_run_cut_short_continues_bit_for_bit(split, tmp_path):
+@pytest.mark.parametrize("train_for", ["rating", "ranking"])  # the second never trains the head
+def test_a_run_cut_short_continues_bit_for_bit(split, tmp_path, train_for):
     class Cut(Exception):
         pass
 
@@ -187,13 +188,13 @@ def test_a_run_cut_short_continues_bit_for_bit(split, tmp_path):
             raise Cut
 
     config = FAST.replace(epochs=3)
-    whole, expected = trained(split, config)
+    whole, expected = trained(split, config, train_for=train_for)
     seed_everything(0)
-    model = rating_model(split, RatingConfig(**TRUNK.model_dump()))
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump(), train_for=train_for))
     path = tmp_path / "run.safetensors"
     with pytest.raises(Cut):
         fit_ratings(model, split, config, checkpoint=path, on_epoch=cut, progress=False)
-    model = rating_model(split, RatingConfig(**TRUNK.model_dump()))
+    model = rating_model(split, RatingConfig(**TRUNK.model_dump(), train_for=train_for))
     found = fit_ratings(model, split, config, checkpoint=path, resume=True, progress=False)
     assert found.history["rmse"].equals(expected.history["rmse"])
     for a, b in zip(model.parameters(), whole.parameters(), strict=True):
