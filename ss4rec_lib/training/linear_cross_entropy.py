@@ -39,7 +39,7 @@ _LOGITS = 1 << 20  # logits held at a time: 4 MB, within the caches of a laptop
 if numba_available():
     from ss4rec_lib.ssm.kernels import numba_cpu, numba_loops
 
-    @numba_loops.compiled(fastmath=True)
+    @numba_loops.inlined(fastmath=True)
     def _exponentials(row, largest):
         """Overwrite the row with exp(row - largest); return the sum."""
         total = np.float32(0.0)
