@@ -15,7 +15,7 @@ import ss4rec_lib
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
         arguments: Words after the program's name; by default those of the process.
@@ -25,41 +25,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupted.
     """
     options = _parser().parse_args(arguments)
-    from ss4rec_lib.lessons import LessonError
-
     try:
         return options.verb(options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except LessonError as error:
-        return _refuse(error)
     except (ValueError, OSError, ArithmeticError) as error:
         if not _is_for_the_user(error):
             raise
-        return _refuse(error)
+        if _is_main_process():
+            print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _is_for_the_user(error: Exception) -> bool:
-    """Whether the message says all there is to say; anything else is a bug, with its traceback."""
+    """Return whether the message says all there is to say; any other error is a bug."""
     # Imported only now: these errors come from packages that are heavy, and loaded by then.
+    from ss4rec_lib.configuration import ConfigError
     from ss4rec_lib.data import DataError
-    from ss4rec_lib.experiments.errors import ExperimentError
+    from ss4rec_lib.experiments import ExperimentError
     from ss4rec_lib.files import FileError
+    from ss4rec_lib.lessons import LessonError
     from ss4rec_lib.training import CheckpointError, TrainingDiverged
 
-    ours = (DataError, ExperimentError, FileError, CheckpointError, TrainingDiverged)
+    ours = (
+        ConfigError,
+        DataError,
+        ExperimentError,
+        FileError,
+        LessonError,
+        CheckpointError,
+        TrainingDiverged,
+    )
     return isinstance(error, ours)
 
 
-def _refuse(error: Exception) -> int:
-    if _speaks():
-        print(f"error: {error}", file=sys.stderr)
-    return 2
-
-
-def _speaks() -> bool:
-    """Whether this is the only process, or the first of those that a launcher started."""
+def _is_main_process() -> bool:
+    """Return whether this is the only process, or the first of those that a launcher started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
     data.set_defaults(verb=_data)
 
-    lessons = verbs.add_parser("lessons", help="run lessons through papermill, print a table")
+    lessons = verbs.add_parser("lessons", help="run lessons through papermill, print a summary")
     lessons.add_argument(
         "names", nargs="*", metavar="NAME", help="04, train_ss4rec, ...; none: all"
     )
@@ -99,19 +101,17 @@ def _parser() -> argparse.ArgumentParser:
 
     _train_parser(verbs.add_parser("train", help="train and evaluate a model, into a folder"))
 
-    _rate_parser(verbs.add_parser("rate", help="fit and judge a model of ratings, into a folder"))
-
-    evaluate = verbs.add_parser("evaluate", help="evaluate a finished run, perhaps in another arm")
+    evaluate = verbs.add_parser("evaluate", help="evaluate a finished run, on other conditions too")
     evaluate.add_argument("run", metavar="FOLDER")
     evaluate.add_argument("--part", choices=("test", "valid"), default="test")
-    evaluate.add_argument("--mask-seen", action="store_true", help="take seen items out")
+    evaluate.add_argument("--mask-seen", action="store_true", help="leave seen items out")
     evaluate.add_argument(
-        "--target-time", metavar="ARM", help="known, hidden, previous or none; as in training"
+        "--target-time", metavar="T", help="known, hidden, previous or none; as in training"
     )
     evaluate.add_argument("--max-len", metavar="N", help="or none: whole histories; as in training")
     evaluate.set_defaults(verb=_evaluate)
 
-    recommend = verbs.add_parser("recommend", help="what a user may want next, at a moment")
+    recommend = verbs.add_parser("recommend", help="what to recommend to a user at a moment")
     recommend.add_argument("run", metavar="FOLDER")
     recommend.add_argument("--user", type=int, required=True, metavar="ID")
     recommend.add_argument(
@@ -121,86 +121,73 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--include-seen", action="store_true", help="seen items too")
     recommend.set_defaults(verb=_recommend)
 
-    record = verbs.add_parser("record", help="keep a finished run in results/, renew the table")
+    compare = verbs.add_parser("compare", help="difference of finished runs, with interval")
+    compare.add_argument("a", nargs="+", metavar="FOLDER", help="runs of one model, one per seed")
+    compare.add_argument(
+        "--minus", nargs="+", required=True, metavar="FOLDER", help="runs of the other"
+    )
+    compare.add_argument(
+        "--metric", default="ndcg@10", metavar="M", help="ndcg@10, hr@5, rmse, ..."
+    )
+    compare.add_argument("--mask-seen", action="store_true", help="leave seen items out")
+    compare.set_defaults(verb=_compare)
+
+    record = verbs.add_parser("record", help="keep a finished run in results/, renew the page")
     record.add_argument("run", metavar="FOLDER")
     record.add_argument("--as", dest="name", metavar="NAME", help="of the file in results/")
     record.add_argument(
-        "--ablation", action="store_true",
-        help="keep it among the runs that settings are chosen by; the table shows their validation",
-    )  # fmt: skip
+        "--ablation",
+        action="store_true",
+        help="keep it among the runs that options are chosen by; the page shows their validation",
+    )
     record.set_defaults(verb=_record)
     return parser
 
 
+_RUN_OPTIONS = {
+    "task": ("T", "ranking (default) or rating"),
+    "dataset": ("NAME", "for example ml-1m, planted"),
+    "path": ("P", "a folder, file or archive of your own to read"),
+    "model": (
+        "NAME",
+        "ranking: official (default), bpr, gru4rec, sasrec, sasrec_time, popularity, "
+        "recent_popularity, recent_popularity_user, item_knn, als, bpr_mf, neural_cf; rating: "
+        "mean, bias, svd, svdpp, fm, fm-implicit, neural_cf, ss4rec-rating, ss4rec-ranking, "
+        "ss4rec-both, ss4rec-user",
+    ),
+    "ordering": ("NAME", "exact-time (default) or recbole-float32"),
+    "split": ("NAME", "leave-one-out (default), global-time; for ratings also random, 5-fold"),
+    "min_interactions": ("K", "of the k-core filter: 5, or 0 with random and 5-fold"),
+    "folds": ("N", "run only the first N of 5 folds"),
+    "seed": ("N", "0"),
+}
+
+
 def _train_parser(train: argparse.ArgumentParser) -> None:
     # No defaults here: --resume must know what was given.
-    train.add_argument("--dataset", metavar="NAME", help="for example ml-1m, planted")
-    train.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
-    train.add_argument(
-        "--preset", metavar="NAME",
-        help="model and configuration: official (default), bpr, gru4rec, sasrec, sasrec_time; "
-        "fitted in one go: popularity, recent_popularity, recent_popularity_user, item_knn, als, "
-        "bpr_mf, neural_cf",
-    )  # fmt: skip
-    train.add_argument(
-        "--protocol",
-        dest="ordering",
-        metavar="NAME",
-        help="exact-time (default) or recbole-float32",
-    )
-    train.add_argument(
-        "--split", metavar="NAME",
-        help="leave-one-out (default) or global-time: all users cut at the same two moments",
-    )  # fmt: skip
-    train.add_argument(
-        "--min-interactions", type=int, metavar="K", help="of the k-core filter, 5; 0 for none"
-    )
-    train.add_argument("--seed", type=int, metavar="N", help="0")
-    train.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
+    flags = {"model": ("--model", "--preset"), "ordering": ("--protocol",)}
+    for name, (metavar, text) in _RUN_OPTIONS.items():
+        train.add_argument(
+            *flags.get(name, (f"--{name.replace('_', '-')}",)),
+            dest=name,
+            metavar=metavar,
+            help=text,
+            type=int if metavar in "KN" else str,
+        )
+    train.add_argument("--config", metavar="FILE", help="a YAML file; other options overrule it")
     train.add_argument(
         "--set",
-        dest="changes",
+        dest="assignments",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a field of the model's configuration or of TrainingConfig; may be repeated",
+        help="an option of the model or of training; may be repeated",
     )
+    train.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
     train.add_argument(
-        "--resume", action="store_true", help="go on with the run in FOLDER, under its settings"
+        "--resume", action="store_true", help="continue the run in FOLDER, with its options"
     )
     train.set_defaults(verb=_train)
-
-
-def _rate_parser(rate: argparse.ArgumentParser) -> None:
-    rate.add_argument("--dataset", metavar="NAME", help="for example ml-100k")
-    rate.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
-    rate.add_argument(
-        "--model", metavar="NAME",
-        help="mean, bias, svd, svdpp, fm, fm-implicit, neural_cf, ss4rec-rating, ss4rec-ranking, "
-        "ss4rec-both or ss4rec-user",
-    )  # fmt: skip
-    rate.add_argument(
-        "--split", metavar="NAME", help="random, leave-last-out, global-time or 5-fold",
-    )  # fmt: skip
-    rate.add_argument(
-        "--protocol", dest="ordering", metavar="NAME",
-        help="exact-time (default) or recbole-float32",
-    )  # fmt: skip
-    rate.add_argument(
-        "--min-interactions", type=int, metavar="K",
-        help="of the k-core filter: 5, with random and 5-fold 0 (none)",
-    )  # fmt: skip
-    rate.add_argument("--folds", type=int, metavar="N", help="run the first N of 5 folds only")
-    rate.add_argument("--seed", type=int, metavar="N", help="0")
-    rate.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
-    rate.add_argument(
-        "--set", dest="changes", action="append", default=[], metavar="KEY=VALUE",
-        help="an option of the model; may be repeated",
-    )  # fmt: skip
-    rate.add_argument(
-        "--resume", action="store_true", help="go on with the run in FOLDER, under its settings"
-    )
-    rate.set_defaults(verb=_rate)
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -242,48 +229,28 @@ def _lessons(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ss4rec_lib.experiments.folder import RunFolder
-    from ss4rec_lib.experiments.record import summary
-    from ss4rec_lib.experiments.run import run_experiment
-    from ss4rec_lib.experiments.settings import settings_from_options
+    from ss4rec_lib.experiments import RunFolder, run_config, run_experiment, summary
 
-    names = ("dataset", "path", "ordering", "split", "min_interactions", "preset", "seed")
-    saved = RunFolder(options.out).settings
-    settings = settings_from_options(
-        {name: getattr(options, name) for name in names},
-        options.changes,
-        saved if options.resume and (saved.exists() or options.dataset is None) else None,
-    )
+    given = {name: getattr(options, name) for name in _RUN_OPTIONS}
+    folder = RunFolder(options.out)
+    folder.refuse_old_format()
+    named = options.dataset is not None or options.config is not None
+    resumed = options.resume and (folder.config.exists() or not named)
+    saved = folder.config if resumed else None
+    config = run_config(given, options.assignments, options.config, saved)
     try:
-        record = run_experiment(settings, options.out, options.resume, progress=_speaks())
+        record = run_experiment(config, options.out, options.resume, progress=_is_main_process())
     except KeyboardInterrupt:
-        if _speaks() and saved.exists():
-            print(f"to go on: ss4rec train --resume --out {options.out}", file=sys.stderr)
+        if _is_main_process() and folder.config.exists():
+            print(f"to continue: ss4rec train --resume --out {options.out}", file=sys.stderr)
         raise
-    if _speaks():
+    if _is_main_process():
         print(f"{summary(record)}\nrun: {options.out}")
     return 0
 
 
-def _rate(options: argparse.Namespace) -> int:
-    from ss4rec_lib.experiments.rate import rating_summary, run_rating_experiment
-    from ss4rec_lib.experiments.rate_folder import RateFolder
-    from ss4rec_lib.experiments.rate_settings import rate_settings_from_options
-
-    names = ("dataset", "path", "model", "split", "ordering", "min_interactions", "folds", "seed")
-    saved = RateFolder(options.out).settings
-    settings = rate_settings_from_options(
-        {name: getattr(options, name) for name in names},
-        options.changes,
-        saved if options.resume and (saved.exists() or options.dataset is None) else None,
-    )
-    record = run_rating_experiment(settings, options.out, options.resume)
-    print(f"{rating_summary(record)}\nrun: {options.out}")
-    return 0
-
-
 def _evaluate(options: argparse.Namespace) -> int:
-    from ss4rec_lib.experiments.finished import evaluate_run
+    from ss4rec_lib.experiments import evaluate_run
 
     print(
         evaluate_run(
@@ -294,7 +261,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _recommend(options: argparse.Namespace) -> int:
-    from ss4rec_lib.experiments.finished import recommend_from_run
+    from ss4rec_lib.experiments import recommend_from_run
 
     found = recommend_from_run(
         options.run, options.user, options.at, options.k, options.include_seen
@@ -303,14 +270,22 @@ def _recommend(options: argparse.Namespace) -> int:
     return 0
 
 
-def _record(options: argparse.Namespace) -> int:
-    from ss4rec_lib.experiments.keep import keep
-    from ss4rec_lib.experiments.rate_folder import holds_ratings
-    from ss4rec_lib.experiments.rating_keep import keep_ratings
+def _compare(options: argparse.Namespace) -> int:
+    from ss4rec_lib.experiments import compare
 
-    keep_it = keep_ratings if holds_ratings(options.run) else keep
-    path = keep_it(options.run, options.name, ablation=options.ablation)
-    print(f"{path.parent.name}/{path.name}: recorded, and the table in results/ renewed")
+    found = compare(options.a, options.minus, options.metric, masked=options.mask_seen)
+    print(
+        f"{found.a} minus {found.b}, {found.metric.upper()}: {found.difference:+.4f} "
+        f"({found.low:+.4f} to {found.high:+.4f}), 95 % interval over {found.interval_over}"
+    )
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from ss4rec_lib.experiments import record_run
+
+    path = record_run(options.run, options.name, ablation=options.ablation)
+    print(f"{path.parent.name}/{path.name}: recorded, and the page in results/ renewed")
     return 0
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,3 +178,66 @@ def lessons_folder(tiny_lesson, tmp_path):
     nbformat.write(second, folder / "04_second.ipynb")
     nbformat.write(tiny_lesson(), folder / "scratch.ipynb")
     return folder
+
+
+# ------------------------------------------------------- runs that take a second to make
+
+SMALL = {
+    "epochs": 2,
+    "hidden_size": 16,
+    "d_H": 16,
+    "d_P": 8,
+    "d_state": 4,
+    "n_layers": 1,
+    "max_tokens": 6_400,
+    "learning_rate": 0.01,
+}
+
+
+@pytest.fixture(scope="session")
+def train_words():
+    """Return a function that builds the words of a `train` command from SMALL and changes."""
+
+    def build(out: Path, *more: str, **changes: object) -> list[str]:
+        given = [f"--set={key}={value}" for key, value in (SMALL | changes).items()]
+        return ["train", "--dataset", "planted", "--out", str(out), *given, *more]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def train(train_words):
+    """Return a function that runs it in this process and returns the exit code."""
+    from ss4rec_lib import cli  # only now: most tests need no command line
+
+    return lambda out, *more, **changes: cli.main(train_words(out, *more, **changes))
+
+
+@pytest.fixture(scope="session")
+def finished(train, tmp_path_factory) -> Path:
+    """Return the folder of a finished run; tests read it and change nothing."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert train(folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def record_of():
+    """Return a function that reads the record of a run's folder."""
+    return lambda folder: json.loads((folder / "record.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def timeless():
+    """Return a function that drops from a record what differs when a run is repeated."""
+
+    def kept(record: dict[str, Any]) -> dict[str, Any]:
+        dropped = ("seconds", "peak_memory_bytes", "resumed", "command")
+        found = {name: value for name, value in record.items() if name not in dropped}
+        found["curve"] = [
+            {k: v for k, v in row.items() if not k.endswith("seconds") and "per_second" not in k}
+            for row in record["curve"]
+        ]
+        return found
+
+    return kept

@@ -41,7 +41,8 @@ def test_lessons_passes_everything_on(called):
 
 def test_lessons_without_names_means_all(called):
     assert cli.main(["lessons"]) == 0
-    assert called["names"] == [] and called["parameters"] == {}
+    assert called["names"] == []
+    assert called["parameters"] == {}
 
 
 def test_an_unknown_data_set_starts_no_lesson(called, capsys):
@@ -97,7 +98,8 @@ def test_data_prints_what_was_loaded(monkeypatch, capsys):
     assert cli.main(["data", "ml-100k"]) == 0
     assert fetched == ["ml-100k"]
     shown = capsys.readouterr().out
-    assert "ml-100k: 3 ratings, 2 users, 2 items" in shown and "a file of mine" in shown
+    assert "ml-100k: 3 ratings, 2 users, 2 items" in shown
+    assert "a file of mine" in shown
     assert cli.main(["data", "ml-100k", "--path", "x"]) == 0
     assert fetched == ["ml-100k"], "a path of the user's own needs no download"
 
@@ -105,7 +107,8 @@ def test_data_prints_what_was_loaded(monkeypatch, capsys):
 def test_data_with_an_unknown_name_is_one_message(capsys):
     assert cli.main(["data", "ml-100kk"]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ") and "ml-100k" in message
+    assert message.startswith("error: ")
+    assert "ml-100k" in message
     assert "Traceback" not in message
 
 
@@ -115,7 +118,7 @@ def test_help_is_quick_to_import():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["train", "rate", "evaluate", "recommend", "record"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "recommend", "record", "compare"])
 def test_a_verb_without_its_folder_is_a_usage_error(capsys, verb):
     with pytest.raises(SystemExit) as stop:
         cli.main([verb])
@@ -127,7 +130,8 @@ def test_a_verb_without_its_folder_is_a_usage_error(capsys, verb):
     ("module", "name"),
     [
         ("ss4rec_lib.data", "DataError"),
-        ("ss4rec_lib.experiments.errors", "SettingsError"),
+        ("ss4rec_lib.configuration", "ConfigError"),
+        ("ss4rec_lib.experiments", "ExperimentError"),
         ("ss4rec_lib.files", "FileError"),
         ("ss4rec_lib.training", "CheckpointError"),
         ("ss4rec_lib.training", "TrainingDiverged"),
@@ -136,14 +140,14 @@ def test_a_verb_without_its_folder_is_a_usage_error(capsys, verb):
 def test_errors_of_every_family_are_one_message(monkeypatch, capsys, module, name):
     import importlib
 
-    from ss4rec_lib.experiments import keep as module_of_the_verb
+    from ss4rec_lib import experiments
 
     error = getattr(importlib.import_module(module), name)
 
     def refuse(*_args, **_options):
         raise error("what is wrong and what to do")
 
-    monkeypatch.setattr(module_of_the_verb, "keep", refuse)
+    monkeypatch.setattr(experiments, "record_run", refuse)
     assert cli.main(["record", "somewhere"]) == 2
     assert capsys.readouterr().err == "error: what is wrong and what to do\n"
     # Of several processes, only the first speaks.
@@ -153,12 +157,12 @@ def test_errors_of_every_family_are_one_message(monkeypatch, capsys, module, nam
 
 
 def test_errors_of_the_system_are_not_hidden(monkeypatch):
-    from ss4rec_lib.experiments import keep as module_of_the_verb
+    from ss4rec_lib import experiments
 
     def break_down(*_args, **_options):
         raise OSError("a bug")
 
-    monkeypatch.setattr(module_of_the_verb, "keep", break_down)
+    monkeypatch.setattr(experiments, "record_run", break_down)
     with pytest.raises(OSError, match="a bug"):
         cli.main(["record", "somewhere"])
 

@@ -1,193 +1,301 @@
 """The record of a run: one JSON object with everything that a figure must be read with.
 
-    dataset, model, preset, protocol, config, seed, parameters
+    format, task, dataset, model, display_name, overrides, uses_time, seed
+                        what was run; `overrides` are the options that differed from the preset
+    protocol            split, ordering, filter, catalogue, counts, target time, fingerprint
     data_verified       whether the ratings are the published ones, by hash
-    valid, test         metrics with standard errors: own target time, seen items not masked
-    arms                list of {target_time, masked, valid, test}; the first is `valid` and `test`
-    epochs, best_epoch, stopped, curve      curve: the rows of the history
-                        0, 0, `fitted` and no rows for baselines without epochs
-    train_seconds, valid_seconds            of all epochs, also where the run was resumed
-    wall_seconds        of the process that finished the run, everything included
+    config, parameters  every option of model and training; number of learned numbers
+    evaluations         list of {part, target_time, masked, ranked_by, metrics, slices}
+    selection           the metric that chose the epoch and the options, and its masking
+    epochs, best_epoch, stopped, curve      the curve has the rows of the history
+    seconds             train, valid (of all epochs), wall (of the process that finished the run)
     resumed             whether other processes did a part of it
-    peak_rss_bytes      largest resident memory of the process until training ended; it cannot be
-                        reset, so imports and reading the data are in it
-    machine, versions, revision
+    peak_memory_bytes   largest resident memory of the process until training ended
+    machine, versions, revision, command
 
-Under the global-time split the protocol also has the cuts, `valid_from` and `test_from`, and how
-many users have a target on their other side. A baseline that is fitted in one go has in its
-`config` those options of training that matter to it, and its epoch, where it has any, is chosen
-with seen items masked (`masked_ndcg@10` of the curve).
-
-Paths and names of hosts or people are left out. Numbers that are not finite are null.
+The record needs nothing else to be read: no preset of this library and no data. Values of single
+targets lie beside it in a NumPy archive. Paths and names of hosts or people are left out. Numbers
+that are not finite are null.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
-from collections.abc import Mapping
+import subprocess
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
 
-from ss4rec_lib.data import Split
-from ss4rec_lib.evaluation import rank_targets
-from ss4rec_lib.experiments.settings import Settings
+from ss4rec_lib.data import checkout
+from ss4rec_lib.experiments.config import FORMAT, RunConfig
+from ss4rec_lib.experiments.task import Evaluation, ExperimentError, Outcome, Task, TaskData
+from ss4rec_lib.files import whole_file
 from ss4rec_lib.machine import describe_machine, describe_versions
-from ss4rec_lib.models import FITTED, TRAINED_WITH, model_for, model_name, n_learned
-from ss4rec_lib.training import FitResult, TrainingConfig
+from ss4rec_lib.models import n_learned
 
-PACKAGES = (
-    "torch", "numpy", "pandas", "scipy", "numba", "s5-pytorch", "accelerate", "safetensors",
-    "implicit", "ss4rec-lab",
-)  # fmt: skip
-_CUTS = ("valid_from", "test_from", "n_valid", "n_test")
+PACKAGES = tuple(
+    "torch numpy pandas scipy numba s5-pytorch accelerate safetensors implicit scikit-surprise "
+    "myfm ss4rec-lab".split()
+)
+NEEDED = tuple(
+    "task dataset model display_name overrides uses_time seed protocol evaluations selection "
+    "epochs best_epoch curve seconds machine versions revision command".split()
+)
+"""Fields that no record lacks, beside `format`."""
 
-
-def evaluate_arms(model: nn.Module, split: Split, training: TrainingConfig) -> list[dict[str, Any]]:
-    """Validation and test, with seen items in the ranking and masked out.
-
-    A model trained with the target's time known is also asked with that time hidden: its last
-    interval is then the constant fitted on the training part.
-
-    Returns:
-        An arm each: `target_time`, `masked`, and a `RankingResult` for `valid` and for `test`.
-    """
-    times = [training.target_time] + ["hidden"] * (training.target_time == "known")
-    found = {
-        (time, part): rank_targets(
-            model_for(model, split, part),
-            split,
-            part,
-            max_len=training.eval_max_len,
-            target_time=time,
-        )  # fmt: skip
-        for time in times
-        for part in ("valid", "test")
-    }
-    return [
-        {"target_time": time, "masked": masked}
-        | {part: found[time, part][masked] for part in ("valid", "test")}
-        for time in times
-        for masked in (False, True)
-    ]
+# What decides a run's numbers; a text or a recorded result beside it does not.
+_CODE = ("ss4rec_lib", "pyproject.toml")
 
 
 def make_record(
-    settings: Settings,
-    split: Split,
-    model: nn.Module,
-    result: FitResult,
-    arms: list[dict[str, Any]],
+    task: Task,
+    config: RunConfig,
+    data: TaskData,
+    outcome: Outcome,
+    evaluations: Iterable[Evaluation],
     measured: Mapping[str, Any],
-    processes: int = 1,
 ) -> dict[str, Any]:
     """Put a record together.
 
-    Args:
-        settings: What the run was made with.
-        split: Its data.
-        model: The trained model.
-        result: What training returned.
-        arms: What `evaluate_arms` returned.
-        measured: `data_verified`, `wall_seconds`, `peak_rss_bytes`, `resumed`, `revision`.
-        processes: How many trained it.
-
-    Returns:
-        Plain JSON: text, finite numbers, true, false, null, lists and objects.
+    `measured` holds `wall` (seconds), `peak_memory_bytes`, `resumed`, `revision`, `device` and
+    `processes`.
     """
-    training, data = settings.training_config(), split.describe()
-    config = settings.model_config()
-    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    machine = describe_machine() | {
-        "torch_threads": torch.get_num_threads(),
-        "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
-        "processes": processes,
-    }
+    training = config.training_options.model_dump(mode="json")
+    known = config.preset.model.trained_with
+    names = training if known is None else ("seed", "target_time", *known)
+    history = outcome.history
+    valid_seconds = sum(history["valid_seconds"]) if "valid_seconds" in history else 0.0
     record = {
-        "dataset": settings.dataset,
-        "model": model_name(config),
-        "preset": settings.preset,
-        "protocol": {
-            "ordering": data["ordering"],
-            "split": data["split"],
-            "min_interactions": data["min_interactions"],
-            "target_time": training.target_time,
-            "masked": False,
-            "max_len": training.eval_max_len,
-            "catalogue": data["catalogue"],
-            "users": data["users"],
-            "interactions": data["rows"],
-            "fingerprint": split.fingerprint(),
-            **{name: data[name] for name in _CUTS if settings.split == "global-time"},
-        },
+        "format": FORMAT,
+        "task": config.task,
+        "dataset": config.data.dataset,
+        "model": config.name,
+        "display_name": config.model_options.display_name,
+        "overrides": config.overrides(),
+        "uses_time": config.model_options.uses_time,
+        "seed": config.seed,
+        "protocol": data.protocol,
+        "data_verified": data.verified,
         "config": {
-            "model": config.model_dump(),
-            "training": _that_matter(config, dataclasses.asdict(training)),
+            "model": config.model_options.model_dump(mode="json"),
+            "training": {name: training[name] for name in names},
         },
-        "seed": settings.seed,
-        "parameters": n_learned(model),
-        "valid": arms[0]["valid"],
-        "test": arms[0]["test"],
-        "arms": arms,
-        "epochs": len(result.history),
-        "best_epoch": result.best_epoch,
-        "stopped": result.stopped,
-        "train_seconds": result.train_seconds,
-        "valid_seconds": float(result.history["valid_seconds"].sum()),
-        **measured,
-        "machine": machine,
+        "parameters": n_learned(outcome.model),
+        "evaluations": [_as_json(evaluation) for evaluation in evaluations],
+        "selection": task.selection(config),
+        "epochs": outcome.epochs,
+        "best_epoch": outcome.best_epoch,
+        "stopped": outcome.stopped,
+        "seconds": {"train": outcome.seconds, "valid": valid_seconds, "wall": measured["wall"]},
+        "resumed": measured["resumed"],
+        "peak_memory_bytes": measured["peak_memory_bytes"],
+        "machine": describe_machine()
+        | {
+            "torch_threads": torch.get_num_threads(),
+            "device": measured["device"],
+            "processes": measured["processes"],
+        },
         "versions": describe_versions(PACKAGES),
-        "curve": result.history.to_dict("records"),
+        "revision": measured["revision"],
+        "command": config.command(f"runs/{record_name(config)}"),
+        "curve": history.to_dict("records"),
     }
-    return _plain(record)
+    return plain(record)
+
+
+def record_name(config: RunConfig) -> str:
+    """Return a file name that says what the run is: task, data, protocol, model, options, seed."""
+    data = config.data
+    parts = ["rating"] if config.task == "rating" else []
+    parts += [data.dataset, data.split, data.ordering, config.name]
+    usual = 0 if data.split in ("random", "5-fold") else 5
+    parts += [f"{data.min_interactions}-core"] if data.min_interactions != usual else []
+    parts += [f"{key}-{value}" for key, value in config.overrides().items()]
+    text = "_".join([*parts, f"seed{config.seed}"])
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
+
+
+def evaluation_of(
+    record: Mapping[str, Any],
+    part: str = "test",
+    target_time: str | None = None,
+    masked: bool | None = None,
+    ranked_by: str | None = None,
+) -> dict[str, Any] | None:
+    """Return the metrics of one condition of a record, None if it has no such evaluation.
+
+    `masked` is None for predicted ratings; `target_time` is the run's own when None, and
+    `ranked_by` is `score` where `masked` is given.
+    """
+    time = record["protocol"].get("target_time") if target_time is None else target_time
+    ranked_by = "score" if masked is not None and ranked_by is None else ranked_by
+    wanted = (part, time, masked, ranked_by)
+    for each in record["evaluations"]:
+        found = tuple(each[name] for name in ("part", "target_time", "masked", "ranked_by"))
+        if found == wanted:
+            return each["metrics"]
+    return None
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """A finished run in a few lines, for a terminal."""
-    lines = []
-    for arm in record["arms"]:
-        seen = "masked" if arm["masked"] else "not masked"
-        figures = ", ".join(
-            f"{name.upper()} {with_error(arm['test'], name)}"
-            for name in ("hr@10", "ndcg@10", "mrr@10")
-        )
-        lines.append(f"test, target time {arm['target_time']}, seen items {seen}: {figures}")
-    # What the choice is made by: baselines fitted in one go are asked with seen items masked.
-    masked = record["preset"] in FITTED
-    valid = next(arm["valid"] for arm in record["arms"] if arm["masked"] == masked)
-    figure = f"NDCG@10 {with_error(valid, 'ndcg@10')}" + ", seen items masked" * masked
-    if record["epochs"]:
-        lines.append(
-            f"epoch {record['best_epoch']} of {record['epochs']} chosen on validation ({figure}); "
-            f"{record['train_seconds']:.0f} s of training"
-        )
-    else:
-        lines.append(f"validation: {figure}; {record['train_seconds']:.1f} s of fitting")
-    return "\n".join(lines)
+    """Return a finished run in a few lines, for a terminal."""
+    protocol, lines = record["protocol"], []
+    for each in record["evaluations"]:
+        if each["part"] != "test":
+            continue
+        if each["masked"] is None:
+            names, left_out = ("rmse", "mae", "r2"), protocol["left_out"]
+            what = f"{protocol['n_test']:,} ratings" + f", {left_out:,} left out" * bool(left_out)
+        else:
+            names = ("hr@10", "ndcg@10", "mrr@10")
+            seen = "masked" if each["masked"] else "not masked"
+            by = f"ranked by {each['ranked_by']}, " if record["task"] == "rating" else ""
+            what = f"{by}target time {each['target_time']}, seen items {seen}"
+        figures = (f"{name.upper()} {with_error(each['metrics'], name)}" for name in names)
+        lines.append(f"test, {what}: {', '.join(figures)}")
+    if protocol.get("folds_run"):
+        lines.append(f"folds: {protocol['folds_run']} of {protocol['folds']}")
+    chosen = record["selection"]
+    valid = evaluation_of(record, "valid", masked=chosen["masked"])
+    if valid is not None:
+        figure = f"{chosen['metric'].upper()} {with_error(valid, chosen['metric'])}"
+        figure += ", seen items masked" if chosen["masked"] else ""
+        if record["best_epoch"]:
+            lines.append(
+                f"epoch {record['best_epoch']} of {record['epochs']} chosen on validation "
+                f"({figure})"
+            )
+        else:
+            lines.append(f"validation: {figure}")
+    return "\n".join([*lines, f"{record['seconds']['train']:.1f} s of training"])
 
 
 def with_error(metrics: Mapping[str, float | None], name: str) -> str:
-    """`0.3561 ± 0.0061`: a metric and its standard error over users."""
-    error = metrics.get(f"{name}_se")
-    value = f"{metrics[name]:.4f}"
-    return value if error is None or math.isnan(error) else f"{value} ± {error:.4f}"
+    """Return `0.3561 ± 0.0061`: a metric and its standard error over users; `-` if undefined."""
+    value, error = metrics[name], metrics.get(f"{name}_se")
+    if value is None or math.isnan(value):
+        return "-"
+    text = f"{value:.4f}"
+    return text if error is None or math.isnan(error) else f"{text} ± {error:.4f}"
 
 
-def _that_matter(config: Any, training: dict[str, Any]) -> dict[str, Any]:
-    """The options of training that a model of this configuration looks at."""
-    names = TRAINED_WITH.get(type(config))
-    if names is None:
-        return training
-    return {name: training[name] for name in ("seed", "target_time", *names)}
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it: lists, objects, text, finite numbers, null for others."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+def _as_json(evaluation: Evaluation) -> dict[str, Any]:
+    names = ("part", "target_time", "masked", "ranked_by", "metrics")
+    found = {name: getattr(evaluation, name) for name in names}
+    return found | ({} if evaluation.slices is None else {"slices": evaluation.slices})
+
+
+def write_per_target(path: Path, evaluations: Iterable[Evaluation]) -> None:
+    """Write the values of every test target, without pickle (a `FileError` if not possible).
+
+    `users`, then for each condition `<target time>.<ranked by>.<masked|unmasked>.above` and
+    `.tied`, from which every ranking metric follows, or `<target time>.squared_error` in float16.
+    Neither ratings nor predictions are in it: ratings of MovieLens may not be passed on.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for each in evaluations:
+        if each.part != "test":
+            continue
+        words = [each.target_time or "none"]
+        if each.masked is not None:
+            words += [str(each.ranked_by), "masked" if each.masked else "unmasked"]
+        arrays.setdefault("users", _small(each.users))
+        for name, values in each.values.items():
+            arrays[".".join([*words, name])] = _small(values)
+    with whole_file(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f":
+        return values.astype(np.float16)
+    return values.astype(np.min_scalar_type(int(values.max())))
+
+
+def read_per_target(path: str | Path) -> dict[str, np.ndarray]:
+    """Read what `write_per_target` wrote, integers as int64 and errors as float64.
+
+    Raises:
+        ExperimentError: There is no such file, or it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        arrays["users"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ExperimentError(f"{path} holds no values of a run's targets: {error}") from error
+    return {
+        name: a.astype(np.float64 if a.dtype.kind == "f" else np.int64)
+        for name, a in arrays.items()
+    }
+
+
+def check_record(label: str, record: Any) -> dict[str, Any]:
+    """Return the record, or raise an `ExperimentError` that names its format or missing fields."""
+    if not isinstance(record, dict):
+        raise ExperimentError(f"{label} is no record of a run: it holds no JSON object")
+    if record.get("format") != FORMAT:
+        raise ExperimentError(
+            f"{label} has format {record.get('format', 1)!r}, this version reads format {FORMAT}: "
+            "make the run again, or read it with the release that wrote it"
+        )
+    missing = [name for name in NEEDED if name not in record]
+    if missing:
+        raise ExperimentError(f"{label} is no record of a run: missing {', '.join(missing)}")
+    return record
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record; raise an `ExperimentError` that names the file if that is not possible."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path} cannot be read: {error}") from error
+    return check_record(str(path), content)
+
+
+def code_revision(root: Path | None = None) -> str | None:
+    """Return the git revision of the checkout that this package runs from. Never fails.
+
+    `+changes` follows the commit when the package or its dependencies differ from it (files unknown
+    to git included). None without git or outside a checkout.
+    """
+    root = checkout() if root is None else Path(root).resolve()
+    if root is None:
+        return None
+    # The package may lie in an environment inside somebody else's repository.
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root:
+        return None
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    changes = _git(root, "status", "--porcelain", "--", *_CODE)
+    return commit if changes == "" else f"{commit}+changes"
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError, UnicodeError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,4 +1,17 @@
-"""One experiment, from settings to a record: train, choose on validation, evaluate once, write."""
+"""One run, from a configuration to a record: fit, choose on validation, evaluate once, write.
+
+The folder of a run:
+
+    config.json             what the run is made with; written first
+    checkpoint.safetensors  where training can continue; baselines fitted in one go have none
+    log.txt                 a line per epoch, extended when a run is resumed
+    history.csv             a row per epoch, where there are epochs
+    model.safetensors       the model with the weights of the chosen epoch, where any were learned
+    per_target.npz          the values of every test target, see `record.write_per_target`
+    record.json             the record; written last, so a run that has it is finished
+
+A folder with any of them holds a run, and no other run is put into it.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +25,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from ss4rec_lib.evaluation import KS
-from ss4rec_lib.experiments.baselines import check_baseline, fit_run, is_fitted
-from ss4rec_lib.experiments.errors import ExperimentError, SettingsError
-from ss4rec_lib.experiments.folder import RunFolder, load_split
-from ss4rec_lib.experiments.ranks import write_ranks
-from ss4rec_lib.experiments.record import evaluate_arms, make_record
-from ss4rec_lib.experiments.revision import code_revision
-from ss4rec_lib.experiments.settings import Settings
+from ss4rec_lib.configuration import ConfigError
+from ss4rec_lib.experiments.config import RunConfig, refuse_differences
+from ss4rec_lib.experiments.rating_task import RatingTask
+from ss4rec_lib.experiments.record import (
+    code_revision,
+    make_record,
+    read_record,
+    write_per_target,
+)
+from ss4rec_lib.experiments.task import ExperimentError, RankingTask, Task
 from ss4rec_lib.files import FileError, write_text
 from ss4rec_lib.machine import peak_rss_bytes
-from ss4rec_lib.models import make_model, save_fitted, save_model
-from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training import fit, make_accelerator, resolve_device, same_everywhere
+from ss4rec_lib.models import Recommender, load_model, save_model
+from ss4rec_lib.training import make_accelerator, resolve_device, same_everywhere
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -32,115 +46,160 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_NO_TARGET = ("users_too_short", "valid_without_history", "test_without_history")
+TASKS: dict[str, Task] = {task.name: task for task in (RankingTask(), RatingTask())}
+
+_OLD_FILES = ("settings.json", "result.json")  # of runs made before format 2
+
+
+class RunFolder:
+    """Paths of a run's files, and when a run may begin or continue there.
+
+    Args:
+        path: The folder; need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.log = self.path / "log.txt"
+        self.history = self.path / "history.csv"
+        self.model = self.path / "model.safetensors"
+        self.per_target = self.path / "per_target.npz"
+        self.record = self.path / "record.json"
+
+    def refuse_old_format(self) -> None:
+        """Raise an `ExperimentError` if the folder holds a run of format 1."""
+        old = [name for name in _OLD_FILES if (self.path / name).exists()]
+        if old and not self.config.exists():
+            raise ExperimentError(
+                f"{self.path} holds a run of format 1 ({', '.join(old)}), this version reads "
+                "format 2. Nothing was changed: make the run again in another folder, or use the "
+                "release that wrote it (0.1)"
+            )
+
+    def prepare(self, config: RunConfig, resume: bool) -> dict[str, Any] | None:
+        """Return the record if the run is finished, None if it may begin or continue here.
+
+        Nothing is written. Raise an `ExperimentError` if a run is here and `resume` is not set, a
+        `ConfigError` if it was made with other options.
+        """
+        self.refuse_old_format()
+        here = [file.name for file in vars(self).values() if file != self.path and file.exists()]
+        if here and not resume:
+            raise ExperimentError(
+                f"{self.path} already holds a run ({', '.join(here)}), and nothing was changed. "
+                "--resume (resume=True) continues it; for another run choose another folder."
+            )
+        if not here:
+            return None
+        refuse_differences(self.path, RunConfig.read(self.config), config.resolved())
+        return self.read_record() if self.record.exists() else None
+
+    def read_record(self) -> dict[str, Any]:
+        """Return the record; raise an `ExperimentError` if the run has none or it is damaged."""
+        self.refuse_old_format()
+        if not self.record.exists():
+            state = "is not finished" if self.config.exists() else "holds no run"
+            raise ExperimentError(
+                f"{self.path} {state}: it has no {self.record.name}. "
+                f"First: ss4rec train --resume --out {self.path}"
+            )
+        return read_record(self.record)
+
+    def read_model(self, config: RunConfig, n_items: int) -> Recommender:
+        """Return the trained model; an `ExperimentError` if it is not that of run and data."""
+        try:
+            model = load_model(self.model)
+        except (FileNotFoundError, FileError) as error:
+            raise ExperimentError(str(error)) from error
+        expected = config.model_options
+        if type(model.config) is not type(expected) or model.config != expected:
+            raise ExperimentError(
+                f"{self.model} is not the model of this run: it has {model.config!r}, expected "
+                f"{expected!r}"
+            )
+        if model.n_items != n_items:
+            raise ExperimentError(
+                f"{self.model} has {model.n_items:,} items, the data have {n_items:,}: they are "
+                "not the data that the model was trained on"
+            )
+        return model
+
+    def write_history(self, history: pd.DataFrame) -> None:
+        """Write the rows of all epochs so far (a `FileError` if that is not possible)."""
+        write_text(self.history, history.to_csv(index=False, lineterminator="\n"))
 
 
 def run_experiment(
-    settings: Settings, out: str | Path, resume: bool = False, progress: bool = True
+    config: RunConfig, out: str | Path, resume: bool = False, progress: bool = True
 ) -> dict[str, Any]:
-    """Train and evaluate, and leave everything in a folder (see `experiments.folder`).
+    """Fit and evaluate a model, leave everything in the folder `out`, and return the record.
 
-    The test part is evaluated when training has ended, once in each arm (see
-    `experiments.record`). Killed at any moment, the run goes on with `resume=True` from its last
-    checkpoint (a baseline that is fitted in one go has none, and begins anew); a finished one is
-    not repeated. Started as several processes (see `fit`), they
-    train one model, and the first of them evaluates and writes.
-
-    Args:
-        settings: What to run.
-        out: The run's folder; made when it is not there.
-        resume: Go on with the run in `out`; where there is none, begin.
-        progress: Show a progress bar.
-
-    Returns:
-        The record, as in `result.json`.
+    The test part is evaluated when training has ended, once under each condition. Killed at any
+    moment, a run continues with `resume=True` from its last checkpoint (a baseline that is fitted
+    in one go begins again); a finished run is not repeated. Started as several processes (see
+    `ss4rec_lib.training.fit`), they train one model, and the first of them evaluates and writes.
 
     Raises:
-        ExperimentError: `out` holds a run and `resume` is not set, or one with other settings; a
-            device that is not there; a catalogue too small for the metrics; a baseline that cannot
-            be fitted here.
-        DataError: The data set cannot be had or used.
-        CheckpointError: The checkpoint does not fit, or cannot be read or written.
-        FileError: A file cannot be written.
-        TrainingDiverged: See `fit` and `experiments.baselines.fit_run`.
+        ExperimentError: `out` holds a run and `resume` is not set, or an older format; a baseline
+            that cannot be fitted to these data; a catalogue too small for the metrics.
+        ConfigError: A run with other options is in `out`; a device or a package is missing.
         KeyboardInterrupt: The run was interrupted, and can be resumed.
     """
-    begin = time.perf_counter()
-    folder, training = RunFolder(out), settings.training_config()
+    begin, task = time.perf_counter(), TASKS[config.task]
+    config.check_packages()
     try:
-        accelerator = make_accelerator(resolve_device(training.device))
+        accelerator = make_accelerator(resolve_device(config.training_options.device))
     except ValueError as error:
-        raise SettingsError(str(error)) from error
-    finished = _on_main(accelerator, lambda: folder.prepare(settings, resume))
+        raise ConfigError(str(error)) from error
+    folder = RunFolder(out)
+    finished = _on_main(accelerator, lambda: folder.prepare(config, resume))
     if finished is not None:
         return finished
-    split, verified = load_split(settings)
-    if split.sequences.n_items < max(KS):
-        raise ExperimentError(
-            f"{settings.dataset} has {split.sequences.n_items} items after the filter: expected "
-            f"at least {max(KS)}, the largest K of the metrics"
-        )
-    fitted = is_fitted(settings)
-    if fitted:
-        check_baseline(settings, split)
-    revision = code_revision()
-    seed_everything(settings.seed)
-    model = None if fitted else make_model(split.sequences.n_items, settings.model_config())
-    resumed = folder.settings.exists()
-    _on_main(accelerator, lambda: None if resumed else settings.write(folder.settings))
-
+    data = task.load(config)
+    task.check(config, data)
+    revision, resumed = code_revision(), folder.config.exists()
+    _on_main(accelerator, lambda: None if resumed else config.write(folder.config))
     main = accelerator.is_main_process
     with _log_to(folder.log if main else None):
-        logger.info(
-            "%s: %r, revision %s", "resumed" if resumed else "started", split, revision or "unknown"
-        )
-        without = {name: n for name, n in split.report.items() if n and name in _NO_TARGET}
-        if without:
-            logger.info("users without a target: %s", without)
+        what = "resumed" if resumed else "started"
+        logger.info("%s: %s, revision %s", what, data.split or "folds", revision or "unknown")
         try:
-            if fitted:
-                model, result = fit_run(settings, split)
-            else:
-                result = fit(
-                    model, split, training, checkpoint=folder.checkpoint, resume=resume,
-                    on_epoch=lambda history: _write_history(folder, history) if main else None,
-                    progress=progress,
-                )  # fmt: skip
+            keep = folder.write_history if main else lambda history: None
+            outcome = task.fit(config, data, folder.checkpoint, resume, keep, progress)
         except Exception as error:
             logger.error("%s: %s", type(error).__name__, error)
             raise
-        if result.stopped == "interrupted":  # the test part waits for the end of training
-            logger.info("interrupted in epoch %d", len(result.history) + 1)
+        if outcome.stopped == "interrupted":  # the test part waits for the end of training
+            logger.info("interrupted in epoch %d", len(outcome.history) + 1)
             raise KeyboardInterrupt
-        peak = peak_rss_bytes()
+        measured = {
+            "resumed": resumed,
+            "revision": revision,
+            "peak_memory_bytes": peak_rss_bytes(),
+            "device": accelerator.device.type,
+            "processes": accelerator.num_processes,
+        }
 
         def finish() -> dict[str, Any]:
-            if len(result.history):  # again: a resumed run may have no epoch left
-                _write_history(folder, result.history)
-            if fitted:
-                save_fitted(model, settings.model_config(), folder.model)
-            else:
-                save_model(model, folder.model)
-            arms = evaluate_arms(model, split, training)
-            write_ranks(folder.ranks, arms)
-            measured = {
-                "data_verified": verified,
-                "wall_seconds": time.perf_counter() - begin,
-                "resumed": resumed,
-                "peak_rss_bytes": peak,
-                "revision": revision,
-            }
-            processes = accelerator.num_processes
-            record = make_record(settings, split, model, result, arms, measured, processes)
-            write_text(folder.result, json.dumps(record, indent=2, allow_nan=False) + "\n")
-            logger.info("finished: %s after epoch %d", result.stopped, len(result.history))
+            if len(outcome.history):  # again: a resumed run may have no epoch left
+                folder.write_history(outcome.history)
+            if config.preset.model.learns:
+                save_model(outcome.model, folder.model)
+            evaluations = task.evaluate(config, data, outcome)
+            write_per_target(folder.per_target, evaluations)
+            measured["wall"] = time.perf_counter() - begin
+            record = make_record(task, config, data, outcome, evaluations, measured)
+            write_text(folder.record, json.dumps(record, indent=2, allow_nan=False) + "\n")
+            logger.info("finished: %s after epoch %d", outcome.stopped, outcome.epochs)
             return record
 
         return _on_main(accelerator, finish)
 
 
 def _on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
-    """What the first process' action returns, or raises, in all of them.
+    """Return, or raise, in all processes what the first process' action returns or raises.
 
     An error that only one process saw would leave the others waiting for it.
     """
@@ -153,16 +212,12 @@ def _on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
     value, error = same_everywhere(accelerator, (value, error))
     if error is not None:
         raise error
-    return value
-
-
-def _write_history(folder: RunFolder, history: pd.DataFrame) -> None:
-    write_text(folder.history, history.to_csv(index=False, lineterminator="\n"))
+    return value  # pyright: ignore[reportReturnType]  (the action's own None, if any)
 
 
 @contextlib.contextmanager
 def _log_to(path: Path | None) -> Iterator[None]:
-    """Send what the package logs to a file as well, behind what is there."""
+    """Send what the package logs to the end of a file as well."""
     if path is None:
         yield
         return

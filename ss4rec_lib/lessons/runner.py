@@ -197,7 +197,7 @@ def run_lessons(
 
 def run_record(run: LessonRun, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of a lesson in the format of all runs (format 2, task "lesson")."""
-    from ss4rec_lib.experiments.revision import code_revision
+    from ss4rec_lib.experiments import code_revision
 
     in_force = {**defaults, **run.parameters}
     found = run.record

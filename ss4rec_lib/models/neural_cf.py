@@ -76,7 +76,7 @@ def fit_epochs(
         and the epoch whose weights the network has.
 
     Raises:
-        FloatingPointError: A loss or a criterion that is not finite.
+        FloatingPointError: A loss that is not finite.
     """
     rows: list[dict[str, float]] = []
     best: dict[str, Tensor] | None = None
@@ -87,12 +87,12 @@ def fit_epochs(
         loss = train()
         network.eval()
         trained = time.perf_counter()
-        metrics = {} if validate is None else dict(validate())
-        if not math.isfinite(loss + metrics.get(criterion, 0.0)):
+        if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}: try a smaller "
-                f"learning_rate than {learning_rate:g}"
+                f"the loss {loss:g} is not finite in epoch {epoch}: try a smaller learning_rate "
+                f"than {learning_rate:g}"
             )
+        metrics = {} if validate is None else dict(validate())
         seconds = {
             "train_seconds": trained - begin,
             "valid_seconds": time.perf_counter() - trained,

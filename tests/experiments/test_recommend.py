@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from ss4rec_lib.data import DataError, leave_one_out, load_items, planted_ratings, typical_interval
-from ss4rec_lib.experiments.errors import ExperimentError
-from ss4rec_lib.experiments.recommend import parse_moment, recommend
+from ss4rec_lib.experiments import ExperimentError, parse_moment, recommend
 from ss4rec_lib.models import SS4Rec, SS4RecConfig
 
 DAY = 86_400
@@ -72,7 +71,8 @@ def test_the_moment_changes_the_list(model, split, history):
     last = int(history.times[-1])
     found = [recommend(model, split, USER, last + later) for later in (0, 60, DAY)]
     lists, scores = [tuple(f["item_id"]) for f in found], [f["score"][0] for f in found]
-    assert len(set(lists)) > 1 and len(set(scores)) == 3
+    assert len(set(lists)) > 1
+    assert len(set(scores)) == 3
 
 
 @pytest.mark.parametrize("arm", ["hidden", "previous", "none"])
@@ -104,7 +104,8 @@ def test_seen_items_are_left_out_unless_asked_for(model, split, history):
     unseen = 50 - len(seen)
     assert 0 < unseen < 50
     found = recommend(model, split, USER, at, 50)
-    assert len(found) == unseen and not seen & set(found["item_id"])
+    assert len(found) == unseen
+    assert not seen & set(found["item_id"])
     everything = recommend(model, split, USER, at, 50, include_seen=True)
     assert len(everything) == 50
     again = everything[~everything["item_id"].isin(seen)]
@@ -114,7 +115,8 @@ def test_seen_items_are_left_out_unless_asked_for(model, split, history):
 def test_titles_and_years_when_there_is_a_table(model, split, history):
     at = int(history.times[-1])
     plain = recommend(model, split, USER, at, 3)
-    assert list(plain.columns) == ["rank", "item_id", "score"] and len(plain) == 3
+    assert list(plain.columns) == ["rank", "item_id", "score"]
+    assert len(plain) == 3
     named = recommend(model, split, USER, at, 3, items=load_items("planted"))
     assert list(named.columns) == ["rank", "item_id", "score", "title", "year"]
     expected = [f"Planted Film {item}" for item in named["item_id"]]
@@ -132,7 +134,8 @@ def test_before_the_last_interaction_is_refused_with_both_times(model, split, hi
     last = int(history.times[-1])
     with pytest.raises(ExperimentError) as refusal:
         recommend(model, split, USER, last - 1)
-    assert f"({last - 1} s)" in str(refusal.value) and f"({last} s)" in str(refusal.value)
+    assert f"({last - 1} s)" in str(refusal.value)
+    assert f"({last} s)" in str(refusal.value)
     assert "UTC" in str(refusal.value)
     recommend(model, split, USER, last)
 

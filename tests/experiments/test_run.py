@@ -1,50 +1,43 @@
-"""Runs through the command line: what they leave behind, and how they begin, stop and go on."""
+"""Runs through the command line: what they leave behind, and how they begin and resume."""
 
-import json
-import math
+import logging
 import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 
 import pandas as pd
 import pytest
 
 from ss4rec_lib import cli
+from ss4rec_lib.configuration import ConfigError
 from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.experiments import (
+    ExperimentError,
+    RunConfig,
+    RunFolder,
+    evaluation_of,
+    run_experiment,
+)
 from ss4rec_lib.experiments import run as run_module
-from ss4rec_lib.experiments.folder import RunFolder, load_split
-from ss4rec_lib.experiments.record import _plain, evaluate_arms
-from ss4rec_lib.experiments.settings import Settings
+from ss4rec_lib.experiments import task as task_module
+from ss4rec_lib.experiments.task import load_split
 from ss4rec_lib.models import SS4Rec, load_model
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import TrainingDiverged, fit
 
 FILES = {
-    "settings.json", "checkpoint.safetensors", "log.txt", "history.csv", "model.safetensors",
-    "ranks.npz", "result.json",
-}  # fmt: skip
-
-
-def result(folder):
-    return json.loads((folder / "result.json").read_text())
+    "config.json",
+    "checkpoint.safetensors",
+    "log.txt",
+    "history.csv",
+    "model.safetensors",
+    "per_target.npz",
+    "record.json",
+}
+CONDITIONS = [(time, masked) for time in ("known", "hidden") for masked in (False, True)]
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def timeless(record):
-    """A record without what differs from run to run of the same thing."""
-    kept = {k: v for k, v in record.items() if not k.endswith(("_seconds", "_bytes"))}
-    kept.pop("resumed")
-    kept["curve"] = [
-        {k: v for k, v in row.items() if not k.endswith("seconds") and "per_second" not in k}
-        for row in record["curve"]
-    ]
-    return kept
 
 
 class Killed(BaseException):
@@ -61,133 +54,135 @@ def test_a_run_leaves_its_files_and_nothing_else(finished):
     assert "finished: epochs" in log
 
 
-def test_the_record_has_what_a_figure_must_be_read_with(finished):
-    record = result(finished)
-    settings = Settings.read(finished / "settings.json")
-    split, _ = load_split(settings)
-    assert record["dataset"] == "planted" and record["model"] == "SS4Rec" and record["seed"] == 0
+def test_the_record_has_what_a_figure_must_be_read_with(finished, record_of):
+    record = record_of(finished)
+    split, _ = load_split(RunConfig.read(finished / "config.json"))
+    assert (record["format"], record["task"], record["dataset"]) == (2, "ranking", "planted")
+    assert (record["model"], record["display_name"], record["seed"]) == ("official", "SS4Rec", 0)
+    assert record["overrides"]["d_H"] == 16
+    assert record["overrides"]["epochs"] == 2
+    assert "seed" not in record["overrides"]
     assert record["protocol"] == {
-        "ordering": "exact-time", "split": "leave-one-out", "min_interactions": 5,
-        "target_time": "known", "masked": False, "max_len": 200,
-        "catalogue": split.sequences.n_items, "users": 600,
-        "interactions": split.sequences.n_interactions, "fingerprint": split.fingerprint(),
-    }  # fmt: skip
-    assert record["config"]["model"]["d_H"] == 16 and record["config"]["training"]["epochs"] == 2
+        "split": "leave-one-out",
+        "ordering": "exact-time",
+        "min_interactions": 5,
+        "catalogue": split.sequences.n_items,
+        "users": 600,
+        "interactions": split.sequences.n_interactions,
+        "fingerprint": split.fingerprint(),
+        "n_train": split.report["n_train_targets"],
+        "n_valid": 600,
+        "n_test": 600,
+        "left_out": 0,
+        "target_time": "known",
+        "max_len": 200,
+    }
+    assert record["config"]["model"]["d_H"] == 16
+    assert record["config"]["training"]["epochs"] == 2
     assert (record["epochs"], record["stopped"], record["resumed"]) == (2, "epochs", False)
+    assert record["selection"] == {"metric": "ndcg@10", "masked": False}
     assert record["parameters"] == sum(
         p.numel() for p in load_model(finished / "model.safetensors").parameters()
     )
-    assert 0 < record["train_seconds"] < record["wall_seconds"]
-    assert record["peak_rss_bytes"] > 50e6
+    assert 0 < record["seconds"]["train"] < record["seconds"]["wall"]
+    assert record["peak_memory_bytes"] > 50e6
     assert {"python", "torch", "accelerate", "safetensors"} <= record["versions"].keys()
     assert {"processor", "cores", "torch_threads", "device"} <= record["machine"].keys()
-    assert "revision" in record and record["data_verified"] is True
+    assert "revision" in record
+    assert record["data_verified"] is True
+    assert record["uses_time"] is True
+    assert record["command"].startswith("ss4rec train --dataset planted --model official ")
 
 
-def test_the_curve_is_the_history(finished):
-    curve = pd.DataFrame(result(finished)["curve"])
+def test_the_curve_is_the_history(finished, record_of):
+    record = record_of(finished)
+    curve = pd.DataFrame(record["curve"])
     assert curve.equals(pd.read_csv(finished / "history.csv"))
     assert list(curve["epoch"]) == [1, 2]
     best = curve["ndcg@10"].idxmax()
-    assert result(finished)["best_epoch"] == best + 1
-    assert result(finished)["valid"]["ndcg@10"] == pytest.approx(curve["ndcg@10"][best])
+    assert record["best_epoch"] == best + 1
+    valid = evaluation_of(record, "valid", masked=False)
+    assert valid["ndcg@10"] == pytest.approx(curve["ndcg@10"][best])
 
 
-def test_every_arm_is_what_evaluation_says_of_the_saved_model(finished):
-    record = result(finished)
+def test_every_condition_is_what_evaluation_says_of_the_saved_model(finished, record_of):
+    record = record_of(finished)
     model = load_model(finished / "model.safetensors")
-    split, _ = load_split(Settings.read(finished / "settings.json"))
-    arms = [(arm["target_time"], arm["masked"]) for arm in record["arms"]]
-    assert arms == [("known", False), ("known", True), ("hidden", False), ("hidden", True)]
-    assert record["arms"][0]["valid"] == record["valid"]
-    assert record["arms"][0]["test"] == record["test"]
-    for arm in record["arms"]:
-        expected = dict(evaluate_ranking(
-            model, split, "test", mask_seen=arm["masked"], target_time=arm["target_time"]
-        ))  # fmt: skip
-        assert arm["test"] == pytest.approx(expected)
-        assert arm["test"].keys() == expected.keys()
-    figures = [arm["test"]["ndcg@10"] for arm in record["arms"]]
-    assert len(set(figures)) == 4, "arms that ask other questions have other answers"
+    split, _ = load_split(RunConfig.read(finished / "config.json"))
+    found = [
+        (e["target_time"], e["masked"], e["part"], e["ranked_by"]) for e in record["evaluations"]
+    ]
+    assert sorted(found) == sorted(
+        (time, masked, part, "score") for time, masked in CONDITIONS for part in ("valid", "test")
+    )
+    for each in record["evaluations"]:
+        expected = evaluate_ranking(
+            model, split, each["part"], mask_seen=each["masked"], target_time=each["target_time"]
+        )
+        assert each["metrics"] == pytest.approx(dict(expected))
+    figures = {evaluation_of(record, "test", *each)["ndcg@10"] for each in CONDITIONS}
+    assert len(figures) == 4, "other conditions have other figures"
 
 
-def test_it_is_the_run_that_the_library_alone_makes(finished):
-    settings = Settings.read(finished / "settings.json")
-    split, _ = load_split(settings)
+def test_it_is_the_run_that_the_library_alone_makes(finished, record_of):
+    config = RunConfig.read(finished / "config.json")
+    split, _ = load_split(config)
     seed_everything(0)
-    model = SS4Rec(split.sequences.n_items, settings.model_config())
-    fit(model, split, settings.training_config(), progress=False)
+    model = SS4Rec(split.sequences.n_items, config.model_options)
+    fit(model, split, config.training_options, progress=False)
     expected = dict(evaluate_ranking(model, split, "test"))
-    assert result(finished)["test"] == pytest.approx(expected)
+    assert evaluation_of(record_of(finished), masked=False) == pytest.approx(expected)
 
 
 def test_no_path_and_no_host_is_recorded(finished):
-    text = (finished / "result.json").read_text()
-    assert str(finished.parent) not in text and os.getcwd() not in text
+    text = (finished / "record.json").read_text()
+    assert str(finished.parent) not in text
+    assert os.getcwd() not in text
     assert not any(part in text for part in ('"/', "/home", "/tmp"))
     assert socket.gethostname() not in text
     assert "NaN" not in text
 
 
-def test_a_model_that_knows_no_time_has_no_arm_with_time_hidden(train, tmp_path):
-    assert train(tmp_path / "run", epochs=1, target_time="none", model_type="mamba_only") == 0
-    record = result(tmp_path / "run")
-    assert [(a["target_time"], a["masked"]) for a in record["arms"]] == [
-        ("none", False),
-        ("none", True),
-    ]
-    assert record["model"] == "Mamba4Rec"
-
-
-def test_the_same_seed_gives_the_same_record_and_another_another(train, finished, tmp_path):
+def test_the_same_seed_gives_the_same_record_and_another_another(
+    train, finished, record_of, timeless, tmp_path
+):
     assert train(tmp_path / "same") == 0
-    assert timeless(result(tmp_path / "same")) == timeless(result(finished))
+    assert timeless(record_of(tmp_path / "same")) == timeless(record_of(finished))
     assert train(tmp_path / "other", "--seed", "1") == 0
-    assert result(tmp_path / "other")["test"] != result(finished)["test"]
-    assert result(tmp_path / "other")["config"]["training"]["seed"] == 1
-
-
-def test_what_is_not_finite_is_null_so_that_the_record_is_json():
-    """A single target, for one, has no standard error."""
-    found = _plain({"a": [math.nan, 1.0], "b": (math.inf,)})
-    assert found == {"a": [None, 1.0], "b": [None]}
+    other = record_of(tmp_path / "other")
+    assert other["evaluations"] != record_of(finished)["evaluations"]
+    assert other["config"]["training"]["seed"] == 1
 
 
 # ---------------------------------------------------------------------- refused before any work
 
 
-@pytest.mark.parametrize(("more", "message"), [
-    (["--set", "epoch=3"], "Did you mean 'epochs'"),
-    (["--set", "patience=x"], "patience must be an integer"),
-    (["--set", "epochs=3"], "epochs is set twice"),
-    (["--set", "dropout_prob=2"], "dropout_prob=2.0"),
-    (["--preset", "oficial"], "Did you mean 'official'"),
-    (["--protocol", "exact"], "protocol (ordering) is 'exact'"),
-    (["--seed", "0", "--set", "seed=0"], "the seed is given twice"),
-    (["--seed=-1"], "seed=-1"),
-    (["--path", "nowhere"], "planted is generated and takes no path"),
-    (["--min-interactions", "5000"], "the 5000-core filter leaves nothing"),
-])  # fmt: skip
-def test_bad_settings_are_one_message_and_leave_nothing(train, tmp_path, capsys, more, message):
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--set", "epoch=3"], ("epoch", "epochs")),
+        (["--set", "patience=x"], ("patience", "x")),
+        (["--set", "epochs=3"], ("epochs", "twice")),
+        (["--set", "dropout_prob=2"], ("dropout_prob", "2")),
+        (["--model", "oficial"], ("oficial", "official")),
+        (["--protocol", "exact"], ("ordering", "exact")),
+        (["--split", "global"], ("split", "global", "global-time")),
+        (["--seed", "0", "--set", "seed=0"], ("seed", "twice")),
+        (["--seed=-1"], ("seed", "-1")),
+        (["--path", "nowhere"], ("planted", "path")),
+        (["--min-interactions", "5000"], ("5000",)),
+        (["--set", "d_H=32"], ("d_H", "twice")),
+        (["--config", "nowhere.yaml"], ("nowhere.yaml",)),
+    ],
+)
+def test_bad_options_are_one_message_and_leave_nothing(train, tmp_path, capsys, more, words):
     assert train(tmp_path / "run", *more) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("error: ") and message in shown
-    assert shown.count("\n") <= 2 and "Traceback" not in shown
+    assert shown.startswith("error: ")
+    assert all(word in shown for word in words)
+    assert shown.count("\n") <= 2
+    assert "Traceback" not in shown
     assert not (tmp_path / "run").exists()
-
-
-def test_a_width_without_its_twin_is_the_dataclass_own_message(tmp_path, capsys):
-    words = [
-        "train",
-        "--dataset",
-        "planted",
-        "--set",
-        "hidden_size=16",
-        "--out",
-        str(tmp_path / "x"),
-    ]
-    assert cli.main(words) == 2
-    assert "d_H=64 but hidden_size=16" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_one_message(train, tmp_path, capsys, monkeypatch):
@@ -203,9 +198,11 @@ def test_a_catalogue_smaller_than_the_metrics_is_one_message(train, tmp_path, ca
     from ss4rec_lib.data import leave_one_out, planted_ratings
 
     tiny = leave_one_out(planted_ratings(n_users=50, n_items=12, mean_length=20))
-    monkeypatch.setattr(run_module, "load_split", lambda settings: (tiny, True))
+    monkeypatch.setattr(task_module, "load_split", lambda config: (tiny, True))
     assert train(tmp_path / "run") == 2
-    assert "has 12 items after the filter: expected at least 20" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "12 items" in shown
+    assert "20" in shown
     assert not (tmp_path / "run").exists()
 
 
@@ -219,7 +216,7 @@ def test_bugs_keep_their_traceback(train, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(run_module, "fit", broken)
+    monkeypatch.setattr(task_module, "fit", broken)
     with pytest.raises(ValueError, match="a bug"):
         train(tmp_path / "run")
 
@@ -230,39 +227,53 @@ def test_bugs_keep_their_traceback(train, tmp_path, monkeypatch):
 def test_a_run_that_is_there_is_not_touched(train, finished, capsys):
     before = contents(finished)
     assert train(finished) == 2
-    shown = capsys.readouterr().err
-    assert "holds a run already" in shown and "nothing was changed" in shown
+    assert str(finished) in capsys.readouterr().err
     assert contents(finished) == before
 
 
 def test_a_finished_run_resumed_gives_its_record_and_computes_nothing(
-    finished, capsys, monkeypatch
+    finished, record_of, capsys, monkeypatch
 ):
     before = contents(finished)
-    for name in ("fit", "load_split", "evaluate_arms"):
-        monkeypatch.delattr(run_module, name)
+    monkeypatch.delattr(task_module, "fit")
+    monkeypatch.delattr(task_module, "load_movielens")
     assert cli.main(["train", "--resume", "--out", str(finished)]) == 0
-    shown = capsys.readouterr().out
-    assert f"HR@10 {result(finished)['test']['hr@10']:.4f}" in shown
+    figure = evaluation_of(record_of(finished), masked=False)["hr@10"]
+    assert f"HR@10 {figure:.4f}" in capsys.readouterr().out
     assert contents(finished) == before
 
 
-def test_resuming_under_other_settings_is_refused_by_name(train, finished, capsys):
+def test_resuming_with_other_options_is_refused_by_name(train, finished, capsys):
     before = contents(finished)
     assert cli.main(["train", "--resume", "--out", str(finished), "--set", "epochs=9"]) == 2
-    assert "epochs is 2 there and 9 here" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("epochs", "2", "9"))
     assert train(finished, "--resume", "--seed", "1", d_P=4) == 2
     shown = capsys.readouterr().err
-    assert "seed is 0 there and 1 here" in shown and "d_P is 8 there and 4 here" in shown
-    assert train(finished, "--resume", "--seed", "0") == 0, "settings that agree may be repeated"
+    assert "seed is 0" in shown
+    assert "d_P is 8" in shown
+    assert train(finished, "--resume", "--split", "global-time") == 2
+    assert "split is leave-one-out" in capsys.readouterr().err
+    assert train(finished, "--resume", "--seed", "0") == 0, "options that agree may be repeated"
     assert contents(finished) == before
+    with pytest.raises(ConfigError, match="n_layers is 1"):
+        run_experiment(RunConfig(data={"dataset": "planted"}), finished, resume=True)
 
 
-def test_the_library_refuses_other_settings_too(finished):
-    from ss4rec_lib.experiments.errors import SettingsError
-
-    with pytest.raises(SettingsError, match="n_layers is 1 there and 2 here"):
-        run_module.run_experiment(Settings("planted"), finished, resume=True)
+@pytest.mark.parametrize("verb", ["train", "train --resume", "evaluate", "record"])
+def test_a_folder_of_the_old_format_is_named_and_left_alone(verb, train, tmp_path, capsys):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for name in ("settings.json", "result.json"):
+        (folder / name).write_text('{"format": 1, "dataset": "planted"}')
+    before = contents(folder)
+    if verb.startswith("train"):
+        assert train(folder, *verb.split()[1:]) == 2
+    else:
+        assert cli.main([verb, str(folder)]) == 2
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in (str(folder), "format 1", "format 2", "again"))
+    assert contents(folder) == before
 
 
 def test_nothing_to_resume(train, tmp_path, capsys):
@@ -277,15 +288,16 @@ def test_a_folder_without_its_settings_is_not_guessed_at(train, tmp_path, capsys
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.safetensors").write_text("")
     assert train(tmp_path / "run", "--resume") == 2
-    assert "has no settings.json" in capsys.readouterr().err
+    assert "config.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("moment", [
-    "fit", "forward 9", "_write_history", "save_model", "evaluate_arms", "write_ranks",
-    "make_record",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "moment",
+    ["fit", "forward 9", "write_history", "save_model", "rank_both", "write_per_target",
+     "make_record"],
+)  # fmt: skip
 def test_killed_anywhere_it_ends_as_if_nothing_had_happened(
-    train, finished, tmp_path, monkeypatch, moment
+    train, finished, record_of, timeless, tmp_path, monkeypatch, moment
 ):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -304,47 +316,50 @@ def test_killed_anywhere_it_ends_as_if_nothing_had_happened(
             def killed(*_, **__):
                 raise Killed
 
-            patch.setattr(run_module, moment, killed)
+            where = {"fit": task_module, "rank_both": task_module, "write_history": RunFolder}
+            patch.setattr(where.get(moment, run_module), moment, killed)
         with pytest.raises(Killed):
             train(folder, checkpoint_seconds=0.0)
-        assert not (folder / "result.json").exists()
-        assert (folder / "settings.json").exists()
+        assert not (folder / "record.json").exists()
+        assert (folder / "config.json").exists()
     assert cli.main(["train", "--resume", "--out", str(folder)]) == 0
-    found, expected = timeless(result(folder)), timeless(result(finished))
+    found, expected = timeless(record_of(folder)), timeless(record_of(finished))
     for record in (found, expected):
         record["config"]["training"].pop("checkpoint_seconds")
     assert found == expected
-    assert result(folder)["resumed"] is True
+    assert record_of(folder)["resumed"] is True
     log = (folder / "log.txt").read_text()
     assert log.index("started: ") < log.index("resumed: ") < log.index("finished: ")
     assert {path.name for path in folder.iterdir()} == FILES
 
 
 def test_an_interrupt_leaves_the_test_part_for_later(
-    train, finished, tmp_path, monkeypatch, capsys
+    train, finished, record_of, timeless, tmp_path, monkeypatch, capsys
 ):
     folder = tmp_path / "run"
-    real, calls = run_module._write_history, []
+    real, calls = RunFolder.write_history, []
 
     def interrupt(*given):
         calls.append(real(*given))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "_write_history", interrupt)
+        patch.setattr(RunFolder, "write_history", interrupt)
         assert train(folder) == 130
     shown = capsys.readouterr().err
-    assert f"ss4rec train --resume --out {folder}" in shown and "interrupted" in shown
-    assert len(calls) == 1 and not (folder / "result.json").exists()
+    assert f"ss4rec train --resume --out {folder}" in shown
+    assert "interrupted" in shown
+    assert len(calls) == 1
+    assert not (folder / "record.json").exists()
     assert cli.main(["train", "--resume", "--out", str(folder)]) == 0
-    assert timeless(result(folder)) == timeless(result(finished))
+    assert timeless(record_of(folder)) == timeless(record_of(finished))
 
 
 def test_diverged_training_is_one_message_in_log_and_terminal(train, tmp_path, monkeypatch, capsys):
     def diverge(*_, **__):
         raise TrainingDiverged("loss nan in epoch 1")
 
-    monkeypatch.setattr(run_module, "fit", diverge)
+    monkeypatch.setattr(task_module, "fit", diverge)
     assert train(tmp_path / "run") == 2
     assert capsys.readouterr().err == "error: loss nan in epoch 1\n"
     assert "TrainingDiverged: loss nan in epoch 1" in (tmp_path / "run" / "log.txt").read_text()
@@ -364,84 +379,30 @@ def test_a_damaged_checkpoint_is_one_message(train, tmp_path, monkeypatch, capsy
     path.write_bytes(path.read_bytes()[:1000])
     assert cli.main(["train", "--resume", "--out", str(folder)]) == 2
     assert "checkpoint.safetensors is truncated" in capsys.readouterr().err
-    assert not (folder / "result.json").exists()
+    assert not (folder / "record.json").exists()
 
 
 def test_the_logger_is_left_as_it_was(finished):
-    import logging
-
     package = logging.getLogger("ss4rec_lib")
     assert not any(isinstance(h, logging.FileHandler) for h in package.handlers)
     assert package.level == logging.NOTSET
 
 
-def test_only_the_named_arms_touch_the_test_part(finished, monkeypatch):
-    from ss4rec_lib.experiments import record
-
+def test_only_the_named_conditions_touch_the_test_part(finished, monkeypatch):
     asked = []
 
-    def spy(model, split, part, **options):
-        asked.append((part, options["target_time"]))
-        return {False: {}, True: {}}
+    def spy(model, split, part, target_time, max_len, ranked_by="score"):
+        asked.append((part, target_time))
+        return []
 
-    monkeypatch.setattr(record, "rank_targets", spy)
-    settings = Settings.read(finished / "settings.json")
-    evaluate_arms(None, None, settings.training_config())
-    assert len(asked) == len(set(asked)) == 4, "each part once with each time"
-    assert {time for _, time in asked} == {"known", "hidden"}
-
-
-# --------------------------------------------------------------------------- other processes
+    monkeypatch.setattr(task_module, "rank_both", spy)
+    config = RunConfig.read(finished / "config.json")
+    task = task_module.RankingTask()
+    outcome = task_module.Outcome(None, None, 0, 0, "fitted", 0.0)
+    task.evaluate(config, task_module.TaskData(None, {}, True), outcome)
+    assert sorted(asked) == sorted((p, t) for p in ("valid", "test") for t in ("known", "hidden"))
 
 
-def environment():
-    # OMP threads fixed, so that the run here and the one there add in the same order.
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_kill_minus_nine_and_resume(train_words, tmp_path):
-    program = [sys.executable, "-m", "ss4rec_lib.cli"]
-    options = {"epochs": 12, "max_tokens": 1_600, "checkpoint_seconds": 0.1}
-
-    def to_the_end(*arguments):
-        done = subprocess.run(
-            [*program, *arguments], env=environment(), capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-
-    to_the_end(*train_words(tmp_path / "whole", **options))
-    folder = tmp_path / "killed"
-    process = subprocess.Popen([*program, *train_words(folder, **options)], env=environment())
-    history = RunFolder(folder).history
-    while not (history.exists() and len(history.read_text().splitlines()) > 2):
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (folder / "result.json").exists()
-    to_the_end("train", "--resume", "--out", str(folder))
-    assert timeless(result(folder)) == timeless(result(tmp_path / "whole"))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_two_processes_write_one_run(train_words, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # torchrun: on the CPU accelerate's own launcher starts one process without an MPI.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--master_addr", "127.0.0.1", "--master_port", str(port), "-m", "ss4rec_lib.cli"]
-    folder = tmp_path / "run"
-    command = [*launch, *train_words(folder)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("chosen on validation") == 1
-    assert {path.name for path in folder.iterdir()} == FILES
-    assert result(folder)["machine"]["processes"] == 2
-    assert (folder / "log.txt").read_text().count("epoch 2/2") == 1
-    again = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200)
-    assert again.returncode != 0
-    assert again.stderr.count("holds a run already") == 1
+def test_a_missing_record_is_named(tmp_path):
+    with pytest.raises(ExperimentError, match="holds no run"):
+        RunFolder(tmp_path).read_record()

@@ -1,0 +1,413 @@
+"""A run's configuration: data, model, training, task and seed, from Python, YAML or `--set`.
+
+    task: ranking
+    data: {dataset: ml-100k, split: leave-one-out}
+    model: {name: official, dropout_prob: 0.1}
+    training: {epochs: 8}
+    seed: 0
+
+`model` and `training` hold what differs from the preset named by `model.name`; `model_options` and
+`training_options` are the complete configurations. Every error is a `ConfigError` that names the
+option, its value and what was expected, wherever the value came from.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from ss4rec_lib.configuration import (
+    Config,
+    ConfigError,
+    as_text,
+    did_you_mean,
+    parse_assignments,
+)
+from ss4rec_lib.data import DATASETS
+from ss4rec_lib.files import write_text
+from ss4rec_lib.models import PRESETS, ModelConfig, Preset
+from ss4rec_lib.training import TrainingConfig
+
+FORMAT = 2
+FOLDS = 5
+INCIDENTAL = ("seed", "device", "checkpoint_seconds")
+"""Options that say how a run is carried out, not what is computed."""
+
+_SPLITS = {
+    "ranking": ("leave-one-out", "global-time"),
+    "rating": ("leave-one-out", "global-time", "random", "5-fold"),
+}
+_UNFILTERED = ("random", "5-fold")  # splits of published rating figures, made without a k-core
+_SECTIONS = ("data", "model", "training")
+_SET_ALIASES = {"protocol": "ordering"}
+
+
+class DataConfig(Config):
+    """Which data, and how they are split.
+
+    Attributes:
+        dataset: One of `ss4rec_lib.data.DATASETS`.
+        path: A folder, file or archive to read it from; None for the usual places.
+        ordering: `exact-time` or `recbole-float32`, the protocol; without effect on `5-fold`.
+        split: `leave-one-out`, `global-time`, and for ratings also `random` and `5-fold`.
+        min_interactions: k of the k-core filter, 0 for none; by default 5, and 0 for the splits of
+            single ratings (`random`, `5-fold`).
+        folds: With `5-fold`, how many of the five are run.
+    """
+
+    dataset: str
+    path: str | None = None
+    ordering: Literal["exact-time", "recbole-float32"] = "exact-time"
+    split: Literal["leave-one-out", "global-time", "random", "5-fold"] = "leave-one-out"
+    min_interactions: int = Field(5, ge=0)
+    folds: int = Field(FOLDS, ge=1, le=FOLDS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_filter(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("min_interactions") is None:
+            usual = 0 if values.get("split") in _UNFILTERED else 5
+            values = {**values, "min_interactions": usual}
+        return values
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in DATASETS:
+            raise ValueError(
+                f"dataset={value!r}: expected one of {', '.join(DATASETS)}."
+                f"{did_you_mean(value, DATASETS)}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _folds_of_5_fold(self) -> DataConfig:
+        if self.folds != FOLDS and self.split != "5-fold":
+            raise ValueError(f"folds={self.folds}: split={self.split!r} has no folds, only 5-fold")
+        return self
+
+
+def _section(value: Any) -> Any:
+    """Make a section of what YAML and Python give: a mapping, or for `model` its name alone."""
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{as_text(value)!r}: expected options by name, such as epochs: 8")
+    return {str(k): tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+
+
+def _data_section(value: Any) -> Any:
+    return value if isinstance(value, DataConfig) else DataConfig(**_section(value))
+
+
+def _model_section(value: Any) -> Any:
+    return {"name": "official", **_section(value)}
+
+
+class RunConfig(Config):
+    """Everything that a run depends on, beside the code and the machine.
+
+    Attributes:
+        data: See `DataConfig`; a mapping is taken too.
+        model: `name`, one of the task's presets in `ss4rec_lib.models.PRESETS`, and the options
+            that differ from that preset.
+        training: The fields of `TrainingConfig` that differ from what the preset starts from.
+        task: `ranking` or `rating`.
+        seed: Of initial weights, batch order, dropout, negatives and random splits.
+    """
+
+    data: Annotated[DataConfig, BeforeValidator(_data_section)]
+    model: Annotated[dict[str, Any], BeforeValidator(_model_section)] = Field(
+        default_factory=lambda: _model_section({})
+    )
+    training: Annotated[dict[str, Any], BeforeValidator(_section)] = Field(default_factory=dict)
+    task: Literal["ranking", "rating"] = "ranking"
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        """Refuse what nothing can be run with; the sections' own classes check their values."""
+        presets, name = PRESETS[self.task], self.model.get("name")
+        if name not in presets:
+            other = next((task for task in PRESETS if name in PRESETS[task]), None)
+            hint = f" It is a model of task={other!r}." if other else did_you_mean(name, presets)
+            raise ValueError(
+                f"model={name!r}: expected one of {', '.join(presets)} with task={self.task!r}."
+                f"{hint}"
+            )
+        if self.data.split not in _SPLITS[self.task]:
+            raise ValueError(
+                f"split={self.data.split!r}: expected one of {', '.join(_SPLITS[self.task])} with "
+                f"task={self.task!r}"
+            )
+        if self.data.split == "5-fold" and self.preset.model.chooses_epoch:
+            raise ValueError(
+                f"split='5-fold' has no validation part, by which {name} chooses its epoch: take "
+                "leave-one-out, global-time or random"
+            )
+        self._check_training()
+        training = self.training_options  # raises its own errors, as that of the model does
+        if training.history == "full" and not self.preset.model.carries_state:
+            raise ValueError(
+                f"history='full': {self.model_options.display_name} carries no state from piece to "
+                "piece of a history; expected windows"
+            )
+        return self
+
+    def _check_training(self) -> None:
+        known = self._training_names()
+        for key, value in self.training.items():
+            if key == "seed":
+                raise ValueError(f"seed={as_text(value)}: is an option of the run, not of training")
+            if key not in known:
+                raise ValueError(_unknown(key, value, known, f"the training of {self.name}"))
+
+    def _training_names(self) -> list[str]:
+        """The options of training that matter to the preset."""
+        names = self.preset.model.trained_with
+        if names is None:
+            return [name for name in TrainingConfig.model_fields if name != "seed"]
+        return [*names, "target_time"] if self.task == "ranking" else list(names)
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        return self.model["name"]
+
+    @property
+    def preset(self) -> Preset:
+        """The preset that `model.name` names."""
+        return PRESETS[self.task][self.name]
+
+    @cached_property
+    def model_options(self) -> ModelConfig:
+        """The model's complete configuration."""
+        changes = {key: value for key, value in self.model.items() if key != "name"}
+        return self.preset.config.replace(**changes)
+
+    @cached_property
+    def training_options(self) -> TrainingConfig:
+        """The complete options of training.
+
+        A model that does not look at time gets `target_time="none"`: runs that differ only in it
+        would be the same run.
+        """
+        training = self._base_training().replace(**self.training, seed=self.seed)
+        return training if self.model_options.uses_time else training.replace(target_time="none")
+
+    def _base_training(self) -> TrainingConfig:
+        on_ml_1m = self.task == "ranking" and self.data.dataset == "ml-1m"
+        base = TrainingConfig.ml_1m() if on_ml_1m else TrainingConfig()
+        return base.replace(**self.preset.training)
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the options of model and training that differ from the preset, JSON-able."""
+        found = self.model_options.overrides(self.preset.config)
+        base = self._base_training()
+        if not self.model_options.uses_time:
+            base = base.replace(target_time="none")
+        changed = self.training_options.overrides(base)
+        names = self._training_names()
+        found |= {name: value for name, value in changed.items() if name in names}
+        return {name: value for name, value in found.items() if name not in INCIDENTAL}
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every option in force by name, those of the preset included."""
+        training = self.training_options.model_dump(mode="json")
+        return {
+            "task": self.task,
+            "model": self.name,
+            **self.data.model_dump(mode="json"),
+            **self.model_options.model_dump(mode="json"),
+            **{name: training[name] for name in self._training_names()},
+            "seed": self.seed,
+        }
+
+    def command(self, out: str) -> str:
+        """Return the command line that makes this run again, without the data's path."""
+        data, words = self.data, ["ss4rec", "train"]
+        words += ["--task", self.task] if self.task != "ranking" else []
+        words += ["--dataset", data.dataset, "--model", self.name]
+        usual = _data_section({"dataset": data.dataset, "split": data.split})
+        for option, name in (
+            ("--protocol", "ordering"),
+            ("--min-interactions", "min_interactions"),
+            ("--folds", "folds"),
+        ):
+            if getattr(data, name) != getattr(usual, name):
+                words += [option, str(getattr(data, name))]
+        words += ["--split", data.split] if data.split != "leave-one-out" else []
+        for key, value in self.overrides().items():
+            words += ["--set", f"{key}={as_text(value)}"]
+        return shlex.join([*words, "--seed", str(self.seed), "--out", out])
+
+    def check_packages(self) -> None:
+        """Raise a `ConfigError` if the model's library is not installed."""
+        package = self.preset.model.requires
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"model={self.name!r} needs the package {package!r}, which is not installed: "
+                'pip install -e ".[peers]"'
+            )
+
+    def write(self, path: Path) -> None:
+        """Write the configuration as JSON (a `FileError` if that is not possible)."""
+        content = {"format": FORMAT, **self.model_dump(mode="json")}
+        write_text(path, json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> RunConfig:
+        """Read what `write` wrote; raise a `ConfigError` if it cannot be used."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = content.pop("format", None)
+        except FileNotFoundError:
+            raise ConfigError(f"{path.parent} holds no run: it has no {path.name}") from None
+        except (OSError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
+        if version != FORMAT:
+            raise ConfigError(
+                f"{path} has format {version!r}, this version reads format {FORMAT}: make the run "
+                "again, or read it with the release that wrote it"
+            )
+        try:
+            return cls(**content)
+        except ConfigError as error:
+            raise ConfigError(f"{path} cannot be used: {error}") from error
+
+
+def run_config(
+    given: Mapping[str, Any] | None = None,
+    assignments: Iterable[str] = (),
+    file: str | Path | None = None,
+    saved: Path | None = None,
+) -> RunConfig:
+    """Build a configuration from what a command line names.
+
+    Args:
+        given: Options by name, such as `dataset`, `model`, `task`, `seed`; None for those left out.
+        assignments: `key=value` texts; a key is an option's name, or that with its section in front
+            (`training.epochs`).
+        file: A YAML file with the sections of `RunConfig`; `given` and `assignments` overrule it.
+        saved: The configuration of a run to continue: everything comes from there, and what is
+            given must agree with it.
+
+    Raises:
+        ConfigError: See `RunConfig`; also no data set, an option given twice, or a disagreement
+            with `saved`.
+    """
+    given = {name: value for name, value in (given or {}).items() if value is not None}
+    values = parse_assignments(assignments)
+    for name in given.keys() & {_SET_ALIASES.get(key, key) for key in values}:
+        raise ConfigError(f"{name} is given twice: as an option of its own and by --set")
+    if saved is not None:
+        config = RunConfig.read(saved)
+        tree = read_yaml(file) if file is not None else {}
+        flat = {"model": tree["model"].pop("name")} if "name" in tree.get("model", {}) else {}
+        flat |= {k: v for section in _SECTIONS for k, v in tree.pop(section, {}).items()} | tree
+        asked = {k.rpartition(".")[2]: v for k, v in (flat | given | values).items()}
+        refuse_differences(saved.parent, config, asked)
+        return config
+    tree = read_yaml(file) if file is not None else {}
+    tree = {name: dict(tree.get(name, {})) for name in _SECTIONS} | {
+        name: value for name, value in tree.items() if name not in _SECTIONS
+    }
+    for name in ("task", "seed"):
+        if name in given:
+            tree[name] = given.pop(name)
+    if "model" in given:
+        tree["model"]["name"] = given.pop("model")
+    tree["data"] |= given
+    if "dataset" not in tree["data"] and "data.dataset" not in values and "dataset" not in values:
+        raise ConfigError("no data set is named: give --dataset, for example --dataset ml-100k")
+    _assign(tree, values)
+    options: dict[str, Any] = tree
+    return RunConfig(**options)
+
+
+def _assign(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Put each `key=value` into its section, decided by the name where no section is given."""
+    task, name = tree.get("task", "ranking"), tree["model"].get("name", "official")
+    preset = PRESETS.get(task, {}).get(name) if isinstance(name, str) else None
+    model = list(type(preset.config).model_fields) if preset else []
+    names = {"model": model, "training": list(TrainingConfig.model_fields)}
+    names["data"] = list(DataConfig.model_fields)
+    for key, value in values.items():
+        section, _, option = key.rpartition(".")
+        option = _SET_ALIASES.get(option, option)
+        if option in ("task", "seed") and not section:
+            tree[option] = value
+            continue
+        if not section:
+            # An unknown model has unknown options: the model is what the error must name.
+            unknown = "" if preset else "model"
+            section = next((part for part in names if option in names[part]), unknown)
+        if section not in _SECTIONS or (preset and option not in (*names[section], "name")):
+            known = [n for part in names.values() for n in part if n != "seed"]
+            raise ConfigError(f"--set {_unknown(key, value, known, f'model {name!r}')}")
+        tree[section][option] = value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with `1e-3` as a number, as YAML 1.2 and Python read it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$|^[-+]?\.\d+[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a configuration file; raise a `ConfigError` that names the line or the wrong name."""
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no configuration: expected task, data, model, training")
+    for name, value in content.items():
+        if name not in RunConfig.model_fields:
+            raise ConfigError(
+                f"{path}: {_unknown(str(name), value, RunConfig.model_fields, 'a run')}"
+            )
+    try:
+        return content | {part: _section(content[part]) for part in _SECTIONS if part in content}
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def refuse_differences(folder: Path, saved: RunConfig, asked: Mapping[str, Any]) -> None:
+    """Raise a `ConfigError` that names every option whose value is not that of the saved run."""
+    found = saved.resolved()
+    different = [
+        f"{name} is {as_text(found.get(name, 'no option'))} there and {as_text(value)} here"
+        for name, value in asked.items()
+        if name not in found or as_text(found[name]) != as_text(value)
+    ]
+    if different:
+        raise ConfigError(
+            f"{folder} is a run with other options: {'; '.join(different)}. Nothing was changed. "
+            "Leave the options out to continue with those it was made with, or choose another "
+            "folder."
+        )
+
+
+def _unknown(key: str, value: Any, known: Iterable[str], whose: str) -> str:
+    known = list(dict.fromkeys(known))
+    return (
+        f"{key}={as_text(value)}: there is no option {key!r} of {whose}."
+        f"{did_you_mean(key.rpartition('.')[2], known)} Options are {', '.join(known) or 'none'}."
+    )

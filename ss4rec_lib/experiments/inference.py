@@ -1,0 +1,337 @@
+"""A finished run put to use: other evaluations, and what to recommend to a user at a moment.
+
+The model reads the user's interactions and the seconds between them; the last of these intervals
+runs from the latest interaction to the moment asked about. The same user may therefore receive
+another list after a minute, a day or a year.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ss4rec_lib.data import (
+    MILLISECONDS_FROM,
+    DataError,
+    Split,
+    check_integer,
+    check_target_time,
+    load_items,
+    make_batch,
+    protocol_times,
+    typical_interval,
+)
+from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.experiments.config import RunConfig
+from ss4rec_lib.experiments.record import with_error
+from ss4rec_lib.experiments.run import RunFolder
+from ss4rec_lib.experiments.task import ExperimentError, load_split
+from ss4rec_lib.models import Recommender
+from ss4rec_lib.training import resolve_device
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A finished ranking run: its configuration, record, data and model.
+
+    Attributes:
+        config: What it was made with.
+        record: Its `record.json`.
+        split: Its data.
+        model: With the weights of the chosen epoch, in evaluation mode.
+    """
+
+    config: RunConfig
+    record: dict[str, Any]
+    split: Split
+    model: Recommender
+
+
+def open_run(path: str | Path) -> FinishedRun:
+    """Read a finished ranking run from its folder.
+
+    What a model learned is read from `model.safetensors`; what a baseline only counted is counted
+    again, from data that are verified to be the same.
+
+    Raises:
+        ExperimentError: The run is not finished, predicts ratings, or has a damaged file, or the
+            data are not those that the model was trained on.
+        DataError: The data set cannot be had or used.
+    """
+    folder = RunFolder(path)
+    record = folder.read_record()
+    config = RunConfig.read(folder.config)
+    if config.task != "ranking":
+        raise ExperimentError(f"{folder.path} is a run of task={config.task!r}: expected ranking")
+    split, _ = load_split(config)
+    kind = config.preset.model
+    model = folder.read_model(config, split.sequences.n_items) if kind.learns else None
+    if split.fingerprint() != record["protocol"]["fingerprint"]:
+        raise ExperimentError(
+            f"the data of {config.data.dataset} are not those that {folder.path} was trained on: "
+            "the counts may agree, the interactions do not. Put the old file back"
+        )
+    if model is None:
+        model = kind.fit(split, config.model_options, config.training_options).model
+    return FinishedRun(config, record, split, model.to(resolve_device("auto")).eval())
+
+
+def evaluate_run(
+    path: str | Path,
+    part: str = "test",
+    mask_seen: bool = False,
+    target_time: str | None = None,
+    max_len: str | None = None,
+) -> str:
+    """Rank the targets of a part again, perhaps under another condition than the run's own.
+
+    Args:
+        path: Folder of a finished run.
+        part: `test` or `valid`.
+        mask_seen: Leave items of the history out of the ranking.
+        target_time: What the model receives of time; as in training when None. A model that does
+            not look at time receives none.
+        max_len: Most recent interactions it sees, as text: a number, or `none` for all of them;
+            as in training when None.
+
+    Returns:
+        A small table of metrics with standard errors over users.
+
+    Raises:
+        ExperimentError: An argument that means nothing, or see `open_run`.
+    """
+    try:
+        if target_time is not None:
+            check_target_time(target_time)
+    except ValueError as error:
+        raise ExperimentError(str(error)) from error
+    longest = None if max_len is None else _length(max_len)
+    run = open_run(path)
+    protocol = run.record["protocol"]
+    if not run.model.uses_time:
+        target_time = "none"  # the figures under other conditions would be these
+    time: str = target_time or protocol["target_time"]
+    longest = protocol["max_len"] if max_len is None else longest
+    result = evaluate_ranking(
+        run.model,
+        run.split,
+        part,
+        mask_seen=mask_seen,
+        max_len=longest,
+        target_time=time,
+    )
+    columns = [f"@{k}" for k in result.ks]
+    lines = [
+        f"{protocol['split']}, {protocol['ordering']}, {part}: {len(result.users):,} targets, "
+        f"{protocol['catalogue']:,} items, seen ones {'masked' if mask_seen else 'not masked'}, "
+        f"target time {time}, {'whole' if longest is None else f'last {longest} of the'} "
+        "history; ± one standard error over users",
+        "      " + "".join(f"{column:<18}" for column in columns).rstrip(),
+    ]
+    for metric in ("hr", "ndcg", "mrr"):
+        cells = (f"{with_error(result, metric + column):<18}" for column in columns)
+        lines.append(f"{metric.upper():<6}" + "".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def recommend_from_run(
+    path: str | Path, user_id: int, at: str, k: int = 10, include_seen: bool = False
+) -> pd.DataFrame:
+    """Return recommendations of a finished run, with titles where the data set has them.
+
+    Args:
+        path: Folder of a finished run.
+        user_id: In the data's own ids.
+        at: The moment, see `parse_moment`.
+        k: How many.
+        include_seen: Whether items of the history may be recommended again.
+
+    Raises:
+        ExperimentError: The model knows nothing of the user, or see `open_run` and `recommend`.
+        DataError: An unknown user, or see `open_run`.
+    """
+    moment = parse_moment(at)
+    run = open_run(path)
+    user = run.split.sequences.user_index(user_id)
+    if run.model.needs_known_users and run.split.train_end[user] == 0:
+        raise ExperimentError(
+            f"user {user_id} has no interaction in the training part, and "
+            f"{run.record['display_name']} learns users, not histories: it can recommend nothing. "
+            "Use a run of another model"
+        )
+    try:
+        items = load_items(run.config.data.dataset, path=run.config.data.path)
+    except DataError as error:  # a file of ratings alone: ids are better than nothing
+        print(f"without titles: {error}", file=sys.stderr)
+        items = None
+    protocol = run.record["protocol"]
+    return recommend(
+        run.model,
+        run.split,
+        user_id,
+        moment,
+        k,
+        include_seen,
+        items=items,
+        max_len=protocol["max_len"],
+        target_time=protocol["target_time"],
+    )
+
+
+@torch.no_grad()
+def recommend(
+    model: Recommender,
+    split: Split,
+    user_id: int,
+    at: int,
+    k: int = 10,
+    include_seen: bool = False,
+    *,
+    items: pd.DataFrame | None = None,
+    max_len: int | None = 200,
+    target_time: str = "known",
+) -> pd.DataFrame:
+    """Return the k items with the highest scores for a user at a moment.
+
+    The history is everything the split has of the user, its validation and test targets included.
+
+    Args:
+        model: Trained on `split`; put in evaluation mode meanwhile.
+        split: The data.
+        user_id: In the data's own ids.
+        at: The moment, seconds since 1970-01-01 UTC; not before the user's last interaction.
+        k: How many.
+        include_seen: Whether items of the history may be recommended again. If not, fewer than
+            `k` rows may be left.
+        items: Titles and years by item id, as from `load_items`.
+        max_len: Most recent interactions that the model sees: as many as in training; None for
+            all of them.
+        target_time: What the model received of time in training; only with `known` (the default)
+            does `at` change the list.
+
+    Returns:
+        `rank` (from 1), `item_id`, `score`, and with `items` also `title` and `year`; best first,
+        equal scores by item id.
+
+    Raises:
+        DataError: An unknown user.
+        ExperimentError: `at` is before the last interaction or no time in seconds, or `k` or
+            `max_len` is out of range.
+        ValueError: An unknown `target_time`.
+    """
+    sequences = split.sequences
+    try:
+        check_integer("k", k, 1, sequences.n_items)
+        if max_len is not None:
+            check_integer("max_len", max_len, 1, alternative="or None for the whole history")
+        at = check_integer("at", at, 0, MILLISECONDS_FROM, alternative="in seconds since 1970")
+    except ValueError as error:
+        raise ExperimentError(str(error)) from error
+    user = int(sequences.user_index(user_id))
+    history = sequences.history(user)
+    delta = _intervals(split, history.times, _now(split, user_id, history.times, at), target_time)
+    window = slice(0 if max_len is None else max(0, len(delta) - max_len), None)
+    batch = make_batch(
+        history.items[window][None],
+        delta[window][None],
+        n_items=sequences.n_items,
+        ratings=history.ratings[window][None],
+        users=[user],
+        starts=[int(sequences.offsets[user]) + window.start],
+    )
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    try:
+        scores = model.scores(batch.to(device))[0]  # (n_items + 1,)
+    finally:
+        model.train(was_training)
+    if torch.isnan(scores).any():
+        raise ExperimentError("the scores hold NaN: the model has diverged")
+    scores[0] = -torch.inf  # padding is no item
+    if not include_seen:
+        scores[torch.from_numpy(history.items.astype(np.int64)).to(device)] = -torch.inf
+    best = torch.sort(scores, descending=True, stable=True).indices[:k].cpu().numpy()
+    values = scores.cpu().numpy()
+    best = best[values[best] > -np.inf]
+    found = pd.DataFrame(
+        {
+            "rank": np.arange(1, len(best) + 1),
+            "item_id": sequences.item_ids[best],
+            "score": values[best],
+        }
+    )
+    return found if items is None else found.join(items[["title", "year"]], on="item_id")
+
+
+def _now(split: Split, user_id: int, times: np.ndarray, at: int) -> int:
+    """Return the moment as the protocol sees it, which may round times."""
+    now, last = int(protocol_times(np.array([at]), split.ordering)[0]), int(times[-1])
+    if now < last:
+        raise ExperimentError(
+            f"at {_shown(at)} user {user_id} has not yet reached the end of the known history, "
+            f"{_shown(last)}: ask about that moment or a later one"
+        )
+    return now
+
+
+def _intervals(split: Split, times: np.ndarray, now: int, target_time: str) -> np.ndarray:
+    """Return what the model receives of time at each interaction, (L,) seconds."""
+    check_target_time(target_time)
+    if target_time == "none":
+        return np.ones(len(times))
+    if target_time == "previous":
+        return np.diff(times, prepend=times[0])
+    delta = np.diff(times, append=now)  # int64: float32 times would be 64 s apart
+    if target_time == "hidden":
+        return np.append(delta[:-1], typical_interval(split))
+    return delta
+
+
+def parse_moment(text: str) -> int:
+    """Read a moment from a command line, in seconds since 1970.
+
+    Args:
+        text: Whole seconds, or a date or date and time in ISO form, taken as UTC unless it says
+            otherwise: `988747200`, `2001-05-01`, `2001-05-01T20:00`, `2001-05-01T20:00+02:00`.
+
+    Raises:
+        ExperimentError: Neither, or before 1970.
+    """
+    try:
+        if text.lstrip("-").isdecimal():
+            seconds = int(text)
+        else:
+            moment = datetime.datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=datetime.UTC)
+            seconds = int(moment.timestamp() // 1)
+    except ValueError:
+        seconds = -1
+    if seconds < 0:
+        raise ExperimentError(
+            f"{text!r} is no moment since 1970: give a date and time such as 2001-05-01T20:00 "
+            "(UTC), or whole seconds since 1970-01-01"
+        )
+    return seconds
+
+
+def _shown(seconds: int) -> str:
+    """Return `2001-05-01 20:00:00 UTC (988747200 s)`."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({seconds} s)"
+
+
+def _length(text: str) -> int | None:
+    if text.lower() == "none":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ExperimentError(f"--max-len {text}: expected an integer of at least 1, or none")
+    return int(text)

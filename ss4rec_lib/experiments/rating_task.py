@@ -1,0 +1,282 @@
+"""The second task: how many stars, for a given item.
+
+All models learn from `train`, may choose by `valid`, and are evaluated on `test` once. Under
+`random` a held-out rating whose user has no earlier training rating is left out for *all* models,
+since a sequence model has nothing to predict it from.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ss4rec_lib.data import (
+    NotEnoughInteractionsWarning,
+    RatingTriples,
+    global_time_split,
+    held_out_ratings,
+    k_core,
+    k_fold,
+    leave_one_out,
+    load_movielens,
+    random_holdout,
+    train_ratings,
+)
+from ss4rec_lib.evaluation import RankedByRating, RatingResult, evaluate_rating, rating_metrics
+from ss4rec_lib.experiments.config import FOLDS, RunConfig
+from ss4rec_lib.experiments.task import (
+    Evaluation,
+    ExperimentError,
+    Outcome,
+    Task,
+    TaskData,
+    check_catalogue,
+    protocol_of_split,
+    rank_both,
+    trained,
+)
+from ss4rec_lib.randomness import seed_everything
+from ss4rec_lib.training import fit_ratings, rating_model
+
+RANKED_SPLITS = ("leave-one-out", "global-time")
+"""The splits with one target per user, which can be ranked too."""
+
+HISTORY_EDGES = (0, 30, 50, 100, 200, 400, 10_000)
+"""Ends of the ranges of history lengths, in ratings, that errors are reported by."""
+
+
+@dataclass(frozen=True, eq=False)
+class RatingParts:
+    """One split of the ratings: users by original id, items by index of the catalogue.
+
+    Attributes:
+        train: To learn from.
+        valid: To choose by; None where everything that is not tested is trained on.
+        test: To be predicted.
+    """
+
+    train: RatingTriples
+    valid: RatingTriples | None
+    test: RatingTriples
+
+    @property
+    def train_mean(self) -> float:
+        """Mean of the training ratings."""
+        return float(self.train.ratings.mean(dtype=np.float64))
+
+
+class RatingTask(Task):
+    """Predict the rating of each held-out interaction."""
+
+    name = "rating"
+
+    def load(self, config: RunConfig) -> TaskData:
+        """Return the split, or the folds, with the ratings of each part."""
+        data, reads_histories = config.data, config.preset.model.reads_histories
+        max_len = config.training_options.eval_max_len if reads_histories else 200
+        ratings = load_movielens(data.dataset, path=data.path)
+        verified = bool(ratings.attrs["verified"])
+        if data.split == "5-fold":
+            return self._folds(config, k_core(ratings, data.min_interactions), verified)
+        if data.split == "random":
+            ratings = k_core(ratings, data.min_interactions)
+            split, _ = random_holdout(
+                ratings, seed=config.seed, ordering=data.ordering, max_len=max_len
+            )
+        else:
+            make = leave_one_out if data.split == "leave-one-out" else global_time_split
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotEnoughInteractionsWarning)
+                split = make(ratings, data.ordering, data.min_interactions)
+        train, valid, test = (
+            RatingTriples(split.sequences.user_ids[users], items, values)
+            for users, items, values in (
+                train_ratings(split),
+                held_out_ratings(split, "valid"),
+                held_out_ratings(split, "test"),
+            )
+        )
+        parts = [RatingParts(train, valid, test)]
+        protocol = protocol_of_split(config, split) | {"n_train": len(train.ratings)}
+        if reads_histories:
+            target_time = config.training_options.target_time
+            protocol |= {"target_time": target_time, "max_len": max_len}
+        return TaskData(split, protocol, verified, parts)
+
+    def _folds(self, config: RunConfig, ratings: pd.DataFrame, verified: bool) -> TaskData:
+        parts = list(_five_folds(ratings, config.seed, config.data.folds))
+        protocol = {
+            "split": "5-fold",
+            "ordering": None,
+            "min_interactions": config.data.min_interactions,
+            "catalogue": len(ratings["item_id"].unique()),
+            "users": len(ratings["user_id"].unique()),
+            "interactions": len(ratings),
+            "folds": FOLDS,
+            "folds_run": config.data.folds,
+            "n_train": sum(len(part.train.ratings) for part in parts) // len(parts),
+            "n_valid": 0,
+            "n_test": sum(len(part.test.ratings) for part in parts),
+            "left_out": 0,
+        }
+        return TaskData(None, protocol, verified, parts)
+
+    def check(self, config: RunConfig, data: TaskData) -> None:
+        """Raise an `ExperimentError`: ratings that are all equal, or too small a catalogue."""
+        for part in data.parts:
+            if len(np.unique(part.train.ratings)) < 2:
+                raise ExperimentError(
+                    f"all training ratings of {config.data.dataset} are "
+                    f"{part.train.ratings[0]:g}: there is nothing to learn from them; take a data "
+                    "set with different ratings"
+                )
+        if config.data.split in RANKED_SPLITS:
+            check_catalogue(config, data.protocol["catalogue"])
+
+    def fit(
+        self,
+        config: RunConfig,
+        data: TaskData,
+        checkpoint: Path,
+        resume: bool,
+        on_epoch: Callable[[pd.DataFrame], None],
+        progress: bool,
+    ) -> Outcome:
+        """Train a sequence model with checkpoints, or fit a model of users and items."""
+        kind = config.preset.model
+        options: Any = config.model_options
+        seed_everything(config.seed)
+        if kind.reads_histories:
+            model = rating_model(data.split, options)
+            how = {"checkpoint": checkpoint, "resume": resume, "on_epoch": on_epoch}
+            training = config.training_options
+            result = fit_ratings(model, data.split, training, **how, progress=progress)
+            return trained(model, result)
+        models, begin = [], time.perf_counter()
+        for part in data.parts:
+            model = kind(options, seed=config.seed)
+            try:
+                model.fit(*part.train, valid=part.valid)
+            except FloatingPointError as error:
+                raise ExperimentError(f"{config.name}: {error}") from error
+            models.append(model)
+        seconds = time.perf_counter() - begin
+        history = pd.DataFrame(model.history)
+        return Outcome(model, history, model.n_passes, model.best_epoch, "fitted", seconds, models)
+
+    def evaluate(self, config: RunConfig, data: TaskData, outcome: Outcome) -> list[Evaluation]:
+        """Evaluate the predicted ratings, then the rankings that the model makes."""
+        stars = [
+            _of_ratings(part, results, data)
+            for part in ("test", "valid")
+            if (results := self._predict(config, data, outcome, part))
+        ]
+        if config.data.split not in RANKED_SPLITS:
+            return stars
+        training = config.training_options
+        by = {"rating": RankedByRating(outcome.model, data.split)}
+        max_len, target_time = 200, "known"
+        if config.preset.model.reads_histories:
+            by = {"score": outcome.model, **by}
+            max_len, target_time = training.eval_max_len, training.target_time
+        rankings = [
+            evaluation
+            for ranked_by, model in by.items()
+            for part in ("valid", "test")
+            for evaluation in rank_both(model, data.split, part, target_time, max_len, ranked_by)
+        ]
+        return stars + rankings
+
+    def _predict(
+        self, config: RunConfig, data: TaskData, outcome: Outcome, part: str
+    ) -> list[RatingResult]:
+        """Return the predictions of a part, one result per fold; nothing without such a part."""
+        if config.preset.model.reads_histories:
+            training = config.training_options
+            result = evaluate_rating(
+                outcome.model,
+                data.split,
+                part,
+                max_len=training.eval_max_len,
+                target_time=training.target_time,
+                train_mean=data.parts[0].train_mean,
+            )
+            return [result]
+        return [
+            rating_metrics(
+                model.predict(triples.users, triples.items),
+                triples.ratings,
+                train_mean=parts.train_mean,
+                users=triples.users,
+            )
+            for model, parts in zip(outcome.fold_models, data.parts, strict=True)
+            if (triples := getattr(parts, part)) is not None
+        ]
+
+    def selection(self, config: RunConfig) -> dict[str, Any]:
+        """RMSE, or NDCG@10 for a model that is trained for ranking alone."""
+        options: Any = config.model_options
+        if config.preset.model.reads_histories and options.train_for == "ranking":
+            return {"metric": "ndcg@10", "masked": False}
+        return {"metric": "rmse", "masked": None}
+
+
+def _of_ratings(part: str, results: list[RatingResult], data: TaskData) -> Evaluation:
+    """Return the metrics of a part; the folds are evaluated together and one by one."""
+    slices, result = None, results[0]
+    metrics: dict[str, float] = dict(result)
+    if data.split is None:
+        # A user, the unit of standard errors, has ratings in several folds.
+        result = rating_metrics(
+            np.concatenate([each.predicted for each in results]),
+            np.concatenate([each.actual for each in results]),
+            train_mean=float(np.mean([each.train_mean for each in results])),
+            users=np.concatenate([each.users for each in results]),
+        )
+        # What is undefined in a fold (the calibration of a constant) is so in all together.
+        undefined = [name for name in result if any(np.isnan(each[name]) for each in results)]
+        metrics = dict(result) | dict.fromkeys(undefined, float("nan"))
+        slices = {"folds": [{name: each[name] for name in ("rmse", "mae")} for each in results]}
+    squared = result.per_target("mse")
+    if part == "test" and data.split is not None and data.split.kind == "leave-one-out":
+        _, positions = data.split.held_out["test"]
+        slices = {"history": list(_by_history(squared, positions))}
+    target_time, values = data.protocol.get("target_time"), {"squared_error": squared}
+    return Evaluation(part, target_time, None, None, metrics, values, result.users, slices)
+
+
+def _by_history(squared: np.ndarray, before: np.ndarray) -> Iterator[dict[str, float]]:
+    """Yield the RMSE of targets by the number of ratings that their user gave before."""
+    for low, high in itertools.pairwise(HISTORY_EDGES):
+        found = squared[(before > low) & (before <= high)]
+        if len(found) < 2:
+            continue
+        rmse = float(np.sqrt(found.mean()))
+        # The mean of squares has the usual error; that of its root follows from the derivative.
+        se = float(found.std(ddof=1) / np.sqrt(len(found)) / (2 * rmse)) if rmse else 0.0
+        yield {
+            "more_than": low,
+            "up_to": high,
+            "targets": len(found),
+            "rmse": round(rmse, 4),
+            "rmse_se": round(se, 4),
+        }
+
+
+def _five_folds(ratings: pd.DataFrame, seed: int, n_run: int) -> Iterator[RatingParts]:
+    columns = [
+        ratings["user_id"].to_numpy().astype(np.int64),
+        np.unique(ratings["item_id"].to_numpy(), return_inverse=True)[1] + 1,
+        ratings["rating"].to_numpy(),
+    ]
+    for fold in k_fold(len(ratings), FOLDS, seed)[:n_run]:
+        train, test = (RatingTriples(*(column[rows] for column in columns)) for rows in fold)
+        yield RatingParts(train, None, test)

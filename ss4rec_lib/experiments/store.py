@@ -1,0 +1,121 @@
+"""The recorded runs in `results/`: keeping a finished run, and reading what was kept.
+
+results/records/NAME.json     one record per run
+results/per_target/NAME.npz   its values for every test target
+results/ablations/NAME.json   runs that options are chosen by; their test part is not shown
+results/build_page.py         makes README.md and the CSV files from them
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ss4rec_lib.data import checkout
+from ss4rec_lib.experiments.config import RunConfig
+from ss4rec_lib.experiments.record import read_per_target, read_record, record_name
+from ss4rec_lib.experiments.run import RunFolder
+from ss4rec_lib.experiments.task import ExperimentError
+from ss4rec_lib.files import whole_file, write_text
+
+# Fields that say how a run was carried out: two runs that differ in nothing else are the same run.
+_CARRIED_OUT = tuple(
+    "seconds resumed peak_memory_bytes machine versions revision curve command evaluations".split()
+)
+
+
+def results_folder() -> Path:
+    """Return the folder `results` of the checkout that this package runs from.
+
+    Raises:
+        ExperimentError: The package was installed without its checkout.
+    """
+    root = checkout()
+    if root is None:
+        raise ExperimentError(
+            "recorded runs belong to a checkout of this project, and the package does not run "
+            'from one: clone the repository and install it with pip install -e ".[dev]"'
+        )
+    return root / "results"
+
+
+def load_records(folder: Path | None = None, ablations: bool = False) -> dict[str, dict[str, Any]]:
+    """Return all recorded runs by name, in the order of their names.
+
+    Args:
+        folder: That of the results; `results/` of the checkout by default.
+        ablations: Return the runs that options are chosen by instead.
+
+    Raises:
+        ExperimentError: A JSON file that is no record, naming the file and what is missing.
+    """
+    folder = results_folder() if folder is None else folder
+    paths = sorted((folder / ("ablations" if ablations else "records")).glob("*.json"))
+    return {path.stem: read_record(path) for path in paths}
+
+
+def record_run(
+    run: str | Path,
+    name: str | None = None,
+    folder: Path | None = None,
+    ablation: bool = False,
+) -> Path:
+    """Copy a finished run's record and per-target values into the results, and renew their page.
+
+    Args:
+        run: The run's folder.
+        name: Of the record, without `.json`; made from the run's configuration by default.
+        folder: That of the results; `results/` of the checkout by default.
+        ablation: Keep it among the runs that options are chosen by, without per-target values.
+
+    Raises:
+        ExperimentError: The run is not finished or misses a file, the name is no file name or is
+            that of another run, or the same run is there under another name; nothing is written
+            then. Also if the page could not be made, with the record written.
+    """
+    folder = results_folder() if folder is None else folder
+    files = RunFolder(run)
+    record = files.read_record()
+    name = _file_name(record_name(RunConfig.read(files.config)) if name is None else name)
+    kept = load_records(folder, ablation)
+    if kept.get(name, record) != record:
+        raise ExperimentError(
+            f"{name}.json is already there and is another run; nothing was changed. Give this one "
+            "a name with --as"
+        )
+    for other, there in kept.items():
+        if other != name and _identity(there) == _identity(record):
+            raise ExperimentError(
+                f"{other}.json is the same run (seed {record['seed']}): it would count twice, and "
+                "nothing was changed"
+            )
+    if not ablation:
+        read_per_target(files.per_target)  # or an error, before anything is written
+        with whole_file(folder / "per_target" / f"{name}.npz") as temporary:
+            temporary.write_bytes(files.per_target.read_bytes())
+    path = folder / ("ablations" if ablation else "records") / f"{name}.json"
+    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    build_page(folder)
+    return path
+
+
+def build_page(folder: Path) -> None:
+    """Run `results/build_page.py` for a folder; raise an `ExperimentError` if it reports one."""
+    script = results_folder() / "build_page.py"
+    command = [sys.executable, str(script), "--results", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ExperimentError(f"the results page: {(done.stderr or done.stdout).strip()}")
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in _CARRIED_OUT}
+
+
+def _file_name(name: str) -> str:
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
+    return name.removesuffix(".json")

@@ -1,0 +1,300 @@
+"""What a run is asked to do: rank the catalogue, or predict ratings.
+
+Only a task knows ranks or stars: how the data are split, how a model is fitted and evaluated, and
+which values are kept for each target. Folder, resuming, record and comparison are written once, for
+both (`run`, `record`, `store`). `rating_task` has the second task.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ss4rec_lib.data import (
+    NotEnoughInteractionsWarning,
+    Split,
+    global_time_split,
+    leave_one_out,
+    load_movielens,
+)
+from ss4rec_lib.evaluation import KS, rank_targets
+from ss4rec_lib.experiments.config import RunConfig
+from ss4rec_lib.models import CRITERION, Recommender, make_model
+from ss4rec_lib.randomness import seed_everything
+from ss4rec_lib.training import METRICS, FitResult, TrainingDiverged, fit
+
+logger = logging.getLogger(__name__)
+
+_WITHOUT_TARGET = ("users_too_short", "valid_without_history", "test_without_history")
+
+
+class ExperimentError(ValueError):
+    """A run that cannot be made, continued, used or recorded; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """The data of a run.
+
+    Attributes:
+        split: Train, validation and test views; None with `5-fold`.
+        protocol: What a figure must name for others to compare with it.
+        verified: Whether the ratings are the published ones, by hash.
+        parts: Of rating runs, see `rating_task.RatingParts`; one, or one per fold.
+    """
+
+    split: Any  # a Split
+    protocol: dict[str, Any]
+    verified: bool
+    parts: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A fitted model, and how it was fitted.
+
+    Attributes:
+        model: With the weights of the chosen epoch; with `5-fold` the last fold's.
+        history: One row per epoch; empty where there are no epochs to choose from.
+        epochs: Passes over the data, or draws, that were run.
+        best_epoch: The epoch whose weights were kept, 0 where none was chosen.
+        stopped: `epochs`, `patience`, `interrupted`, or `fitted` in one go.
+        seconds: Of fitting, validation left out.
+        fold_models: With `5-fold`, the model of each fold.
+    """
+
+    model: Any
+    history: pd.DataFrame
+    epochs: int
+    best_epoch: int
+    stopped: str
+    seconds: float
+    fold_models: list[Any] = field(default_factory=list)
+
+
+def trained(model: Recommender, result: FitResult) -> Outcome:
+    """Return the outcome of a training loop."""
+    history = result.history
+    seconds = result.train_seconds
+    return Outcome(model, history, len(history), result.best_epoch, result.stopped, seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Metrics of one part under one condition.
+
+    Attributes:
+        part: `valid` or `test`.
+        target_time: What the model received of time; None for models of ratings without time.
+        masked: Whether items of the history are left out of the ranking; None for ratings.
+        ranked_by: `score`, or `rating` for the ratings that a model expects; None for ratings.
+        metrics: By name, with standard errors as `NAME_se`.
+        values: One number per target by name: `above` and `tied`, or `squared_error`.
+        users: The user of each target.
+        slices: The metrics of parts of the targets, by what they are cut by.
+    """
+
+    part: str
+    target_time: str | None
+    masked: bool | None
+    ranked_by: str | None
+    metrics: Mapping[str, float]
+    values: Mapping[str, np.ndarray]
+    users: np.ndarray
+    slices: Mapping[str, list[dict[str, Any]]] | None = None
+
+
+class Task(abc.ABC):
+    """How to load and split, fit, evaluate."""
+
+    name: str
+
+    @abc.abstractmethod
+    def load(self, config: RunConfig) -> TaskData:
+        """Return the data of a run, split; raise a `DataError` if they cannot be had or used."""
+
+    @abc.abstractmethod
+    def check(self, config: RunConfig, data: TaskData) -> None:
+        """Raise an `ExperimentError` if the run could not be made with these data."""
+
+    @abc.abstractmethod
+    def fit(
+        self,
+        config: RunConfig,
+        data: TaskData,
+        checkpoint: Path,
+        resume: bool,
+        on_epoch: Callable[[pd.DataFrame], None],
+        progress: bool,
+    ) -> Outcome:
+        """Fit the model on the training part, choose its epoch on the validation part."""
+
+    @abc.abstractmethod
+    def evaluate(self, config: RunConfig, data: TaskData, outcome: Outcome) -> list[Evaluation]:
+        """Evaluate every condition of the task; the run's own condition comes first."""
+
+    @abc.abstractmethod
+    def selection(self, config: RunConfig) -> dict[str, Any]:
+        """Return the metric that chose the epoch and options, and whether it was masked."""
+
+
+def rank_both(
+    model: Recommender,
+    split: Split,
+    part: str,
+    target_time: str,
+    max_len: int | None,
+    ranked_by: str = "score",
+) -> list[Evaluation]:
+    """Rank the targets of a part with seen items in the ranking, and with them left out."""
+    found = rank_targets(model, split, part, max_len=max_len, target_time=target_time)
+    return [
+        Evaluation(
+            part,
+            target_time,
+            masked,
+            ranked_by,
+            dict(result),
+            {"above": result.above, "tied": result.tied},
+            result.users,
+        )
+        for masked, result in found.items()
+    ]
+
+
+def load_split(config: RunConfig) -> tuple[Split, bool]:
+    """Return the leave-one-out or global-time split of a run, and whether the data are verified."""
+    data = config.data
+    ratings = load_movielens(data.dataset, path=data.path)
+    verified = bool(ratings.attrs["verified"])
+    if data.split == "leave-one-out":
+        return leave_one_out(ratings, data.ordering, data.min_interactions), verified
+    with warnings.catch_warnings():
+        # Some users always come after a cut: the split's report counts them, and a run logs it.
+        warnings.simplefilter("ignore", NotEnoughInteractionsWarning)
+        return global_time_split(ratings, data.ordering, data.min_interactions), verified
+
+
+def check_catalogue(config: RunConfig, n_items: int) -> None:
+    """Raise an `ExperimentError` if the metrics' largest K exceeds the catalogue."""
+    if n_items < max(KS):
+        raise ExperimentError(
+            f"{config.data.dataset} has {n_items} items after the filter: expected at least "
+            f"{max(KS)}, the largest K of the metrics"
+        )
+
+
+def protocol_of_split(config: RunConfig, split: Split) -> dict[str, Any]:
+    """Return the part of the protocol that every run with a `Split` records."""
+    report = split.report
+    return {
+        "split": config.data.split,
+        "ordering": split.ordering,
+        "min_interactions": config.data.min_interactions,
+        "catalogue": split.sequences.n_items,
+        "users": report["users"],
+        "interactions": report["rows"],
+        "fingerprint": split.fingerprint(),
+        "n_train": report["n_train_targets"],
+        "n_valid": report["n_valid"],
+        "n_test": report["n_test"],
+        "left_out": sum(report.get(name, 0) for name in _WITHOUT_TARGET[:1] + _WITHOUT_TARGET[2:]),
+        **{name: report[name] for name in ("valid_from", "test_from") if name in report},
+    }
+
+
+class RankingTask(Task):
+    """Rank the whole catalogue for each held-out interaction."""
+
+    name = "ranking"
+
+    def load(self, config: RunConfig) -> TaskData:
+        """Return the leave-one-out or global-time split."""
+        split, verified = load_split(config)
+        training = config.training_options
+        protocol = protocol_of_split(config, split)
+        protocol |= {"target_time": training.target_time, "max_len": training.eval_max_len}
+        return TaskData(split, protocol, verified)
+
+    def check(self, config: RunConfig, data: TaskData) -> None:
+        """Raise an `ExperimentError`: too small a catalogue, or users that nothing is known of."""
+        split = data.split
+        check_catalogue(config, split.sequences.n_items)
+        if config.preset.model.needs_known_users:
+            asked = np.union1d(*(users for users, _ in split.held_out.values()))
+            unknown = int((split.train_end[asked] == 0).sum())
+            if unknown:
+                raise ExperimentError(
+                    f"{config.model_options.display_name} scores users of the training part, and "
+                    f"{unknown:,} of the {len(asked):,} users with a target have no interaction "
+                    "there. Take als or item_knn, which read histories, or leave-one-out"
+                )
+
+    def fit(
+        self,
+        config: RunConfig,
+        data: TaskData,
+        checkpoint: Path,
+        resume: bool,
+        on_epoch: Callable[[pd.DataFrame], None],
+        progress: bool,
+    ) -> Outcome:
+        """Train with checkpoints, or fit a baseline in one go."""
+        split, training = data.split, config.training_options
+        kind, options = config.preset.model, config.model_options
+        without = {name: n for name in _WITHOUT_TARGET if (n := split.report.get(name))}
+        if without:
+            logger.info("users without a target: %s", without)
+        seed_everything(config.seed)
+        if not kind.fitted:
+            model = make_model(split.sequences.n_items, options)
+            how = {"checkpoint": checkpoint, "resume": resume, "on_epoch": on_epoch}
+            result = fit(model, split, training, **how, progress=progress)
+            return trained(model, result)
+
+        def validate(model: Recommender) -> Mapping[str, float]:
+            unmasked, masked = rank_both(
+                model, split, "valid", training.target_time, training.eval_max_len
+            )
+            metrics = {name: unmasked.metrics[name] for name in METRICS}
+            metrics[CRITERION] = masked.metrics["ndcg@10"]
+            logger.info("valid %s", ", ".join(f"{k.upper()} {v:.4f}" for k, v in metrics.items()))
+            return metrics
+
+        try:
+            fitted = kind.fit(split, options, training, validate)
+        except FloatingPointError as error:
+            raise TrainingDiverged(str(error)) from error
+        history = pd.DataFrame(fitted.rows)
+        epochs = len(history)
+        stopped = "fitted" if not epochs else "epochs" if epochs == training.epochs else "patience"
+        return Outcome(fitted.model, history, epochs, fitted.best_epoch, stopped, fitted.seconds)
+
+    def evaluate(self, config: RunConfig, data: TaskData, outcome: Outcome) -> list[Evaluation]:
+        """Rank validation and test targets, masked and not; also with the target's time hidden.
+
+        A model trained with the target's time known is evaluated a second time with its last
+        interval replaced by the constant fitted on the training part.
+        """
+        training = config.training_options
+        times = [training.target_time] + ["hidden"] * (training.target_time == "known")
+        return [
+            evaluation
+            for time in times
+            for part in ("valid", "test")
+            for evaluation in rank_both(
+                outcome.model, data.split, part, time, training.eval_max_len
+            )
+        ]
+
+    def selection(self, config: RunConfig) -> dict[str, Any]:
+        """NDCG@10; masked for fitted baselines, which put seen items first."""
+        return {"metric": "ndcg@10", "masked": config.preset.model.fitted}
