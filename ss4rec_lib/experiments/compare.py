@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,18 +51,9 @@ def compare(
 ) -> Comparison:
     """Compare two models on the test targets that both were evaluated on.
 
-    Args:
-        a: Folders of finished runs of one model, one per seed.
-        b: The same for the other model.
-        metric: A ranking metric such as `ndcg@10`, or `rmse`.
-        target_time_a: The condition of `a`'s runs; their own by default. The same for `b`.
-        target_time_b: See `target_time_a`.
-        masked: Whether seen items are left out of the ranking.
-        ranked_by: `score` or `rating`.
-
-    Raises:
-        ExperimentError: A run is not finished or has no such values, or the runs were not evaluated
-            on the same targets.
+    `a` and `b` are folders of finished runs, one per seed; `metric` is `rmse` or such as `ndcg@10`.
+    `target_time_a` and `target_time_b` are the runs' own by default. Raise an `ExperimentError` if
+    a run is not finished or has no such values, or the targets differ.
     """
     runs_a, runs_b = ([_Run(path) for path in paths] for paths in (a, b))
     if not runs_a or not runs_b:
@@ -115,17 +105,12 @@ class _Run:
 
 
 def _check_same_targets(runs: Sequence[_Run]) -> None:
-    def targets(run: _Run) -> dict[str, Any]:
-        protocol = run.record["protocol"]
-        names = ("split", "ordering", "min_interactions", "catalogue", "fingerprint", "n_test")
-        return {name: protocol.get(name) for name in names}
-
-    first = runs[0]
-    for run in runs[1:]:
-        if targets(run) != targets(first) or not np.array_equal(
-            run.arrays["users"], first.arrays["users"]
-        ):
+    names = ("split", "ordering", "min_interactions", "catalogue", "fingerprint", "n_test")
+    first, *others = [{name: run.record["protocol"].get(name) for name in names} for run in runs]
+    for run, targets in zip(runs[1:], others, strict=True):
+        same_users = np.array_equal(run.arrays["users"], runs[0].arrays["users"])
+        if targets != first or not same_users:
             raise ExperimentError(
-                f"{first.path} and {run.path} were not evaluated on the same targets: "
-                f"{targets(first)} and {targets(run)}"
+                f"{runs[0].path} and {run.path} were not evaluated on the same targets: {first} "
+                f"and {targets}"
             )

@@ -7,8 +7,8 @@
     seed: 0
 
 `model` and `training` hold what differs from the preset named by `model.name`; `model_options` and
-`training_options` are the complete configurations. Every error is a `ConfigError` that names the
-option, its value and what was expected, wherever the value came from.
+`training_options` are the complete configurations. Every error is a `ConfigError`, in the same
+words wherever the value came from.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import importlib.util
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ss4rec_lib.configuration import (
     Config,
@@ -79,25 +79,22 @@ class DataConfig(Config):
             values = {**values, "min_interactions": usual}
         return values
 
-    @field_validator("dataset")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in DATASETS:
-            raise ValueError(
-                f"dataset={value!r}: expected one of {', '.join(DATASETS)}."
-                f"{did_you_mean(value, DATASETS)}"
-            )
-        return value
-
     @model_validator(mode="after")
-    def _folds_of_5_fold(self) -> DataConfig:
+    def _fits_together(self) -> DataConfig:
+        _one_of("dataset", self.dataset, DATASETS)
         if self.folds != FOLDS and self.split != "5-fold":
             raise ValueError(f"folds={self.folds}: split={self.split!r} has no folds, only 5-fold")
         return self
 
 
+def _one_of(name: str, value: str, allowed: Collection[str], hint: str = "") -> None:
+    if value not in allowed:
+        hint = hint or did_you_mean(value, allowed)
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(allowed)}.{hint}")
+
+
 def _section(value: Any) -> Any:
-    """Make a section of what YAML and Python give: a mapping, or for `model` its name alone."""
+    """Return the options of a section, given as a mapping, or for `model` as its name alone."""
     if isinstance(value, str):
         return {"name": value}
     if not isinstance(value, Mapping):
@@ -136,25 +133,19 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
         """Refuse what nothing can be run with; the sections' own classes check their values."""
-        presets, name = PRESETS[self.task], self.model.get("name")
-        if name not in presets:
-            other = next((task for task in PRESETS if name in PRESETS[task]), None)
-            hint = f" It is a model of task={other!r}." if other else did_you_mean(name, presets)
-            raise ValueError(
-                f"model={name!r}: expected one of {', '.join(presets)} with task={self.task!r}."
-                f"{hint}"
-            )
-        if self.data.split not in _SPLITS[self.task]:
-            raise ValueError(
-                f"split={self.data.split!r}: expected one of {', '.join(_SPLITS[self.task])} with "
-                f"task={self.task!r}"
-            )
+        name = self.model["name"]
+        other = next((task for task in PRESETS if name in PRESETS[task]), None)
+        hint = f" It is a model of task={other!r}." if other else ""
+        _one_of("model", name, PRESETS[self.task], hint)
+        _one_of("split", self.data.split, _SPLITS[self.task], f" The task is {self.task!r}.")
         if self.data.split == "5-fold" and self.preset.model.chooses_epoch:
             raise ValueError(
                 f"split='5-fold' has no validation part, by which {name} chooses its epoch: take "
                 "leave-one-out, global-time or random"
             )
-        self._check_training()
+        known = self._training_names()
+        for key in self.training.keys() - known:
+            raise ValueError(_unknown(key, self.training[key], known, f"the training of {name}"))
         training = self.training_options  # raises its own errors, as that of the model does
         if training.history == "full" and not self.preset.model.carries_state:
             raise ValueError(
@@ -162,14 +153,6 @@ class RunConfig(Config):
                 "piece of a history; expected windows"
             )
         return self
-
-    def _check_training(self) -> None:
-        known = self._training_names()
-        for key, value in self.training.items():
-            if key == "seed":
-                raise ValueError(f"seed={as_text(value)}: is an option of the run, not of training")
-            if key not in known:
-                raise ValueError(_unknown(key, value, known, f"the training of {self.name}"))
 
     def _training_names(self) -> list[str]:
         """The options of training that matter to the preset."""
@@ -237,15 +220,11 @@ class RunConfig(Config):
         data, words = self.data, ["ss4rec", "train"]
         words += ["--task", self.task] if self.task != "ranking" else []
         words += ["--dataset", data.dataset, "--model", self.name]
-        usual = _data_section({"dataset": data.dataset, "split": data.split})
-        for option, name in (
-            ("--protocol", "ordering"),
-            ("--min-interactions", "min_interactions"),
-            ("--folds", "folds"),
-        ):
-            if getattr(data, name) != getattr(usual, name):
-                words += [option, str(getattr(data, name))]
         words += ["--split", data.split] if data.split != "leave-one-out" else []
+        usual = _data_section({"dataset": data.dataset, "split": data.split, "path": data.path})
+        for name, value in data.overrides(usual).items():
+            option = "protocol" if name == "ordering" else name.replace("_", "-")
+            words += [f"--{option}", str(value)]
         for key, value in self.overrides().items():
             words += ["--set", f"{key}={as_text(value)}"]
         return shlex.join([*words, "--seed", str(self.seed), "--out", out])
@@ -260,7 +239,7 @@ class RunConfig(Config):
             )
 
     def write(self, path: Path) -> None:
-        """Write the configuration as JSON (a `FileError` if that is not possible)."""
+        """Write the configuration as JSON."""
         content = {"format": FORMAT, **self.model_dump(mode="json")}
         write_text(path, json.dumps(content, indent=2) + "\n")
 
@@ -298,36 +277,28 @@ def run_config(
         assignments: `key=value` texts; a key is an option's name, or that with its section in front
             (`training.epochs`).
         file: A YAML file with the sections of `RunConfig`; `given` and `assignments` overrule it.
-        saved: The configuration of a run to continue: everything comes from there, and what is
-            given must agree with it.
-
-    Raises:
-        ConfigError: See `RunConfig`; also no data set, an option given twice, or a disagreement
-            with `saved`.
+        saved: The configuration of a run to continue, with which everything given must agree.
     """
     given = {name: value for name, value in (given or {}).items() if value is not None}
     values = parse_assignments(assignments)
     for name in given.keys() & {_SET_ALIASES.get(key, key) for key in values}:
         raise ConfigError(f"{name} is given twice: as an option of its own and by --set")
+    tree = {section: {} for section in _SECTIONS} | (read_yaml(file) if file is not None else {})
     if saved is not None:
         config = RunConfig.read(saved)
-        tree = read_yaml(file) if file is not None else {}
-        flat = {"model": tree["model"].pop("name")} if "name" in tree.get("model", {}) else {}
-        flat |= {k: v for section in _SECTIONS for k, v in tree.pop(section, {}).items()} | tree
-        asked = {k.rpartition(".")[2]: v for k, v in (flat | given | values).items()}
+        asked = {name: value for name, value in tree.items() if name not in _SECTIONS}
+        asked |= {name: value for section in _SECTIONS for name, value in tree[section].items()}
+        if "name" in asked:
+            asked["model"] = asked.pop("name")
+        asked |= given | {key.rpartition(".")[2]: value for key, value in values.items()}
         refuse_differences(saved.parent, config, asked)
         return config
-    tree = read_yaml(file) if file is not None else {}
-    tree = {name: dict(tree.get(name, {})) for name in _SECTIONS} | {
-        name: value for name, value in tree.items() if name not in _SECTIONS
-    }
-    for name in ("task", "seed"):
-        if name in given:
-            tree[name] = given.pop(name)
+    for name in given.keys() & {"task", "seed"}:
+        tree[name] = given.pop(name)
     if "model" in given:
         tree["model"]["name"] = given.pop("model")
     tree["data"] |= given
-    if "dataset" not in tree["data"] and "data.dataset" not in values and "dataset" not in values:
+    if not {"dataset", "data.dataset"} & {*values, *tree["data"]}:
         raise ConfigError("no data set is named: give --dataset, for example --dataset ml-100k")
     _assign(tree, values)
     options: dict[str, Any] = tree

@@ -39,14 +39,7 @@ from ss4rec_lib.training import resolve_device
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A finished ranking run: its configuration, record, data and model.
-
-    Attributes:
-        config: What it was made with.
-        record: Its `record.json`.
-        split: Its data.
-        model: With the weights of the chosen epoch, in evaluation mode.
-    """
+    """A finished ranking run; its model has the weights of the chosen epoch."""
 
     config: RunConfig
     record: dict[str, Any]
@@ -57,13 +50,11 @@ class FinishedRun:
 def open_run(path: str | Path) -> FinishedRun:
     """Read a finished ranking run from its folder.
 
-    What a model learned is read from `model.safetensors`; what a baseline only counted is counted
-    again, from data that are verified to be the same.
+    What a baseline only counted is counted again, from data that are verified to be the same.
 
     Raises:
         ExperimentError: The run is not finished, predicts ratings, or has a damaged file, or the
             data are not those that the model was trained on.
-        DataError: The data set cannot be had or used.
     """
     folder = RunFolder(path)
     record = folder.read_record()
@@ -90,22 +81,15 @@ def evaluate_run(
     target_time: str | None = None,
     max_len: str | None = None,
 ) -> str:
-    """Rank the targets of a part again, perhaps under another condition than the run's own.
+    """Rank the targets of a part again, and return a small table of metrics.
 
     Args:
         path: Folder of a finished run.
         part: `test` or `valid`.
         mask_seen: Leave items of the history out of the ranking.
-        target_time: What the model receives of time; as in training when None. A model that does
-            not look at time receives none.
+        target_time: What the model receives of time; as in training when None.
         max_len: Most recent interactions it sees, as text: a number, or `none` for all of them;
             as in training when None.
-
-    Returns:
-        A small table of metrics with standard errors over users.
-
-    Raises:
-        ExperimentError: An argument that means nothing, or see `open_run`.
     """
     try:
         if target_time is not None:
@@ -119,14 +103,8 @@ def evaluate_run(
         target_time = "none"  # the figures under other conditions would be these
     time: str = target_time or protocol["target_time"]
     longest = protocol["max_len"] if max_len is None else longest
-    result = evaluate_ranking(
-        run.model,
-        run.split,
-        part,
-        mask_seen=mask_seen,
-        max_len=longest,
-        target_time=time,
-    )
+    how = {"mask_seen": mask_seen, "max_len": longest, "target_time": time}
+    result = evaluate_ranking(run.model, run.split, part, **how)
     columns = [f"@{k}" for k in result.ks]
     lines = [
         f"{protocol['split']}, {protocol['ordering']}, {part}: {len(result.users):,} targets, "
@@ -144,18 +122,10 @@ def evaluate_run(
 def recommend_from_run(
     path: str | Path, user_id: int, at: str, k: int = 10, include_seen: bool = False
 ) -> pd.DataFrame:
-    """Return recommendations of a finished run, with titles where the data set has them.
+    """Return recommendations of a finished run, see `recommend` and `parse_moment`.
 
-    Args:
-        path: Folder of a finished run.
-        user_id: In the data's own ids.
-        at: The moment, see `parse_moment`.
-        k: How many.
-        include_seen: Whether items of the history may be recommended again.
-
-    Raises:
-        ExperimentError: The model knows nothing of the user, or see `open_run` and `recommend`.
-        DataError: An unknown user, or see `open_run`.
+    They have titles where the data set has them. Raise an `ExperimentError` if the model learns
+    users and was not trained on this one.
     """
     moment = parse_moment(at)
     run = open_run(path)
@@ -172,17 +142,8 @@ def recommend_from_run(
         print(f"without titles: {error}", file=sys.stderr)
         items = None
     protocol = run.record["protocol"]
-    return recommend(
-        run.model,
-        run.split,
-        user_id,
-        moment,
-        k,
-        include_seen,
-        items=items,
-        max_len=protocol["max_len"],
-        target_time=protocol["target_time"],
-    )
+    how = {"max_len": protocol["max_len"], "target_time": protocol["target_time"]}
+    return recommend(run.model, run.split, user_id, moment, k, include_seen, items=items, **how)
 
 
 @torch.no_grad()
@@ -203,18 +164,15 @@ def recommend(
     The history is everything the split has of the user, its validation and test targets included.
 
     Args:
-        model: Trained on `split`; put in evaluation mode meanwhile.
+        model: Trained on `split`.
         split: The data.
         user_id: In the data's own ids.
         at: The moment, seconds since 1970-01-01 UTC; not before the user's last interaction.
-        k: How many.
-        include_seen: Whether items of the history may be recommended again. If not, fewer than
-            `k` rows may be left.
+        k: How many; without `include_seen` fewer may be left.
+        include_seen: Whether items of the history may be recommended again.
         items: Titles and years by item id, as from `load_items`.
-        max_len: Most recent interactions that the model sees: as many as in training; None for
-            all of them.
-        target_time: What the model received of time in training; only with `known` (the default)
-            does `at` change the list.
+        max_len: Most recent interactions that the model sees, None for all; as in training.
+        target_time: As in training; only with `known` does `at` change the list.
 
     Returns:
         `rank` (from 1), `item_id`, `score`, and with `items` also `title` and `year`; best first,
@@ -222,9 +180,7 @@ def recommend(
 
     Raises:
         DataError: An unknown user.
-        ExperimentError: `at` is before the last interaction or no time in seconds, or `k` or
-            `max_len` is out of range.
-        ValueError: An unknown `target_time`.
+        ExperimentError: `at`, `k` or `max_len` is out of range.
     """
     sequences = split.sequences
     try:
@@ -238,13 +194,10 @@ def recommend(
     history = sequences.history(user)
     delta = _intervals(split, history.times, _now(split, user_id, history.times, at), target_time)
     window = slice(0 if max_len is None else max(0, len(delta) - max_len), None)
+    items_seen, seconds, stars = (a[window][None] for a in (history.items, delta, history.ratings))
+    starts = [int(sequences.offsets[user]) + window.start]
     batch = make_batch(
-        history.items[window][None],
-        delta[window][None],
-        n_items=sequences.n_items,
-        ratings=history.ratings[window][None],
-        users=[user],
-        starts=[int(sequences.offsets[user]) + window.start],
+        items_seen, seconds, sequences.n_items, ratings=stars, users=[user], starts=starts
     )
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     was_training = model.training
@@ -261,13 +214,9 @@ def recommend(
     best = torch.sort(scores, descending=True, stable=True).indices[:k].cpu().numpy()
     values = scores.cpu().numpy()
     best = best[values[best] > -np.inf]
-    found = pd.DataFrame(
-        {
-            "rank": np.arange(1, len(best) + 1),
-            "item_id": sequences.item_ids[best],
-            "score": values[best],
-        }
-    )
+    ranks = np.arange(1, len(best) + 1)
+    columns = {"rank": ranks, "item_id": sequences.item_ids[best], "score": values[best]}
+    found = pd.DataFrame(columns)
     return found if items is None else found.join(items[["title", "year"]], on="item_id")
 
 
@@ -298,12 +247,8 @@ def _intervals(split: Split, times: np.ndarray, now: int, target_time: str) -> n
 def parse_moment(text: str) -> int:
     """Read a moment from a command line, in seconds since 1970.
 
-    Args:
-        text: Whole seconds, or a date or date and time in ISO form, taken as UTC unless it says
-            otherwise: `988747200`, `2001-05-01`, `2001-05-01T20:00`, `2001-05-01T20:00+02:00`.
-
-    Raises:
-        ExperimentError: Neither, or before 1970.
+    Whole seconds, or a date or date and time in ISO form, in UTC unless it says otherwise:
+    `988747200`, `2001-05-01`, `2001-05-01T20:00`, `2001-05-01T20:00+02:00`.
     """
     try:
         if text.lstrip("-").isdecimal():

@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,24 +140,15 @@ class RatingTask(Task):
         if config.data.split in RANKED_SPLITS:
             check_catalogue(config, data.protocol["catalogue"])
 
-    def fit(
-        self,
-        config: RunConfig,
-        data: TaskData,
-        checkpoint: Path,
-        resume: bool,
-        on_epoch: Callable[[pd.DataFrame], None],
-        progress: bool,
-    ) -> Outcome:
+    def fit(self, config: RunConfig, data: TaskData, **how: Any) -> Outcome:
         """Train a sequence model with checkpoints, or fit a model of users and items."""
         kind = config.preset.model
         options: Any = config.model_options
         seed_everything(config.seed)
         if kind.reads_histories:
             model = rating_model(data.split, options)
-            how = {"checkpoint": checkpoint, "resume": resume, "on_epoch": on_epoch}
             training = config.training_options
-            result = fit_ratings(model, data.split, training, **how, progress=progress)
+            result = fit_ratings(model, data.split, training, **how)
             return trained(model, result)
         models, begin = [], time.perf_counter()
         for part in data.parts:

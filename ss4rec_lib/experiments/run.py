@@ -167,7 +167,8 @@ def run_experiment(
         logger.info("%s: %s, revision %s", what, data.split or "folds", revision or "unknown")
         try:
             keep = folder.write_history if main else lambda history: None
-            outcome = task.fit(config, data, folder.checkpoint, resume, keep, progress)
+            how = {"checkpoint": folder.checkpoint, "resume": resume, "progress": progress}
+            outcome = task.fit(config, data, on_epoch=keep, **how)
         except Exception as error:
             logger.error("%s: %s", type(error).__name__, error)
             raise

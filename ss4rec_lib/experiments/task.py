@@ -10,9 +10,8 @@ from __future__ import annotations
 import abc
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,7 @@ class TaskData:
         split: Train, validation and test views; None with `5-fold`.
         protocol: What a figure must name for others to compare with it.
         verified: Whether the ratings are the published ones, by hash.
-        parts: Of rating runs, see `rating_task.RatingParts`; one, or one per fold.
+        parts: The `RatingParts` of rating runs; one, or one per fold.
     """
 
     split: Any  # a Split
@@ -68,7 +67,7 @@ class Outcome:
         best_epoch: The epoch whose weights were kept, 0 where none was chosen.
         stopped: `epochs`, `patience`, `interrupted`, or `fitted` in one go.
         seconds: Of fitting, validation left out.
-        fold_models: With `5-fold`, the model of each fold.
+        fold_models: One model of ratings per fold.
     """
 
     model: Any
@@ -94,12 +93,12 @@ class Evaluation:
     Attributes:
         part: `valid` or `test`.
         target_time: What the model received of time; None for models of ratings without time.
-        masked: Whether items of the history are left out of the ranking; None for ratings.
-        ranked_by: `score`, or `rating` for the ratings that a model expects; None for ratings.
+        masked: Whether seen items are left out of the ranking; None for predicted ratings.
+        ranked_by: `score`, or `rating` for the ratings that a model expects; else None.
         metrics: By name, with standard errors as `NAME_se`.
         values: One number per target by name: `above` and `tied`, or `squared_error`.
         users: The user of each target.
-        slices: The metrics of parts of the targets, by what they are cut by.
+        slices: Metrics of parts of the targets.
     """
 
     part: str
@@ -119,23 +118,18 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def load(self, config: RunConfig) -> TaskData:
-        """Return the data of a run, split; raise a `DataError` if they cannot be had or used."""
+        """Return the data of a run, split."""
 
     @abc.abstractmethod
     def check(self, config: RunConfig, data: TaskData) -> None:
         """Raise an `ExperimentError` if the run could not be made with these data."""
 
     @abc.abstractmethod
-    def fit(
-        self,
-        config: RunConfig,
-        data: TaskData,
-        checkpoint: Path,
-        resume: bool,
-        on_epoch: Callable[[pd.DataFrame], None],
-        progress: bool,
-    ) -> Outcome:
-        """Fit the model on the training part, choose its epoch on the validation part."""
+    def fit(self, config: RunConfig, data: TaskData, **how: Any) -> Outcome:
+        """Fit the model on the training part, choose its epoch on the validation part.
+
+        `how` goes to the training loop: `checkpoint`, `resume`, `on_epoch`, `progress`.
+        """
 
     @abc.abstractmethod
     def evaluate(self, config: RunConfig, data: TaskData, outcome: Outcome) -> list[Evaluation]:
@@ -156,18 +150,12 @@ def rank_both(
 ) -> list[Evaluation]:
     """Rank the targets of a part with seen items in the ranking, and with them left out."""
     found = rank_targets(model, split, part, max_len=max_len, target_time=target_time)
-    return [
-        Evaluation(
-            part,
-            target_time,
-            masked,
-            ranked_by,
-            dict(result),
-            {"above": result.above, "tied": result.tied},
-            result.users,
-        )
-        for masked, result in found.items()
-    ]
+    evaluations = []
+    for masked, result in found.items():
+        values = {"above": result.above, "tied": result.tied}
+        condition = (part, target_time, masked, ranked_by)
+        evaluations.append(Evaluation(*condition, dict(result), values, result.users))
+    return evaluations
 
 
 def load_split(config: RunConfig) -> tuple[Split, bool]:
@@ -238,15 +226,7 @@ class RankingTask(Task):
                     "there. Take als or item_knn, which read histories, or leave-one-out"
                 )
 
-    def fit(
-        self,
-        config: RunConfig,
-        data: TaskData,
-        checkpoint: Path,
-        resume: bool,
-        on_epoch: Callable[[pd.DataFrame], None],
-        progress: bool,
-    ) -> Outcome:
+    def fit(self, config: RunConfig, data: TaskData, **how: Any) -> Outcome:
         """Train with checkpoints, or fit a baseline in one go."""
         split, training = data.split, config.training_options
         kind, options = config.preset.model, config.model_options
@@ -256,8 +236,7 @@ class RankingTask(Task):
         seed_everything(config.seed)
         if not kind.fitted:
             model = make_model(split.sequences.n_items, options)
-            how = {"checkpoint": checkpoint, "resume": resume, "on_epoch": on_epoch}
-            result = fit(model, split, training, **how, progress=progress)
+            result = fit(model, split, training, **how)
             return trained(model, result)
 
         def validate(model: Recommender) -> Mapping[str, float]:
