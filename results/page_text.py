@@ -253,6 +253,10 @@ def _starred(text: str, groups: Iterable[Group]) -> str:
 # -------------------------------------------------------------------------------- summary
 
 
+SUMMARY_BASELINES, SUMMARY_RATING_MODELS = 2, 7
+"""Rows of the summary, which fits on one screen; the full tables have all."""
+
+
 def _usual(groups: Sequence[Group], task: str) -> dict[str, list[Group]]:
     """Return the groups of the summary by dataset and split, MovieLens-1M first."""
     found: dict[str, list[Group]] = {}
@@ -301,14 +305,17 @@ def _ranking_summary(groups: Sequence[Group]) -> str:
         of_column = [
             (group.is_baseline, -_mean(group, time, True), group, time)
             for group in found.values()
-            for time in dict.fromkeys(t for part, t, _, _ in group.conditions if part == "test")
+            if (time := group.protocol["target_time"]) != "previous"
         ]
         for baseline, _, group, time in sorted(of_column, key=lambda item: item[:2]):
             key = baseline, group.first["display_name"], time
             order.setdefault(key)
             rows.setdefault(key, {})[column] = group
     cells = []
-    for key in sorted(order, key=lambda key: key[0]):  # stable
+    baselines = [key for key in order if key[0]]
+    best = baselines[:SUMMARY_BASELINES]
+    best += [key for key in baselines if key not in best and key[1] == "Popularity"]
+    for key in [*(key for key in order if not key[0]), *best]:
         baseline, name, time = key
         row = [f"*{name}*" if baseline else name, time or "-"]
         for column in columns:
@@ -334,8 +341,17 @@ def _rating_summary(groups: Sequence[Group]) -> str:
             if not group.first["overrides"]:
                 rows.setdefault(group.first["display_name"], {})[column] = group
     cells = []
-    for name, by_column in rows.items():
-        row = [name]
+    first = next(iter(columns), "")
+
+    def error(name: str) -> float:
+        group = rows[name].get(first)
+        time = None if group is None else group.protocol.get("target_time")
+        return statistics.mean(
+            [each["rmse"] for each in group.metrics("test", time, None, None)] if group else [9.0]
+        )
+
+    for name in sorted(rows, key=error)[:SUMMARY_RATING_MODELS]:
+        by_column, row = rows[name], [name]
         for column in columns:
             group = by_column.get(column)
             if group is None:
