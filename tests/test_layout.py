@@ -33,9 +33,6 @@ MOST_FILES = {
 }
 
 
-pytestmark = pytest.mark.xfail(strict=False, reason="the redesign is not complete")
-
-
 def library_files() -> list[Path]:
     return sorted(LIBRARY.rglob("*.py"))
 
@@ -67,10 +64,14 @@ def is_inside_a_package(module: str) -> bool:
     return module.count(".") > 1 and module != "ss4rec_lib.ssm.kernels"
 
 
-def test_the_library_is_small():
+@pytest.mark.xfail(strict=False, reason="the library is still being made smaller")
+def test_the_library_has_at_most_11_000_lines():
+    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 11_000
+
+
+def test_no_file_is_long_and_there_are_few():
     lines = {path: len(path.read_text().splitlines()) for path in library_files()}
     assert len(lines) <= 75
-    assert sum(lines.values()) <= 11_000
     assert [str(p.relative_to(ROOT)) for p, count in lines.items() if count > 400] == []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ss4rec_lib.experiments import run_config
 from tools.fill_readme import out_of_date
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,12 +48,9 @@ def test_links_lead_somewhere(name):
 
 
 def test_the_configuration_in_contributing_is_valid(tmp_path):
-    experiments = pytest.importorskip("ss4rec_lib.experiments")
-    if not hasattr(experiments, "run_config"):
-        pytest.skip("the redesign is not complete")
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (tmp_path / "run.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
-    config = experiments.run_config({}, [], tmp_path / "run.yaml")
+    config = run_config({}, [], tmp_path / "run.yaml")
     assert config.training == {"epochs": 16, "learning_rate": 0.003}
     assert (config.task, config.seed, config.model["name"]) == ("ranking", 0, "gru4rec")
 
