@@ -203,8 +203,9 @@ class Mamba(nn.Module):
         batch, carried = len(xz), self.d_conv - 1
         check_shape("state.conv", state.conv, (batch, self.d_inner, carried), "(B, D, d_conv - 1)")
         check_shape("state.ssm", state.ssm, (batch, self.d_inner, self.d_state), "(B, D, N)")
+        weight, bias = self._convolution()
         y, ssm = mamba_inner(
-            xz, *self._convolution(), state.conv, self.x_proj.weight, self.dt_proj.weight,
+            xz, weight.T, bias, state.conv.transpose(1, 2), self.x_proj.weight, self.dt_proj.weight,
             self.dt_proj.bias, -torch.exp(self.A_log), self.D, state.ssm,
         )  # fmt: skip
         newest = torch.cat((state.conv, xz[:, -carried:, : self.d_inner].transpose(1, 2)), dim=-1)

@@ -36,10 +36,10 @@ _log = logging.getLogger(__name__)
 def _numba_kernels() -> tuple[ModuleType | None, str]:
     """Return the module of the numba backend, or None and the reason."""
     try:
-        from ss4rec_lib.ssm.kernels import numba_cpu
+        from ss4rec_lib.ssm.kernels import numba_loops
     except ImportError as error:  # numba is a dependency, but a broken install must not be fatal
         return None, f"{error}; install numba"
-    return numba_cpu, ""
+    return numba_loops, ""
 
 
 @cache

@@ -37,7 +37,7 @@ from ss4rec_lib.ssm import numba_available
 _LOGITS = 1 << 20  # logits held at a time: 4 MB, within the caches of a laptop
 
 if numba_available():
-    from ss4rec_lib.ssm.kernels import numba_cpu, numba_loops
+    from ss4rec_lib.ssm.kernels import numba_loops
 
     @numba_loops.inlined(fastmath=True)
     def _exponentials(row, largest):
@@ -90,7 +90,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             torch.mm(h, W.T, out=product)
             if dtype != torch.float32:
                 logits.copy_(product)
-            numba_cpu.shard(
+            numba_loops.shard(
                 _softmax_rows,
                 R,
                 logits.numpy(),

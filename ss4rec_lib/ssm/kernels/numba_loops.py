@@ -1,11 +1,6 @@
-"""The two scans as compiled loops: the recurrences of `reference.py`, one sequence at a time.
+"""Backend `numba`: the two scans of `reference.py` as compiled loops; float32, CPU.
 
-These functions work on NumPy arrays; `numba_cpu.py` calls them. The work is cut into tasks, each a
-sequence and a group of channels. A call does the tasks `[lo, hi)` without the GIL, so that several
-threads can share a batch, or one long sequence. The bounds of a task depend on shapes only, and its
-sums run in a fixed order, so the results do not depend on the number of threads.
-
-Three things make them fast:
+Three things make the loops fast:
 
 * **No (B, L, D, N) tensor.** The N states of one channel stay in the innermost cache. Backward
   needs all states again: forward saves one in every `CHUNK`, and backward recomputes the others,
@@ -16,16 +11,34 @@ Three things make them fast:
   |r| <= ln(2)/2.
 * **N innermost and contiguous.** Every line of the inner loops is one vector operation.
 
-Arrays are float32 and C-contiguous. Glossary as in `reference.py`; `g` is the gradient of the loss
-with respect to the state, `d*` the gradient with respect to `*`.
+The work is cut into tasks, each a sequence and a group of channels. A call does the tasks
+`[lo, hi)` without the GIL, and `shard` divides a call between as many Python threads as PyTorch
+uses, without a second OpenMP runtime. The bounds of a task depend on shapes only, and its sums run
+in a fixed order, so the results do not depend on the number of threads.
+
+Glossary as in `reference.py`; `g` is the gradient of the loss with respect to the state, `d*` that
+with respect to `*`. Arrays are C-contiguous.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
+
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CHUNK = 32  # one state in CHUNK is saved; buffers of CHUNK * N * 2 floats fit the innermost cache
+
+_ENOUGH = 8  # sequences that occupy the cores of a laptop without being cut into groups
+_WORTH_A_THREAD = 1 << 14  # states; they take about 20 microseconds, as long as waking a thread
+_GROUP = 16  # channels per group: one cache line of a row of u
 
 _LOG2E = np.float32(1.4426950408889634)
 # ln 2 in two parts, the first with few digits, so that k * _LN2_HIGH is exact.
@@ -73,6 +86,44 @@ def exp_nonpositive(z):
     # 2^k: write k into the exponent bits of a float32.
     bits = np.int32(np.int32(np.int32(k) + np.int32(127)) << np.int32(23))
     return p * bits.view(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int, process: int) -> ThreadPoolExecutor:
+    # Keyed by the process: a fork inherits the pool's memory but none of its threads.
+    return ThreadPoolExecutor(workers, thread_name_prefix="ss4rec-scan")
+
+
+def channel_groups(batch: int, channels: int) -> int:
+    """Return the number of groups of channels per sequence; it depends on shapes only."""
+    return 1 if batch >= _ENOUGH else -(-channels // _GROUP)
+
+
+def shard(loop: Callable, tasks: int, *arguments: object, work: int | None = None) -> None:
+    """Run `loop(*arguments, lo, hi)` over [0, tasks), shared between the threads.
+
+    The loop is compiled, without the GIL. `work` is the number of states to be computed: few of
+    them use fewer threads. None stands for many.
+    """
+    threads = max(1, min(torch.get_num_threads(), tasks))
+    if work is not None:
+        threads = min(threads, work // _WORTH_A_THREAD + 1)
+    if threads == 1:
+        loop(*arguments, 0, tasks)
+        return
+    bounds = [tasks * i // threads for i in range(threads + 1)]
+    others = [
+        _pool(threads, os.getpid()).submit(loop, *arguments, lo, hi)
+        for lo, hi in pairwise(bounds[1:])
+    ]
+    loop(*arguments, 0, bounds[1])  # this thread takes the first part itself
+    for other in others:
+        other.result()
+
+
+def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
+    """Return tensors as C-contiguous NumPy arrays, copied only where necessary."""
+    return [t.detach().resolve_conj().contiguous().numpy() for t in tensors]
 
 
 @compiled(fastmath=True)
@@ -202,3 +253,90 @@ def diagonal_backward(a, x0, x, dx, da, db, dx0, groups, lo, hi):
                 da[s, k, p] = g * np.conj(before)
         for p in range(first, end):
             dx0[s, p] = np.conj(a[s, 0, p]) * db[s, 0, p]
+
+
+def selective_states(inputs: list[np.ndarray], keep: bool) -> tuple[np.ndarray, ...]:
+    """Return y (B, L, D), the last state (B, D, N), and the states for backward if `keep`.
+
+    `inputs` are u, Delta, A, B, C, D and x0.
+    """
+    u, N = inputs[0], inputs[2].shape[1]
+    batch, length, channels = u.shape
+    groups, chunks = channel_groups(batch, channels), -(-length // CHUNK) if keep else 0
+    x_last = np.empty((batch, channels, N), dtype=np.float32)
+    results = np.empty_like(u), x_last, np.empty((batch, channels, chunks, N), dtype=np.float32)
+    shard(selective_forward, batch * groups, *inputs, *results, groups, work=u.size * N)
+    return results
+
+
+def selective_gradients(inputs: list[np.ndarray]) -> tuple[Tensor, ...]:
+    """Return the gradients of u, Delta, A, B, C, D and x0, each of its own shape.
+
+    `inputs` are u, Delta, A, B, C, D, the saved states, dy and dx_last.
+    """
+    u, N, dy = inputs[0], inputs[2].shape[1], inputs[7]
+    batch, length, channels = u.shape
+    groups = channel_groups(batch, channels)
+    per_channel, per_position = (batch, channels, N), (batch * groups, length, N)
+    shapes = (u.shape, u.shape, per_channel, per_position, per_position, per_channel)
+    gradients = [np.empty(shape, dtype=np.float32) for shape in shapes]
+    shard(selective_backward, batch * groups, *inputs, *gradients, groups)
+    du, dDelta, dA, dB, dC, dx0 = (torch.from_numpy(g) for g in gradients)
+    if groups > 1:
+        dB, dC = (t.view(batch, groups, length, N).sum(1) for t in (dB, dC))
+    dD = (torch.from_numpy(dy) * torch.from_numpy(u)).sum((0, 1))
+    return du, dDelta, dA.sum(0), dB, dC, dD, dx0
+
+
+class _SelectiveScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, Delta, A, B, C, D, initial_state):
+        inputs = as_arrays(u, Delta, A, B, C, D, initial_state)
+        if (inputs[2] > 0).any():  # `exp_nonpositive` would return wrong numbers
+            raise ValueError(f"A has a positive entry ({inputs[2].max():g}), expected A <= 0")
+        results = selective_states(inputs, keep=any(ctx.needs_input_grad))
+        y, x_last, saved = (torch.from_numpy(array) for array in results)
+        ctx.save_for_backward(u, Delta, A, B, C, D, saved)
+        return y, x_last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dx_last):
+        return selective_gradients(as_arrays(*ctx.saved_tensors, dy, dx_last))
+
+
+class _DiagonalScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b, initial_state):
+        arrays = as_arrays(a, b, initial_state)
+        x = np.empty_like(arrays[1])
+        groups = channel_groups(a.shape[0], a.shape[2])
+        shard(diagonal_forward, a.shape[0] * groups, *arrays, x, groups)
+        x = torch.from_numpy(x)
+        ctx.save_for_backward(a, initial_state, x)
+        # A copy, not a view of x: autograd outputs must not alias each other.
+        return x, x[:, -1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dx, dx_last):
+        a, initial_state, x = ctx.saved_tensors
+        dx = dx.clone()
+        dx[:, -1] += dx_last
+        arrays = as_arrays(a, initial_state, x, dx)
+        da, db, dx0 = (np.empty_like(array) for array in (arrays[0], arrays[0], arrays[1]))
+        groups = channel_groups(a.shape[0], a.shape[2])
+        shard(diagonal_backward, a.shape[0] * groups, *arrays, da, db, dx0, groups)
+        return tuple(torch.from_numpy(g) for g in (da, db, dx0))
+
+
+def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute `reference.diagonal_scan`; complex64 or float32, CPU."""
+    return _DiagonalScan.apply(a, b, initial_state)
+
+
+def selective_scan(
+    u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compute `reference.selective_scan`; float32, CPU, A <= 0."""
+    return _SelectiveScan.apply(u, Delta, A, B, C, D, initial_state)

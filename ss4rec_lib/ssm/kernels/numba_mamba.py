@@ -9,12 +9,11 @@ each again for its gradient. Here one pass over a row computes everything its el
     Delta  = softplus(raw)                                             one pass
     y      = selective scan          out = y silu(z)                   the scan, one pass
 
-Backward computes s, Delta and the sigmoids again instead of storing them.
-
-Tasks and determinism as in `numba_loops.py`. float32, CPU. Glossary: xz (B, L, 2D) is the output of
-in_proj, with x in its first D columns and the gate z in the others; w (K, D) are the K weights of
-conv1d, the last for the newest input; before (B, K - 1, D) the inputs before the first one;
-R = dt_rank; `d*` is the gradient with respect to `*`.
+Backward computes s, Delta and the sigmoids again instead of storing them. Tasks and determinism as
+in `numba_loops.py`. float32, CPU. Glossary: xz (B, L, 2D) is the output of in_proj, with x in its
+first D columns and the gate z in the others; w (K, D) are the K weights of conv1d, the last for the
+newest input; before (B, K - 1, D) the inputs before the first one; R = dt_rank; `d*` is the
+gradient with respect to `*`.
 """
 
 from __future__ import annotations
@@ -22,16 +21,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numba import njit
-from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ss4rec_lib.ssm.kernels.numba_cpu import (
+from ss4rec_lib.ssm.kernels.numba_loops import (
     as_arrays,
+    compiled,
+    exp_nonpositive,
+    inlined,
     selective_gradients,
     selective_states,
     shard,
 )
-from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive, inlined
 
 f32 = np.float32
 _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
@@ -184,11 +184,18 @@ def gate_backward(y, xz, dout, dy, dxz, lo, hi):
 
 
 def _rows(t: np.ndarray) -> np.ndarray:
-    """Return (B, L, D) as (B L, D)."""
-    return t.reshape(-1, t.shape[-1])
+    return t.reshape(-1, t.shape[-1])  # (B, L, D) as (B L, D)
 
 
 class _MambaInner(torch.autograd.Function):
+    """Map the output of in_proj to the input of out_proj.
+
+    The arguments are xz (B, L, 2D), w (K, D), its bias (D,), before (B, K - 1, D), the
+    weights of x_proj (R + 2N, D) and dt_proj (D, R), the bias of dt_proj (D,), A (D, N), not
+    positive, the skip weight (D,), and the state to continue from (B, D, N). The results are the
+    gated output (B, L, D) and the last state (B, D, N).
+    """
+
     @staticmethod
     def forward(ctx, xz, w, bias, before, x_proj, dt_proj, dt_bias, A, D_skip, x0):
         batch, length, _ = xz.shape
@@ -201,9 +208,8 @@ class _MambaInner(torch.autograd.Function):
         Delta = np.empty((batch, length, D), dtype=np.float32)
         shard(softplus_forward, batch * length, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
-        y, x_last, saved = selective_states(
-            x.numpy(), Delta, *as_arrays(A, B, C, D_skip, x0), keep=any(ctx.needs_input_grad)
-        )
+        scan = [x.numpy(), Delta, *as_arrays(A, B, C, D_skip, x0)]
+        y, x_last, saved = selective_states(scan, keep=any(ctx.needs_input_grad))
         out = np.empty_like(y)
         shard(gate_forward, batch * length, _rows(y), _rows(arrays[0]), _rows(out))
         ctx.save_for_backward(
@@ -229,7 +235,7 @@ class _MambaInner(torch.autograd.Function):
         shard(softplus_forward, tokens, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
         scan = [x.numpy(), Delta, *as_arrays(A, B, C, D_skip), saved, dy, dx_last]
-        dx, dDelta, dA, dB, dC, dD, dx0 = selective_gradients(*scan)
+        dx, dDelta, dA, dB, dC, dD, dx0 = selective_gradients(scan)
         draw = dDelta.view(tokens, D)  # the gradient of Delta becomes that of raw, in place
         shard(softplus_backward, tokens, raw.numpy(), draw.numpy())
         dprojected = torch.empty_like(projected)  # (B L, R + 2N)
@@ -249,36 +255,4 @@ class _MambaInner(torch.autograd.Function):
         )  # fmt: skip
 
 
-def mamba_inner(
-    xz: Tensor,
-    conv_weight: Tensor,
-    conv_bias: Tensor,
-    before: Tensor,
-    x_proj: Tensor,
-    dt_proj: Tensor,
-    dt_bias: Tensor,
-    A: Tensor,
-    D: Tensor,
-    initial_state: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Map the output of in_proj to the input of out_proj; float32, CPU.
-
-    Args:
-        xz: (B, L, 2 d_inner).
-        conv_weight: (d_inner, d_conv).
-        conv_bias: (d_inner,).
-        before: Inputs of the convolution before the first one, (B, d_inner, d_conv - 1).
-        x_proj: Weight, (dt_rank + 2 d_state, d_inner).
-        dt_proj: Weight, (d_inner, dt_rank).
-        dt_bias: Its bias, (d_inner,).
-        A: (d_inner, d_state), not positive.
-        D: (d_inner,).
-        initial_state: (B, d_inner, d_state).
-
-    Returns:
-        (B, L, d_inner), gated, and the last state (B, d_inner, d_state).
-    """
-    return _MambaInner.apply(
-        xz, conv_weight.T, conv_bias, before.transpose(1, 2), x_proj, dt_proj, dt_bias,
-        A, D, initial_state,
-    )  # fmt: skip
+mamba_inner = _MambaInner.apply

@@ -1,14 +1,13 @@
 """S5 over irregular steps in one compiled pass: discretisation and scan together.
 
-The function is `discretization.zero_order_hold` followed by a diagonal scan. In the forward pass
-the steps Delta, Lambda_bar and the scale of B_tilde are not stored as tensors; backward recomputes
-them. Complex numbers are pairs of real ones, and sine, cosine and exponential are polynomials that
-vectorise, because a complex `exp` would take most of the time of the layer.
+The function is `discretization.zero_order_hold` followed by a diagonal scan. The steps Delta,
+Lambda_bar and the scale of B_tilde are not stored as tensors; backward recomputes them. Sine,
+cosine and exponential are polynomials that vectorise, because a complex `exp` would take most of
+the time of the layer.
 
-Layout: complex quantities of P states are rows of 2P floats, real parts first. So `B_tilde u` is
-the result of one real matrix product, and the states are the input of the next one.
-
-Tasks, threads and determinism as in `numba_loops.py`. float32, CPU. Glossary:
+Complex quantities of P states are rows of 2P floats, real parts first, so that `B_tilde u` is the
+result of one real matrix product, and the states are the input of the next one. Tasks and
+determinism as in `numba_loops.py`. float32, CPU. Glossary:
     delta (B, L) seconds       step (P,) = exp(log_step)      Delta = delta * step, (B, L, P)
     z = Lambda Delta           Lambda_bar = exp(z)            scale = (Lambda_bar - 1) / Lambda
     x_k = Lambda_bar_k x_{k-1} + scale_k (B_tilde u)_k
@@ -21,20 +20,26 @@ import math
 import numpy as np
 import torch
 from numba import njit
-from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ss4rec_lib.ssm.kernels.numba_cpu import as_arrays, channel_groups, shard
-from ss4rec_lib.ssm.kernels.numba_loops import compiled, exp_nonpositive, index, inlined
+from ss4rec_lib.ssm.kernels.numba_loops import (
+    as_arrays,
+    channel_groups,
+    compiled,
+    exp_nonpositive,
+    index,
+    inlined,
+    shard,
+)
 
 f32 = np.float32
 _ONE, _ZERO = f32(1), f32(0)
 _SMALL = f32(0.01)  # |z|^2 below which series replace (exp(z) - 1)/z and its derivative
 # (exp(z) - 1)/z = sum z^n/(n+1)!  and its derivative = sum (n+1) z^n/(n+2)!
-_PHI = tuple(f32(1 / math.factorial(n + 1)) for n in range(6))
-_SLOPE = tuple(f32((n + 1) / math.factorial(n + 2)) for n in range(6))
-_PHI0, _PHI1, _PHI2, _PHI3, _PHI4, _PHI5 = _PHI
-_SLOPE0, _SLOPE1, _SLOPE2, _SLOPE3, _SLOPE4, _SLOPE5 = _SLOPE
+_PHI0, _PHI1, _PHI2, _PHI3, _PHI4, _PHI5 = (f32(1 / math.factorial(n + 1)) for n in range(6))
+_SLOPE0, _SLOPE1, _SLOPE2, _SLOPE3, _SLOPE4, _SLOPE5 = (
+    f32((n + 1) / math.factorial(n + 2)) for n in range(6)
+)
 # sin r and cos r for |r| <= pi/4, the minimax polynomials of Cephes' sinf and cosf
 _S3, _S5, _S7 = f32(-1.6666654611e-1), f32(8.3321608736e-3), f32(-1.9515295891e-4)
 _C4, _C6, _C8 = f32(4.166664568298827e-2), f32(-1.388731625493765e-3), f32(2.443315711809948e-5)
@@ -59,9 +64,7 @@ def _sin_cos(angle):
     s = r + r * r2 * (_S3 + r2 * (_S5 + r2 * _S7))
     c = _ONE - f32(0.5) * r2 + r2 * r2 * (_C4 + r2 * (_C6 + r2 * _C8))
     swapped_s, swapped_c = (c, s) if q & 1 else (s, c)
-    sine = -swapped_s if q & 2 else swapped_s
-    cosine = -swapped_c if (q + 1) & 2 else swapped_c
-    return sine, cosine
+    return (-swapped_s if q & 2 else swapped_s), (-swapped_c if (q + 1) & 2 else swapped_c)
 
 
 @njit(inline="always")
@@ -231,6 +234,12 @@ def irregular_backward(
 
 
 class _IrregularScan(torch.autograd.Function):
+    """Return all states (B, L, 2P) of S5 over irregular steps.
+
+    The arguments are Lambda (2P,), step (P,), delta (B, L), B_tilde u (B, L, 2P), and
+    the state to continue from (B, 2P).
+    """
+
     @staticmethod
     def forward(ctx, lam, step, delta, Bu, x0):
         P = step.shape[0]
@@ -259,17 +268,4 @@ class _IrregularScan(torch.autograd.Function):
         return dlam.sum(0), dstep.sum(0), ddelta, dBu, dx0
 
 
-def irregular_scan(Lambda: Tensor, step: Tensor, delta: Tensor, Bu: Tensor, x0: Tensor) -> Tensor:
-    """Return the states of S5 over irregular steps.
-
-    Args:
-        Lambda: As [real | imaginary], (2P,).
-        step: exp(log_step), (P,).
-        delta: Seconds, (B, L).
-        Bu: B_tilde u as [real | imaginary], (B, L, 2P).
-        x0: State to continue from as [real | imaginary], (B, 2P).
-
-    Returns:
-        All states as [real | imaginary], (B, L, 2P).
-    """
-    return _IrregularScan.apply(Lambda, step, delta, Bu, x0)
+irregular_scan = _IrregularScan.apply
