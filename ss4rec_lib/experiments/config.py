@@ -88,7 +88,7 @@ class DataConfig(Config):
 
 
 def _one_of(name: str, value: str, allowed: Collection[str], hint: str = "") -> None:
-    if value not in allowed:
+    if value not in list(allowed):  # a list, because the value may not be hashable
         hint = hint or did_you_mean(value, allowed)
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(allowed)}.{hint}")
 
@@ -134,7 +134,7 @@ class RunConfig(Config):
     def _fits_together(self) -> RunConfig:
         """Refuse what nothing can be run with; the sections' own classes check their values."""
         name = self.model["name"]
-        other = next((task for task in PRESETS if name in PRESETS[task]), None)
+        other = next((task for task in PRESETS if name in list(PRESETS[task])), None)
         hint = f" It is a model of task={other!r}." if other else ""
         _one_of("model", name, PRESETS[self.task], hint)
         _one_of("split", self.data.split, _SPLITS[self.task], f" The task is {self.task!r}.")

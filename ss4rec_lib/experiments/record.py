@@ -278,24 +278,19 @@ def code_revision(root: Path | None = None) -> str | None:
     `+changes` follows the commit when the package or its dependencies differ from it (files unknown
     to git included). None without git or outside a checkout.
     """
-    root = checkout() if root is None else Path(root).resolve()
-    if root is None:
+    root = checkout() if root is None else Path(root)
+    # Without .git of its own, the package may lie inside somebody else's repository.
+    if root is None or not (root / ".git").exists():
         return None
-    # The package may lie in an environment inside somebody else's repository.
-    top = _git(root, "rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != root:
-        return None
-    commit = _git(root, "rev-parse", "HEAD")
-    if not commit:
-        return None
-    changes = _git(root, "status", "--porcelain", "--", *_CODE)
-    return commit if changes == "" else f"{commit}+changes"
 
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
+    def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        how = {"capture_output": True, "text": True, "timeout": 30, "check": True}
+        return subprocess.run(command, **how).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changes = git("status", "--porcelain", "--", *_CODE)
     except (OSError, subprocess.SubprocessError, UnicodeError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return f"{commit}+changes" if changes else commit
