@@ -4,13 +4,14 @@ Times in this package are in **seconds**. Ratings are pandas DataFrames with the
 `item_id`, `rating`, `timestamp` in the file's own row order.
 """
 
-from ss4rec_lib.data.batch import Batch, make_batch
 from ss4rec_lib.data.batching import (
     TARGET_TIMES,
+    Batch,
     Batches,
     carried_batches,
     check_target_time,
     eval_batches,
+    make_batch,
     train_batches,
     typical_interval,
 )

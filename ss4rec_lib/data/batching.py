@@ -1,7 +1,6 @@
 """Right-padded batches of similar length under a token budget.
 
-Glossary
-    B, L    sequences in a batch; length of the longest of them
+    B, L, M sequences in a batch; length of the longest of them; targets in a batch
     window  consecutive interactions of one user that become one row of a batch
     token   one cell of a batch, padding included: a batch has B * L of them
     delta   seconds from an interaction to the *next* one; the last one's reaches to the target
@@ -20,20 +19,20 @@ argument `target_time` chooses what `delta` holds:
     previous   delta[k] = t[k] - t[k-1], 0 at a user's first interaction: only the past is used
     none       delta[k] = 1 everywhere: no information about time
 
-Arguments that the functions share: `max_tokens` is the most tokens in a batch (a single longer
-window is a batch of its own), `max_len` the most interactions in a window (None for whole
-histories), `seed` and `epoch` are integers from 0. All raise ValueError for an argument out of
-range, and DataError when no user has two training interactions.
+`max_tokens` is the most tokens in a batch (a single longer window is a batch of its own), `max_len`
+the most interactions in a window (None for whole histories).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from ss4rec_lib.data.batch import Batch
 from ss4rec_lib.data.sequences import Sequences
 from ss4rec_lib.data.splits import Split, check_part
 from ss4rec_lib.data.validation import DataError, check_integer
@@ -41,101 +40,219 @@ from ss4rec_lib.data.validation import DataError, check_integer
 TARGET_TIMES = ("known", "hidden", "previous", "none")
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One batch of sequences, right-padded with 0."""
+
+    items: torch.Tensor  # (B, L) int64 item indices
+    delta: torch.Tensor  # (B, L) float32 seconds to the next interaction
+    targets: torch.Tensor  # (B, L) int64 item indices, 0 where there is nothing to predict
+    ratings: torch.Tensor  # (B, L) float32 ratings of `items`
+    target_ratings: torch.Tensor  # (B, L) float32 ratings of `targets`, NaN where there are none
+    lengths: torch.Tensor  # (B,) int64, interactions in each row
+    users: torch.Tensor  # (B,) int64 user indices; in training a user may have several rows
+    starts: torch.Tensor  # (B,) int64, index into `sequences` of each row's first interaction
+    positions: torch.Tensor  # (M,) int64, ascending: where in `targets.flatten()` the targets are
+    carried: bool = False  # row i continues row i of the batch before and takes over its state
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a tensor of the wrong shape or dtype."""
+        table = self.items.shape
+        shapes = dict.fromkeys(("lengths", "users", "starts"), table[:1])
+        shapes["positions"] = self.positions.shape[:1]
+        for name, tensor in self._tensors().items():
+            floats = name in ("delta", "ratings", "target_ratings")
+            dtype, shape = torch.float32 if floats else torch.int64, shapes.get(name, table)
+            if tensor.dtype != dtype or tensor.shape != shape:
+                raise ValueError(
+                    f"{name}: expected {dtype} of shape {tuple(shape)}, found {tensor.dtype} of "
+                    f"shape {tuple(tensor.shape)}"
+                )
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets, known without reading a tensor."""
+        return len(self.positions)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in vars(self).items() if name != "carried"}
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the same batch on another device."""
+        moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
+        return Batch(**moved, carried=self.carried)
+
+    def shard(self, index: int, count: int) -> Batch:
+        """Return rows index, index + count, ...: one of `count` parts that together are this batch.
+
+        When there are fewer rows than parts, the parts left over get the first row without its
+        targets, because several processes must all take a step.
+        """
+        if count == 1:
+            return self
+        spare = index >= len(self.items)
+        rows = slice(0, 1) if spare else slice(index, None, count)
+        part = {name: t[rows] for name, t in self._tensors().items() if name != "positions"}
+        longest = int(part["lengths"][0])  # rows come longest first
+        part = {n: (t[:, :longest] if t.ndim == 2 else t).contiguous() for n, t in part.items()}
+        if spare:
+            part["targets"] = torch.zeros_like(part["targets"])
+            part["target_ratings"] = torch.full_like(part["target_ratings"], torch.nan)
+        positions = part["targets"].flatten().nonzero()[:, 0]
+        return Batch(**part, positions=positions, carried=self.carried)
+
+
+def make_batch(
+    items: ArrayLike,
+    delta: ArrayLike,
+    n_items: int,
+    targets: ArrayLike | None = None,
+    ratings: ArrayLike | None = None,
+    target_ratings: ArrayLike | None = None,
+    users: ArrayLike | None = None,
+    starts: ArrayLike | None = None,
+) -> Batch:
+    """Make a batch from data that does not come from a `Split`, and check its values.
+
+    Args:
+        items: (B, L), indices 1..n_items right-padded with 0; every row has at least one.
+        delta: (B, L) seconds, finite and not negative.
+        n_items: size of the catalogue, `n_items` of the model.
+        targets: (B, L), by default none (0).
+        ratings: (B, L), by default 0.
+        target_ratings: (B, L), by default unknown (NaN).
+        users: (B,), by default 0..B-1.
+        starts: (B,), by default 0.
+
+    Raises:
+        ValueError: naming the argument and its first wrong value.
+    """
+    item = _integers("items", items)
+    if item.ndim != 2 or 0 in item.shape:
+        raise ValueError(f"items: expected a table (B, L), found shape {tuple(item.shape)}")
+    inside = item != 0
+    lengths = inside.sum(1)
+    padded = torch.arange(item.shape[1]) >= lengths[:, None]
+    target = torch.zeros_like(item) if targets is None else _integers("targets", targets)
+    wanted = torch.full(item.shape, torch.nan) if target_ratings is None else target_ratings
+    batch = Batch(  # checks the shapes
+        items=item,
+        delta=torch.as_tensor(delta).float(),
+        targets=target,
+        ratings=torch.as_tensor(torch.zeros(item.shape) if ratings is None else ratings).float(),
+        target_ratings=torch.as_tensor(wanted).float(),
+        lengths=lengths,
+        users=torch.arange(len(item)) if users is None else _integers("users", users),
+        starts=torch.zeros_like(lengths) if starts is None else _integers("starts", starts),
+        positions=target.flatten().nonzero()[:, 0],
+    )
+    misplaced = (padded == inside) | (lengths == 0)[:, None]
+    usable = batch.delta.isfinite() & (batch.delta >= 0)
+    for name, wrong, expected in (
+        ("items", (item < 0) | (item > n_items), f"indices from 0 to {n_items}"),
+        ("targets", (target < 0) | (target > n_items), f"indices from 0 to {n_items}"),
+        ("items", misplaced, "at least one item in every row, and padding (0) at its end only"),
+        ("targets", padded & (target > 0), "no targets in the padding"),
+        ("delta", ~usable, "finite seconds, 0 or more"),
+        ("ratings", ~batch.ratings.isfinite(), "finite ratings"),
+    ):
+        if wrong.any():
+            at = wrong.nonzero()[0].tolist()
+            value = getattr(batch, name)[tuple(at)].item()
+            raise ValueError(f"{name}{at}={value}: expected {expected}")
+    return dataclasses.replace(
+        batch,
+        delta=batch.delta.masked_fill(padded, 0.0),
+        ratings=batch.ratings.masked_fill(padded, 0.0),
+        target_ratings=batch.target_ratings.masked_fill(target == 0, torch.nan),
+    )
+
+
+def _integers(name: str, values: ArrayLike) -> torch.Tensor:
+    tensor = torch.as_tensor(values)
+    if tensor.dtype == torch.bool or tensor.is_floating_point() or tensor.is_complex():
+        raise ValueError(f"{name}: expected integers, found {tensor.dtype}")
+    return tensor.to(torch.int64)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Batches:
     """Batches over windows of histories, assembled when asked for, always the same.
 
-    Attributes:
-        n_targets: predictions in all batches together.
-        padding_share: the share of all tokens that is padding, 0 to 1.
+    Window w, of user `users[w]`, has the `lengths[w]` inputs from `sequences.items[starts[w]]` on;
+    the entry after the last input is its target.
     """
 
-    def __init__(
-        self,
-        sequences: Sequences,
-        users: np.ndarray,
-        starts: np.ndarray,
-        lengths: np.ndarray,
-        groups: list[np.ndarray],
-        *,
-        last_only: bool = False,
-        target_time: str = "known",
-        target_interval: float | None = None,
-        carried: list[bool] | None = None,
-    ) -> None:
-        """Keep the plan.
+    sequences: Sequences
+    users: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    groups: list[np.ndarray]  # the windows of each batch, longest first
+    target_time: str = "known"
+    last_only: bool = False  # only the last position of a window has a target
+    target_interval: float | None = None  # seconds that replace each window's last interval
+    carried: list[bool] | None = None  # for each batch whether it continues the one before
 
-        Args:
-            sequences: the histories.
-            users: (W,) user index of each window.
-            starts: (W,) where each window begins in `sequences.items`.
-            lengths: (W,) inputs of each window; the entry after the last input is its target.
-            groups: the windows of each batch, longest first.
-            last_only: True when only the last position of a window has a target.
-            target_time: one of `TARGET_TIMES`.
-            target_interval: seconds that replace each window's last interval; None to keep it.
-            carried: for each batch whether it continues the one before; None for never.
-        """
-        self._sequences = sequences
-        self._users, self._starts, self._lengths = users, starts, lengths
-        self._groups = groups
-        self._last_only = last_only
-        self._target_time, self._target_interval = target_time, target_interval
-        self._carried = carried or [False] * len(groups)
-        tokens = sum(len(group) * int(lengths[group[0]]) for group in groups)
-        self.n_targets = len(lengths) if last_only else int(lengths.sum())
-        self.padding_share = 1.0 - int(lengths.sum()) / tokens
+    @property
+    def n_targets(self) -> int:
+        """Return the number of predictions in all batches together."""
+        return len(self.lengths) if self.last_only else int(self.lengths.sum())
+
+    @property
+    def padding_share(self) -> float:
+        """Return the share of all tokens that is padding, 0 to 1."""
+        tokens = sum(len(group) * int(self.lengths[group[0]]) for group in self.groups)
+        return 1.0 - int(self.lengths.sum()) / tokens
 
     def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self._groups)
+        return len(self.groups)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Iterate over the batches in order."""
         return self.skip(0)
 
     def skip(self, number: int) -> Iterator[Batch]:
         """Iterate over the batches from `number` on, without assembling the earlier ones."""
-        pairs = zip(self._groups[number:], self._carried[number:], strict=True)
-        return (self._assemble(group, carried) for group, carried in pairs)
+        for index in range(number, len(self)):
+            carried = self.carried is not None and self.carried[index]
+            yield self._assemble(self.groups[index], carried)
 
     def _intervals(self, index: np.ndarray, users: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """Return delta, (B, L) float32 seconds, 0 in the padding."""
-        if self._target_time == "none":
+        if self.target_time == "none":
             return inside.astype(np.float32)
-        times = self._sequences.times
+        times = self.sequences.times
         # Subtracted in int64 and only then float32: float32 times would be 64 s apart.
-        if self._target_time == "previous":
-            begin = self._sequences.offsets[users][:, None]  # a first interaction has none before
+        if self.target_time == "previous":
+            begin = self.sequences.offsets[users][:, None]  # a first interaction has none before
             delta = times[index[:, :-1]] - times[np.maximum(index[:, :-1] - 1, begin)]
             return np.where(inside, delta, 0).astype(np.float32)
         delta = np.diff(times[index], axis=1).astype(np.float32)  # 0 where the index stands still
-        if self._target_interval is not None:
-            delta[np.arange(len(delta)), inside.sum(1) - 1] = self._target_interval
+        if self.target_interval is not None:
+            delta[np.arange(len(delta)), inside.sum(1) - 1] = self.target_interval
         return delta
 
     def _assemble(self, group: np.ndarray, carried: bool) -> Batch:
-        lengths, starts = self._lengths[group], self._starts[group]
+        lengths, starts = self.lengths[group], self.starts[group]
         steps = np.arange(lengths[0] + 1)  # the longest window comes first
         inside = steps[:-1] < lengths[:, None]  # (B, L)
         # Beyond a window's target the index is held there: it stays in range, and is masked.
         index = starts[:, None] + np.minimum(steps, lengths[:, None])  # (B, L + 1)
-        items = self._sequences.items[index].astype(np.int64)
-        ratings = self._sequences.ratings[index]
-        wanted = steps[:-1] == lengths[:, None] - 1 if self._last_only else inside
+        items = self.sequences.items[index].astype(np.int64)
+        ratings = self.sequences.ratings[index]
+        wanted = steps[:-1] == lengths[:, None] - 1 if self.last_only else inside
         arrays = {
             "items": np.where(inside, items[:, :-1], 0),
-            "delta": self._intervals(index, self._users[group], inside),
+            "delta": self._intervals(index, self.users[group], inside),
             "targets": np.where(wanted, items[:, 1:], 0),
             "ratings": np.where(inside, ratings[:, :-1], np.float32(0)),
             "target_ratings": np.where(wanted, ratings[:, 1:], np.float32(np.nan)),
             "lengths": lengths,
-            "users": self._users[group],
+            "users": self.users[group],
             "starts": starts,
             "positions": np.flatnonzero(wanted),
         }
-        return Batch(
-            **{name: torch.from_numpy(array) for name, array in arrays.items()}, carried=carried
-        )
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return Batch(**tensors, carried=carried)
 
 
 def train_batches(
@@ -151,19 +268,14 @@ def train_batches(
 
     Targets are positions `1 .. train_end - 1` of each user. A user with more than `max_len` of
     them is cut into windows of `max_len`, the first one shorter by an offset drawn anew for each
-    user and epoch, so that the cuts fall elsewhere every time. Windows of similar length share a
-    batch; the order of the batches, and of windows of equal length, is random. Everything drawn
-    depends on (seed, epoch) alone.
-
-    Without `shuffle` nothing is drawn: windows end where the training part ends, and batches come
-    by falling length.
+    user and epoch. Windows of similar length share a batch; the order of the batches, and of
+    windows of equal length, is random. Everything drawn depends on (seed, epoch) alone. Without
+    `shuffle` windows end where the training part ends, and batches come by falling length.
     """
-    max_tokens, max_len = _check_sizes(max_tokens, max_len)
-    check_target_time(target_time)
-    rng = _epoch_generator(seed, epoch)
+    _check(max_tokens, max_len, target_time)
+    rng = np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
     inputs, users = _trained_inputs(split)
-    if max_len is None:
-        max_len = int(inputs.max())
+    max_len = max_len or int(inputs.max())
     drawn = rng.integers(1, max_len + 1, size=len(users))
     first = drawn if shuffle else (inputs - 1) % max_len + 1
     first = np.where(inputs > max_len, first, inputs)
@@ -171,15 +283,14 @@ def train_batches(
     owner = np.repeat(np.arange(len(users)), pieces)
     piece = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     begin = np.where(piece == 0, 0, first[owner] + (piece - 1) * max_len)
-    end = np.minimum(first[owner] + piece * max_len, inputs[owner])
-    lengths = end - begin
+    lengths = np.minimum(first[owner] + piece * max_len, inputs[owner]) - begin
     tie_breaker = rng.random(len(lengths)) if shuffle else np.arange(len(lengths))
     groups = _group(lengths, np.lexsort((tie_breaker, -lengths)), max_tokens)
     if shuffle:
         groups = [groups[i] for i in rng.permutation(len(groups))]
     users = users[owner]
     starts = split.sequences.offsets[users] + begin
-    return Batches(split.sequences, users, starts, lengths, groups, target_time=target_time)
+    return Batches(split.sequences, users, starts, lengths, groups, target_time)
 
 
 def carried_batches(
@@ -196,15 +307,11 @@ def carried_batches(
     form a group whose batches follow each other. A batch that is `carried` continues the rows of
     the one before: row i is the same user, from the next interaction on. A state space model that
     keeps its state computes exactly what it would on the whole history; only the gradient is cut
-    where a piece begins (truncated back-propagation). Where the first cut falls, and the order of
-    the groups, is drawn from (seed, epoch).
-
-    The first piece of a group is between half of `max_len` and all of it.
+    where a piece begins (truncated back-propagation). Where the first cut falls (between half of
+    `max_len` and all of it), and the order of the groups, is drawn from (seed, epoch).
     """
-    max_tokens = check_integer("max_tokens", max_tokens, 1)
-    max_len = check_integer("max_len", max_len, 1)
-    check_target_time(target_time)
-    rng = _epoch_generator(seed, epoch)
+    _check(max_tokens, check_integer("max_len", max_len, 1), target_time)
+    rng = np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
     inputs, users = _trained_inputs(split)
     order = np.lexsort((rng.random(len(inputs)), -inputs))
     together = _group(np.minimum(inputs, max_len), order, max_tokens)
@@ -224,10 +331,8 @@ def carried_batches(
             begin, end = end, end + max_len
     users = users[np.concatenate(owners)]
     starts = split.sequences.offsets[users] + np.concatenate(begins)
-    return Batches(
-        split.sequences, users, starts, np.concatenate(lengths), groups,
-        target_time=target_time, carried=carried,
-    )  # fmt: skip
+    windows = (users, starts, np.concatenate(lengths), groups)
+    return Batches(split.sequences, *windows, target_time, carried=carried)
 
 
 def eval_batches(
@@ -237,24 +342,19 @@ def eval_batches(
     max_len: int | None = 200,
     target_time: str = "known",
 ) -> Batches:
-    """Return every held-out target of a part exactly once, longest histories first.
+    """Return every held-out target of "valid" or "test" exactly once, longest histories first.
 
     A row is the last `max_len` interactions before the target. Its last position has the target
     and, with `target_time="known"`, as delta the time to it, as in the published protocol.
-
-    `part` is "valid" or "test".
     """
     check_part(part)
-    check_target_time(target_time)
-    max_tokens, max_len = _check_sizes(max_tokens, max_len)
+    _check(max_tokens, max_len, target_time)
     users, positions = split.held_out[part]
     lengths = positions if max_len is None else np.minimum(positions, max_len)
     starts = split.sequences.offsets[users] + positions - lengths
     groups = _group(lengths, np.argsort(-lengths, kind="stable"), max_tokens)
-    return Batches(
-        split.sequences, users, starts, lengths, groups, last_only=True, target_time=target_time,
-        target_interval=typical_interval(split) if target_time == "hidden" else None,
-    )  # fmt: skip
+    interval = typical_interval(split) if target_time == "hidden" else None
+    return Batches(split.sequences, users, starts, lengths, groups, target_time, True, interval)
 
 
 def check_target_time(target_time: str) -> str:
@@ -268,9 +368,8 @@ def typical_interval(split: Split) -> float:
     """Return the median seconds between consecutive training interactions (for `hidden`)."""
     times, offsets = split.sequences.times, split.sequences.offsets
     intervals = np.diff(times)
-    # An interval belongs to the training part when the interaction after it does.
-    position = np.arange(1, len(times)) - np.repeat(offsets[:-1], np.diff(offsets))[1:]
-    inside = (position >= 1) & (position < np.repeat(split.train_end, np.diff(offsets))[1:])
+    inside = split.in_train()[1:]  # an interval belongs to the interaction after it
+    inside[offsets[1:-1] - 1] = False
     return float(np.median(intervals[inside])) if inside.any() else 0.0
 
 
@@ -279,16 +378,8 @@ def _trained_inputs(split: Split) -> tuple[np.ndarray, np.ndarray]:
     inputs = np.maximum(split.train_end - 1, 0)
     users = np.flatnonzero(inputs)
     if len(users) == 0:
-        raise DataError(
-            "train_batches: there is nothing to train on, no user has two training interactions "
-            f"({split!r})."
-        )
+        raise DataError(f"train_batches: no user has two training interactions ({split!r}).")
     return inputs[users], users
-
-
-def _epoch_generator(seed: int, epoch: int) -> np.random.Generator:
-    """Return the generator of all that an epoch draws: it depends on seed and epoch alone."""
-    return np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
 
 
 def _group(lengths: np.ndarray, order: np.ndarray, max_tokens: int) -> list[np.ndarray]:
@@ -302,8 +393,8 @@ def _group(lengths: np.ndarray, order: np.ndarray, max_tokens: int) -> list[np.n
     return groups
 
 
-def _check_sizes(max_tokens: int, max_len: int | None) -> tuple[int, int | None]:
-    max_tokens = check_integer("max_tokens", max_tokens, 1)
+def _check(max_tokens: int, max_len: int | None, target_time: str) -> None:
+    check_integer("max_tokens", max_tokens, 1)
     if max_len is not None:
-        max_len = check_integer("max_len", max_len, 1, alternative="or None for whole histories")
-    return max_tokens, max_len
+        check_integer("max_len", max_len, 1)
+    check_target_time(target_time)

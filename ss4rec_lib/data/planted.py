@@ -1,13 +1,8 @@
 """Generated ratings that follow a known rule, so that the best possible model is known.
 
-If the next film comes within an hour, it is the current film's sequel, otherwise it is its revival;
-with probability epsilon it is any film at all.
-
-Glossary
-    sequel   `short[film]`, a fixed random permutation of the films (one single cycle)
-    revival  `long[film]`, another one; never the film itself nor its sequel
-    within   whether an interval is at most `threshold` seconds: the only thing about time that
-             matters, drawn anew for every interaction, so that only the interval itself tells it
+If the next film comes within an hour, it is the current film's sequel (`short[film]`), otherwise
+its revival (`long[film]`); with probability epsilon it is any film at all. Intervals are drawn
+independently, so that only the interval itself tells which of the two it is.
 
 Intervals look like MovieLens': many ties (0 s), seconds to minutes within a sitting, days to months
 between sittings. As in MovieLens the file is grouped by user and not sorted by time. Among tied
@@ -22,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.validation import check_integer
+from ss4rec_lib.data.validation import COLUMNS, check_integer
 
 THRESHOLD = 3600  # seconds: intervals up to this lead to the sequel, longer ones to the revival
 EPSILON = 0.1  # default probability that the next film is any film at all
@@ -37,21 +32,13 @@ _GENRES = ("Action", "Comedy", "Drama", "Horror", "Musical", "Romance", "Sci-Fi"
 
 @dataclass(frozen=True, eq=False)
 class PlantedTruth:
-    """The rule that the generated ratings follow.
+    """The rule that the generated ratings follow."""
 
-    Attributes:
-        short: (n_items + 1,) int64; `short[i]` is the sequel of item id i; entry 0 is 0.
-        long: (n_items + 1,) int64; `long[i]` is its revival, neither the film nor its sequel.
-        epsilon: probability that the next film is drawn uniformly from all films instead.
-        threshold: seconds; intervals up to this lead to the sequel.
-        share_within: probability that an interval is at most `threshold`.
-    """
-
-    short: np.ndarray
-    long: np.ndarray
-    epsilon: float
-    threshold: int = THRESHOLD
-    share_within: float = SHARE_TIED + SHARE_SITTING
+    short: np.ndarray  # (n_items + 1,) int64, the sequel of each item id; entry 0 is 0
+    long: np.ndarray  # (n_items + 1,) int64, its revival, neither the film nor its sequel
+    epsilon: float  # probability that the next film is drawn uniformly from all films instead
+    threshold: int = THRESHOLD  # seconds; intervals up to this lead to the sequel
+    share_within: float = SHARE_TIED + SHARE_SITTING  # probability of an interval up to that
 
     @property
     def n_items(self) -> int:
@@ -78,13 +65,10 @@ class PlantedTruth:
     def _rank_probabilities(self, k: int, interval_known: bool) -> np.ndarray:
         """Return (k,) probabilities that the target is at rank 1..k of the best possible list.
 
-        The best list holds the films in the order of their probabilities. With the interval known,
-        one film has probability (1 - epsilon) + epsilon / n and every other one epsilon / n.
-        Without it, two films share the (1 - epsilon) in the proportion of `share_within`: intervals
-        are independent of everything before them, so no history says which of the two it will be.
-
-        One correction is left out, below one in a thousand with the default values: no film occurs
-        twice in the same second (see `planted_ratings`).
+        With the interval known, one film has probability (1 - epsilon) + epsilon / n and every
+        other one epsilon / n. Without it, two films share the (1 - epsilon) in the proportion of
+        `share_within`. One correction is left out, below one in a thousand with the default values:
+        no film occurs twice in the same second (see `planted_ratings`).
         """
         k = check_integer("k", k, 1, self.n_items)
         likely = [1.0] if interval_known else [self.share_within, 1.0 - self.share_within]
@@ -127,18 +111,15 @@ def planted_ratings(
     `epsilon` film among ties, the second rating comes one second later, still within the hour.
 
     Args:
-        n_users: number of users, ids 1..n_users.
-        n_items: number of films, ids 1..n_items; at least 3.
+        n_users: ids are 1..n_users.
+        n_items: ids are 1..n_items; at least 3.
         mean_length: expected ratings of a user, above 5 (the shortest history).
         seed: any integer from 0; decides everything.
-        epsilon: probability of any film at all, 0 to 1.
+        epsilon: probability of any film at all.
 
     Returns:
         The columns of any ratings table, grouped by user, the moments of a user shuffled, tied rows
         in the order of the rule. Ratings are 1 to 5, independent of everything.
-
-    Raises:
-        ValueError: an argument out of range.
     """
     n_users = check_integer("n_users", n_users, 1)
     if isinstance(mean_length, bool) or not _SHORTEST < mean_length < np.inf:
@@ -150,8 +131,12 @@ def planted_ratings(
     first = np.cumsum(lengths) - lengths  # row of each user's first rating
     gaps = _intervals(rng, len(users))  # gaps[j]: seconds from the row before to row j
     gaps[first] = _FIRST_START + rng.integers(0, 2 * 365 * _DAY, size=n_users)
-    items = _walk(rng, truth, gaps, first, lengths)
-
+    items = rng.integers(1, n_items + 1, size=len(gaps))  # what epsilon would choose
+    any_film = rng.random(len(gaps)) < truth.epsilon
+    for step in range(1, int(lengths.max())):  # one step of all users at a time
+        rows = first[lengths > step] + step
+        named = truth.successor(items[rows - 1], gaps[rows])
+        items[rows] = np.where(any_film[rows], items[rows], named)
     times = _times(gaps, first, lengths)
     again = pd.DataFrame({"u": users, "i": items, "t": times}).duplicated().to_numpy()
     gaps[again] = 1
@@ -162,15 +147,10 @@ def planted_ratings(
     new_moment[1:] = (np.diff(users) != 0) | (np.diff(times) != 0)
     moment = np.cumsum(new_moment) - 1
     order = np.lexsort((rng.permutation(moment[-1] + 1)[moment], users))
-    ratings = pd.DataFrame(
-        {
-            "user_id": users[order].astype(np.int32),
-            "item_id": items[order].astype(np.int32),
-            "rating": rng.choice(
-                np.arange(1, 6), size=len(users), p=[0.06, 0.11, 0.26, 0.35, 0.22]
-            ).astype(np.float32),
-            "timestamp": times[order],
-        }
+    stars = rng.choice(np.arange(1, 6), size=len(users), p=[0.06, 0.11, 0.26, 0.35, 0.22])
+    columns = (users[order], items[order], stars, times[order])
+    ratings = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))).astype(
+        {"user_id": np.int32, "item_id": np.int32, "rating": np.float32}
     )
     ratings.attrs = {
         "dataset": "planted",
@@ -190,14 +170,12 @@ def planted_items(n_items: int = 200, seed: int = 0) -> pd.DataFrame:
         sorted(rng.choice(_GENRES, size=count, replace=False).tolist())
         for count in rng.integers(1, 4, size=n_items)
     ]
-    return pd.DataFrame(
-        {
-            "title": [f"Planted Film {i}" for i in ids],
-            "year": pd.array(rng.integers(1950, 2001, size=n_items), dtype="Int64"),
-            "genres": genres,
-        },
-        index=pd.Index(ids, name="item_id", dtype="int32"),
-    )
+    columns = {
+        "title": [f"Planted Film {i}" for i in ids],
+        "year": pd.array(rng.integers(1950, 2001, size=n_items), dtype="Int64"),
+        "genres": genres,
+    }
+    return pd.DataFrame(columns, index=pd.Index(ids, name="item_id", dtype="int32"))
 
 
 def _intervals(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -207,23 +185,6 @@ def _intervals(rng: np.random.Generator, n: int) -> np.ndarray:
     away = np.minimum(_DAY * (1 + rng.pareto(0.8, size=n)), 180 * _DAY)
     gaps = np.where(kind < SHARE_TIED + SHARE_SITTING, sitting, away)
     return np.where(kind < SHARE_TIED, 0, gaps).astype(np.int64)
-
-
-def _walk(
-    rng: np.random.Generator,
-    truth: PlantedTruth,
-    gaps: np.ndarray,
-    first: np.ndarray,
-    lengths: np.ndarray,
-) -> np.ndarray:
-    """Return (n,) item ids following the rule, one step of all users at a time."""
-    items = rng.integers(1, truth.n_items + 1, size=len(gaps))  # what epsilon would choose
-    any_film = rng.random(len(gaps)) < truth.epsilon
-    for step in range(1, int(lengths.max())):
-        rows = first[lengths > step] + step
-        named = truth.successor(items[rows - 1], gaps[rows])
-        items[rows] = np.where(any_film[rows], items[rows], named)
-    return items
 
 
 def _times(gaps: np.ndarray, first: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -34,20 +34,17 @@ class RatingFold(NamedTuple):
 
 
 class RatingTriples(NamedTuple):
-    """Users, items and their ratings: three vectors of one length."""
+    """Users (from 0), items (from 1), both int64 indices, and their float32 ratings: (n,) each."""
 
     users: np.ndarray
-    """(n,) int64 user indices, from 0."""
     items: np.ndarray
-    """(n,) int64 item indices, from 1."""
     ratings: np.ndarray
-    """(n,) float32."""
 
 
 def k_fold(n_ratings: int, k: int = 5, seed: int = 0) -> list[RatingFold]:
     """Cut `n_ratings` rows at random into k folds; every row is in exactly one test part.
 
-    The sizes of the test parts differ by at most one. There must be at least 2 folds and k rows.
+    The sizes of the test parts differ by at most one.
     """
     k = check_integer("k", k, 2)
     n_ratings = check_integer("n_ratings", n_ratings, k)
@@ -56,10 +53,7 @@ def k_fold(n_ratings: int, k: int = 5, seed: int = 0) -> list[RatingFold]:
 
 
 def random_split(n_ratings: int, test_share: float = 0.1, seed: int = 0) -> RatingFold:
-    """Hold out a random share of the rows: 90/10 by default.
-
-    The share is rounded to whole rows, and at least one row stays on either side.
-    """
+    """Hold out a random share of the rows: 90/10 by default, at least one row on either side."""
     n_ratings = check_integer("n_ratings", n_ratings, 2)
     _check_share("test_share", test_share)
     order = np.random.default_rng(check_integer("seed", seed, 0)).permutation(n_ratings)
@@ -69,14 +63,10 @@ def random_split(n_ratings: int, test_share: float = 0.1, seed: int = 0) -> Rati
 
 def train_ratings(split: Split) -> RatingTriples:
     """Return all ratings that may be trained on, user by user, in the order of the histories."""
-    lengths = split.sequences.lengths
-    users = np.repeat(np.arange(len(lengths)), lengths)
-    inside = split.in_train()
-    return RatingTriples(
-        users[inside],
-        split.sequences.items[inside].astype(np.int64),
-        np.asarray(split.sequences.ratings[inside]),
-    )
+    sequences, inside = split.sequences, split.in_train()
+    users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
+    items = sequences.items[inside].astype(np.int64)
+    return RatingTriples(users[inside], items, sequences.ratings[inside])
 
 
 def held_out_ratings(split: Split, part: str) -> RatingTriples:
@@ -84,9 +74,8 @@ def held_out_ratings(split: Split, part: str) -> RatingTriples:
     check_part(part)
     users, positions = split.held_out[part]
     index = split.sequences.offsets[users] + positions
-    return RatingTriples(
-        users, split.sequences.items[index].astype(np.int64), split.sequences.ratings[index]
-    )
+    items = split.sequences.items[index].astype(np.int64)
+    return RatingTriples(users, items, split.sequences.ratings[index])
 
 
 def random_holdout(
@@ -108,7 +97,7 @@ def random_holdout(
     The history does not, which handicaps a sequence model against matrix factorisation here.
 
     Args:
-        ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order.
+        ratings: as for `leave_one_out`.
         test_share: share of all rows to test on.
         valid_share: share of the *other* rows to validate on.
         seed: any integer from 0.
@@ -127,7 +116,7 @@ def random_holdout(
     """
     _check_share("valid_share", valid_share)
     if max_len is not None:
-        max_len = check_integer("max_len", max_len, 1, alternative="or None for whole histories")
+        check_integer("max_len", max_len, 1)
     ratings = validate_ratings(ratings, source="ratings")
     rest, test = random_split(len(ratings), test_share, seed)
     if len(rest) < 2:

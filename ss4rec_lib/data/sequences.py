@@ -1,12 +1,7 @@
 """Users' histories as flat arrays with offsets, 16 bytes per interaction.
 
-Glossary
-    history   one user's interactions in the order of the protocol
-    position  index of an interaction within its user's history, from 0
-    interval  seconds from an interaction to the next one of the same user
-    CSR       the layout: all histories end to end, `offsets[u]` is where user u's begins
-
-The order within a history, and the times, are those of one of two protocols:
+A history is one user's interactions in the order of one of two protocols; a position is an index
+into it, from 0; an interval is the seconds from an interaction to the next one of the same user.
 
     `exact-time`       sorts each history by the integer timestamp; ties keep the file's row order.
     `recbole-float32`  sorts by the timestamp rounded to float32, ties again by file row, and takes
@@ -29,30 +24,15 @@ import pandas as pd
 from ss4rec_lib.data.validation import DataError, validate_ratings
 
 ORDERINGS = ("exact-time", "recbole-float32")
-"""The orderings a history can have."""
-
-PADDING = -1
-"""What `Sequences.item_ids[0]` holds: item index 0 is padding and stands for no item."""
-
-_DTYPES = {
-    "items": np.int32,
-    "times": np.int64,
-    "ratings": np.float32,
-    "offsets": np.int64,
-    "user_ids": np.int64,
-    "item_ids": np.int64,
-}
+PADDING = -1  # `Sequences.item_ids[0]`: item index 0 is padding and stands for no item
 
 
 class History(NamedTuple):
-    """One user's interactions in order: views, not copies."""
+    """One user's interactions in order: views of `Sequences.items`, `times` and `ratings`."""
 
     items: np.ndarray
-    """(n,) int32 item indices, 1..n_items."""
     times: np.ndarray
-    """(n,) int64 seconds, as the protocol sees them."""
     ratings: np.ndarray
-    """(n,) float32."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,21 +62,19 @@ class Sequences:
     def __post_init__(self) -> None:
         """Raise ValueError for arrays that do not belong together."""
         check_ordering(self.ordering)
-        for name, dtype in _DTYPES.items():
-            array = getattr(self, name)
+        dtypes = {"items": np.int32, "ratings": np.float32}
+        for name in ("items", "times", "ratings", "offsets", "user_ids", "item_ids"):
+            array, dtype = getattr(self, name), np.dtype(dtypes.get(name, np.int64))
             if array.ndim != 1 or array.dtype != dtype:
                 raise ValueError(
-                    f"{name}: expected a vector of {np.dtype(dtype)}, found {array.dtype} of "
-                    f"shape {array.shape}."
+                    f"{name}: expected a vector of {dtype}, found {array.dtype} of shape "
+                    f"{array.shape}."
                 )
-        sizes = {len(self.items), len(self.times), len(self.ratings)}
-        if len(self.offsets):
-            sizes.add(int(self.offsets[-1]))
-        if len(sizes) > 1 or len(self.offsets) != len(self.user_ids) + 1 or self.offsets[0] != 0:
+        sizes = [len(self.items), len(self.times), len(self.ratings), *self.offsets[-1:].tolist()]
+        if len(set(sizes)) > 1 or len(self.offsets) != self.n_users + 1 or self.offsets[0] != 0:
             raise ValueError(
-                f"items, times, ratings and offsets disagree on the number of interactions or "
-                f"users: {len(self.items)} items, {len(self.times)} times, {len(self.ratings)} "
-                f"ratings, {len(self.offsets)} offsets for {len(self.user_ids)} users."
+                f"items, times, ratings and offsets[-1] are {sizes}, with {len(self.offsets)} "
+                f"offsets for {self.n_users} users: expected equal sizes and an offset more."
             )
         if len(self.item_ids) == 0 or self.item_ids[0] != PADDING:
             raise ValueError(f"item_ids[0] must be {PADDING}: index 0 is padding.")
@@ -122,33 +100,25 @@ class Sequences:
         return np.diff(self.offsets)
 
     def history(self, user_index: int) -> History:
-        """Return views of one user's items, times and ratings in order.
-
-        `user_index` is 0..n_users-1, not the original id.
-        """
+        """Return views of one user's interactions; the index is 0..n_users-1, not the id."""
         if not 0 <= user_index < self.n_users:
             raise IndexError(f"user index {user_index}: expected 0 to {self.n_users - 1}.")
         span = slice(self.offsets[user_index], self.offsets[user_index + 1])
         return History(self.items[span], self.times[span], self.ratings[span])
 
-    def intervals(self, user_index: int | None = None) -> np.ndarray:
-        """Return the seconds between consecutive interactions, float32, none negative.
+    def intervals(self) -> np.ndarray:
+        """Return the float32 seconds between consecutive interactions of all users, none negative.
 
-        The subtraction is done in int64: two float32 times near 1e9 s would lose up to 64 s.
-
-        Args:
-            user_index: one user, or None for all users one after the other. No interval reaches
-                from one user to the next, so there are `n_interactions - n_users` of them.
+        No interval reaches from one user to the next: there are `n_interactions - n_users`. The
+        subtraction is done in int64, because float32 times near 1e9 s would lose up to 64 s.
         """
-        if user_index is not None:
-            return np.diff(self.history(user_index).times).astype(np.float32)
         between = np.diff(self.times)
         inside = np.ones(len(between), dtype=bool)
         inside[self.offsets[1:-1] - 1] = False
         return between[inside].astype(np.float32)
 
     def item_index(self, ids: object) -> np.ndarray | int:
-        """Return the int32 indices of original item ids (an int for one id).
+        """Return the indices of original item ids (an int for one id), int32.
 
         Raises:
             DataError: an id that is not in this catalogue.
@@ -168,22 +138,17 @@ class Sequences:
 
 
 def build_sequences(ratings: pd.DataFrame, ordering: str = "exact-time") -> Sequences:
-    """Sort a ratings table into users' histories.
+    """Sort a ratings table into users' histories, without any filter (see `k_core` for one).
 
-    Users and items are indexed in ascending order of their original ids.
-
-    No filter is applied; see `k_core`. The table is checked by `validate_ratings`.
+    Users and items are indexed in ascending order of their original ids. The table is checked by
+    `validate_ratings`.
     """
     check_ordering(ordering)
     return sort_histories(validate_ratings(ratings, source="ratings"), ordering)[0]
 
 
 def sort_histories(ratings: pd.DataFrame, ordering: str) -> tuple[Sequences, np.ndarray]:
-    """Build the sequences of a validated table.
-
-    Returns:
-        The histories, and (n_interactions,) int64: entry j of `Sequences.items` is row `rows[j]`.
-    """
+    """Return the sequences of a validated table, and the row that each entry comes from."""
     user_ids, users = index_ids(ratings["user_id"].to_numpy())
     offsets = np.zeros(len(user_ids) + 1, dtype=np.int64)
     np.cumsum(np.bincount(users, minlength=len(user_ids)), out=offsets[1:])
@@ -237,9 +202,7 @@ def stable_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
 def index_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number ids (integers >= 0) densely, as `np.unique(..., return_inverse=True)` does.
 
-    Returns:
-        The distinct ids ascending, int64 (m,); and for each entry its index among them,
-        int32 (n,).
+    The distinct ids are int64 (m,), ascending; the index of each entry among them is int32 (n,).
     """
     highest = int(ids.max()) if len(ids) else 0
     if highest < max(4 * len(ids), 1_000_000):
@@ -260,15 +223,13 @@ def _lookup(known: np.ndarray, ids: object, kind: str, first: int) -> np.ndarray
     if wanted.size and wanted.dtype.kind not in "iu":
         raise DataError(f"{kind} ids {ids!r}: expected integers, found {wanted.dtype}.")
     wanted = wanted.astype(np.int64)
-    place = np.searchsorted(known, wanted)
-    place = np.minimum(place, len(known) - 1)
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     unknown = (known[place] != wanted) | (place < first)
     if unknown.any():
         strangers = np.unique(wanted[unknown])
-        shown = ", ".join(map(str, strangers[:5])) + (", ..." if len(strangers) > 5 else "")
         raise DataError(
-            f"unknown {kind} id(s): {shown} ({len(strangers)} in all); the {len(known) - first} "
-            f"{kind}s here have ids from {known[first]} to {known[-1]}. It may have been filtered "
-            "out (min_interactions)."
+            f"{len(strangers)} unknown {kind} id(s), such as {strangers[:5]}; the "
+            f"{len(known) - first} {kind}s here have ids from {known[first]} to {known[-1]}. It "
+            "may have been filtered out (min_interactions)."
         )
     return place.astype(np.int32) if wanted.ndim else int(place)

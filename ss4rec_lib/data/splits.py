@@ -5,7 +5,6 @@ Glossary
     position  index of an interaction within its user's history, from 0
     history   of a held-out target: every interaction of its user before it, so positions
               `0 .. position - 1` (the test history contains the validation target)
-    k-core    the largest sub-table in which every user and every item has k interactions
 
 Leave-one-out holds out the last interaction of every user. Nearly all published figures use this
 protocol, although user A's training data may then lie years after user B's test target (Ji et al.,
@@ -15,6 +14,7 @@ cuts all users at the same moments and avoids this leak.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import warnings
 from dataclasses import dataclass
@@ -33,7 +33,6 @@ from ss4rec_lib.data.validation import (
 )
 
 PARTS = ("valid", "test")
-"""The held-out parts of a split."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,10 +62,7 @@ class Split:
     report: dict[str, int | float]
 
     def targets(self, part: str) -> pd.DataFrame:
-        """Return the targets of "valid" or "test", one row each, by ascending user.
-
-        The columns `user_id`, `item_id` (original ids) and `timestamp` (original) are int64.
-        """
+        """Return the `user_id`, `item_id` and `timestamp` (all original) of the targets."""
         check_part(part)
         users, positions = self.held_out[part]
         items = self.sequences.items[self.sequences.offsets[users] + positions]
@@ -89,12 +85,11 @@ class Split:
 
     def train_counts(self) -> np.ndarray:
         """Return how often each item occurs in training, (n_items + 1,) int64; 0 for padding."""
-        return np.bincount(
-            self.sequences.items[self.in_train()], minlength=self.sequences.n_items + 1
-        ).astype(np.int64)
+        trained = self.sequences.items[self.in_train()]
+        return np.bincount(trained, minlength=self.sequences.n_items + 1)
 
     def describe(self) -> dict[str, object]:
-        """Return what a recorded figure must name for others to compare with it; JSON-able."""
+        """Return the protocol and its counts, for records; JSON-able."""
         return {
             "split": self.kind,
             "ordering": self.ordering,
@@ -139,30 +134,28 @@ def leave_one_out(
         min_interactions: the k of the k-core filter before splitting; None or 0 for no filter.
 
     Raises:
-        EmptyFilterError: the filter leaves nothing.
-        DataError: the table is not usable, or no user has three interactions.
+        DataError: the table is not usable, the filter leaves nothing (EmptyFilterError), or no user
+            has three interactions.
     """
     prepared = _prepare(ratings, ordering, min_interactions)
-    sequences, report = prepared.sequences, prepared.report
-    lengths = sequences.lengths
+    lengths = prepared.sequences.lengths
     users = np.flatnonzero(lengths >= 3)
-    too_short = sequences.n_users - len(users)
+    too_short = len(lengths) - len(users)
     if len(users) == 0:
         raise DataError(
-            f"leave_one_out: none of the {sequences.n_users} users has 3 interactions (one to "
-            "train on, one to validate, one to test)."
+            f"leave_one_out: none of the {len(lengths)} users has 3 interactions (one to train on, "
+            "one to validate, one to test)."
         )
     if too_short:
         warnings.warn(
-            f"{too_short} of {sequences.n_users} users have fewer than 3 interactions and cannot "
-            "be split: all of their interactions stay in the training part and they have no "
-            "validation or test target.",
+            f"{too_short} of {len(lengths)} users have fewer than 3 interactions: all of them stay "
+            "in the training part, and these users have no validation or test target.",
             NotEnoughInteractionsWarning,
             stacklevel=2,
         )
     train_end = np.where(lengths >= 3, lengths - 2, lengths)
     held_out = {"valid": (users, lengths[users] - 2), "test": (users, lengths[users] - 1)}
-    report["users_too_short"] = too_short
+    prepared.report["users_too_short"] = too_short
     return _split(prepared, "leave-one-out", train_end, held_out)
 
 
@@ -187,21 +180,20 @@ def global_time_split(
     catalogue all the same and can be targets.
 
     Args:
-        ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order.
-        ordering: one of `ORDERINGS`; under `recbole-float32` the cuts are compared with the
-            rounded times.
-        min_interactions: the k of the k-core filter before splitting; None or 0 for no filter.
+        ratings: as for `leave_one_out`.
+        ordering: as there; the cuts are compared with the rounded times of `recbole-float32`.
+        min_interactions: as there.
         valid_from: seconds since 1970; by default the 80 % quantile of the interaction times.
         test_from: seconds since 1970; by default their 90 % quantile.
 
     Raises:
-        EmptyFilterError: the filter leaves nothing.
-        DataError: the table is not usable, the cuts are not
-            `first interaction < valid_from < test_from <= last interaction`, or a part would
-            have no target.
+        DataError: the table is not usable, the filter leaves nothing (EmptyFilterError), the cuts
+            are not `first interaction < valid_from < test_from <= last interaction`, or a part
+            would have no target.
     """
     for name, cut in (("valid_from", valid_from), ("test_from", test_from)):
-        if cut is not None and not _is_number(cut):
+        number = isinstance(cut, (int, float, np.number)) and not isinstance(cut, bool)
+        if cut is not None and not (number and np.isfinite(cut)):
             raise ValueError(f"{name}={cut!r}: expected a time in seconds since 1970, or None.")
     prepared = _prepare(ratings, ordering, min_interactions)
     sequences, report = prepared.sequences, prepared.report
@@ -213,28 +205,25 @@ def global_time_split(
     first, last = int(times.min()), int(times.max())
     if not first < valid_from < test_from <= last:
         raise DataError(
-            f"valid_from={valid_from}, test_from={test_from}: expected "
-            f"{first} (first interaction) < valid_from < test_from <= {last} (last interaction), "
-            "in seconds since 1970."
+            f"valid_from={valid_from}, test_from={test_from}: expected {first} (first interaction) "
+            f"< valid_from < test_from <= {last} (last interaction), in seconds since 1970."
         )
     starts = sequences.offsets[:-1]
     train_end = np.add.reduceat(times < valid_from, starts, dtype=np.int64)
     test_start = np.add.reduceat(times < test_from, starts, dtype=np.int64)
-    candidates = {
-        "valid": (np.flatnonzero(train_end < test_start), train_end),
-        "test": (np.flatnonzero(test_start < sequences.lengths), test_start),
-    }
     held_out = {}
-    for part, (users, positions) in candidates.items():
-        with_history = positions[users] > 0
-        report[f"{part}_without_history"] = int(len(users) - with_history.sum())
-        users = users[with_history]
+    for part, begin, end in (
+        ("valid", train_end, test_start),
+        ("test", test_start, sequences.lengths),
+    ):
+        users = np.flatnonzero((begin < end) & (begin > 0))
+        report[f"{part}_without_history"] = int(((begin < end) & (begin == 0)).sum())
         if len(users) == 0:
             raise DataError(
                 f"global_time_split: no user with a history has a {part} target between the cuts "
                 f"valid_from={valid_from} and test_from={test_from}; move the cuts."
             )
-        held_out[part] = (users, positions[users])
+        held_out[part] = (users, begin[users])
     n_valid, n_test = report["valid_without_history"], report["test_without_history"]
     if n_valid or n_test:
         warnings.warn(
@@ -264,7 +253,6 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
         itself (not a copy) when nothing is dropped.
 
     Raises:
-        ValueError: `k` is negative or not an integer.
         EmptyFilterError: nothing is left; the message gives the largest k that leaves something.
     """
     k = check_min_interactions(k, name="k")
@@ -272,11 +260,16 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
         return ratings
     user_ids, users = index_ids(ratings["user_id"].to_numpy())
     item_ids, items = index_ids(ratings["item_id"].to_numpy())
-    keep = _core_rows(users, items, len(user_ids), len(item_ids), k)
+    keep = _core_rows(users, items, k)
     if keep is None:
         return ratings
     if len(keep) == 0:
-        largest = _largest_k(users, items, len(user_ids), len(item_ids), k)
+
+        def is_empty(smaller: int) -> bool:
+            rows = _core_rows(users, items, smaller)
+            return rows is not None and len(rows) == 0
+
+        largest = 1 + bisect.bisect_left(range(2, k), True, key=is_empty)
         raise EmptyFilterError(
             f"the {k}-core filter leaves nothing of {len(ratings)} rows ({len(user_ids)} users, "
             f"{len(item_ids)} items): no group of users and items has {k} interactions each. The "
@@ -290,42 +283,19 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
 
 def check_min_interactions(k: int | None, name: str = "min_interactions") -> int:
     """Return `k` as an int (None as 0); raise ValueError unless it is at least 0."""
-    if k is None:
-        return 0
-    return check_integer(name, k, 0, alternative="or None for no filter")
+    return 0 if k is None else check_integer(name, k, 0)
 
 
-def _core_rows(
-    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, k: int
-) -> np.ndarray | None:
+def _core_rows(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray | None:
     """Return the row numbers of the k-core, ascending; None when every row stays."""
     rows = None
     while True:
-        enough_user = np.bincount(users, minlength=n_users) >= k
-        enough_item = np.bincount(items, minlength=n_items) >= k
-        keep = enough_user[users]
-        keep &= enough_item[items]
+        keep = (np.bincount(users) >= k)[users]
+        keep &= (np.bincount(items) >= k)[items]
         if keep.all():
             return rows
         rows = np.flatnonzero(keep) if rows is None else rows[keep]
         users, items = users[keep], items[keep]
-
-
-def _largest_k(
-    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, failing: int
-) -> int:
-    """Return the largest k below `failing` whose core is not empty, by bisection."""
-    low, high = 1, failing
-    while high - low > 1:
-        middle = (low + high) // 2
-        rows = _core_rows(users, items, n_users, n_items, middle)
-        if rows is not None and len(rows) == 0:
-            high = middle
-        else:
-            low = middle
-            if rows is not None:  # a larger core lies within a smaller one
-                users, items = users[rows], items[rows]
-    return low
 
 
 def check_part(part: str) -> None:
@@ -363,7 +333,6 @@ def _split(
     train_end: np.ndarray,
     held_out: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> Split:
-    """Make a split, with the counts and original times both kinds have."""
     sequences, rows, timestamps, k, report = prepared
     report["n_train_targets"] = int(np.maximum(train_end - 1, 0).sum())
     target_timestamps = {}
@@ -373,8 +342,3 @@ def _split(
     return Split(
         sequences, kind, sequences.ordering, k, train_end, held_out, target_timestamps, report
     )
-
-
-def _is_number(value: object) -> bool:
-    number = isinstance(value, (int, float, np.integer, np.floating))
-    return number and not isinstance(value, bool) and bool(np.isfinite(value))

@@ -1,15 +1,14 @@
 """Errors of this package, and the checks of a ratings table, from a file or made by the user.
 
-The checks are ordered so that the first message is the most basic fault, and written so that 32
-million rows need little more memory than the table itself.
+The checks are written so that 32 million rows need little more memory than the table itself.
 """
 
 from __future__ import annotations
 
 import operator
 import zlib
-from collections.abc import Hashable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,8 +20,6 @@ COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 MILLISECONDS_FROM = 10**11
 """Seconds since 1970 beyond this lie in the year 5138: such a value is in milliseconds or finer."""
 
-_INT32_MAX = np.iinfo(np.int32).max
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _MARK = "_checked"  # in .attrs: digest of the content that was checked
 
 
@@ -86,49 +83,28 @@ class NotEnoughInteractionsWarning(DataWarning):
     """Users with too few interactions for a split, counted and kept in training only."""
 
 
-def check_integer(
-    name: str, value: Any, least: int, most: int | None = None, alternative: str = ""
-) -> int:
-    """Return an integer argument as an int; Python and NumPy integers are accepted.
-
-    Args:
-        name: the argument's name, for the message.
-        value: what was given; True and 5.0 are refused.
-        least: the smallest value allowed.
-        most: the largest value allowed; None for no limit.
-        alternative: what else would have been accepted, for the message, such as "or None".
-
-    Raises:
-        ValueError: naming the argument, its value and what was expected.
-    """
+def check_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """Return an integer argument (Python's or NumPy's, no bool) as an int, if it is in range."""
     try:
         number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except TypeError:
         number = None
     if number is None or number < least or (most is not None and number > most):
         upper = "" if most is None else f" and at most {most}"
-        other = f", {alternative}" if alternative else ""
-        raise ValueError(
-            f"{name}={value!r}: expected an integer of at least {least}{upper}{other}."
-        )
+        raise ValueError(f"{name}={value!r}: expected an integer of at least {least}{upper}.")
     return number
 
 
 def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
     """Check a table of ratings and give it the dtypes the rest of the library relies on.
 
-    A table that was checked before and still has the same content, such as one from
-    `load_movielens`, is recognised by a digest and returned at once.
-
-    Args:
-        df: a table with at least the columns `user_id`, `item_id`, `rating`, `timestamp` (seconds
-            since 1970-01-01 UTC). Other columns are left out of the result. It is not changed.
-        source: what the table is called in error messages, such as a file name.
+    A table that was checked before and still has the same content is recognised by a digest and
+    returned at once. `source` is what error messages call the table, such as a file name.
 
     Returns:
-        The four columns in that order, rows in the order given, RangeIndex: `user_id` and
-        `item_id` int32 (int64 when an id does not fit), `rating` float32, `timestamp` int64
-        seconds. `.attrs` are kept. Columns that already have these dtypes are not copied.
+        The columns `user_id`, `item_id` (int32, or int64 when an id does not fit), `rating`
+        (float32) and `timestamp` (int64 seconds since 1970-01-01 UTC), rows in the order given,
+        RangeIndex, `.attrs` kept. Columns that have these dtypes already are not copied.
 
     Raises:
         MissingColumnError: a column is missing.
@@ -137,23 +113,16 @@ def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
         DuplicateRatingsError: a (user, item, timestamp) occurs on more than one row.
     """
     if not isinstance(df, pd.DataFrame):
-        raise InvalidRatingsError(
-            f"{source}: expected a pandas DataFrame with the columns {', '.join(COLUMNS)}, "
-            f"found {type(df).__name__}."
-        )
+        raise InvalidRatingsError(f"{source}: expected a DataFrame, found {type(df).__name__}.")
     if _MARK in df.attrs and _is_canonical(df) and df.attrs[_MARK] == _digest(df):
         return df
     require_columns(df.columns, COLUMNS, source)
     if len(df) == 0:
         raise InvalidRatingsError(f"{source}: the table has no rows; at least one is needed.")
-    columns: dict[str, Any] = {name: df[name] for name in COLUMNS}
-    checks = (_ids, _ids, _ratings, _timestamps)
-    checked = {
-        name: check(columns[name], source) for name, check in zip(COLUMNS, checks, strict=True)
-    }
+    checks = zip(COLUMNS, (_ids, _ids, _ratings, _timestamps), strict=True)
+    checked = {name: check(cast(pd.Series, df[name]), source) for name, check in checks}
     _refuse_duplicates(checked, source)
-    # Unchanged columns are shared until somebody writes to them, not duplicated (640 MB for 32
-    # million rows).
+    # Unchanged columns are shared until somebody writes to them (640 MB for 32 million rows).
     rows = df.reset_index(drop=True)
     kept = {name: rows[name] for name in COLUMNS if rows[name].dtype == checked[name].dtype}
     result = pd.DataFrame(checked | kept, copy=False)
@@ -173,13 +142,9 @@ def require_columns(found: Iterable, expected: Iterable[str], source: str) -> No
 
 def _is_canonical(df: pd.DataFrame) -> bool:
     """Return whether `df` looks like a result of `validate_ratings`; values are not read."""
-    kinds = {"user_id": "i", "item_id": "i", "rating": "f", "timestamp": "i"}
-    return (
-        tuple(df.columns) == COLUMNS
-        and all(isinstance(df[n].dtype, np.dtype) and df[n].dtype.kind in kinds[n] for n in kinds)
-        and isinstance(df.index, pd.RangeIndex)
-        and df.index.equals(pd.RangeIndex(len(df)))
-    )
+    plain = all(isinstance(dtype, np.dtype) and dtype.kind in "if" for dtype in df.dtypes)
+    numbered = isinstance(df.index, pd.RangeIndex) and df.index.equals(pd.RangeIndex(len(df)))
+    return plain and numbered and tuple(df.columns) == COLUMNS
 
 
 def _digest(df: pd.DataFrame) -> int:
@@ -192,10 +157,7 @@ def _digest(df: pd.DataFrame) -> int:
     return checksum
 
 
-def _refuse(
-    values: np.ndarray, name: Hashable, wrong: np.ndarray, source: str, expected: str
-) -> None:
-    """Raise `InvalidRatingsError` for the first wrong value, if there is one."""
+def _refuse(values: np.ndarray, name: Any, wrong: np.ndarray, source: str, expected: str) -> None:
     if wrong.any():
         row = int(wrong.argmax())
         raise InvalidRatingsError(
@@ -206,10 +168,11 @@ def _refuse(
 def _numbers(column: pd.Series, source: str) -> np.ndarray:
     """Return the column as a plain integer or float array without NaN or infinity."""
     name, dtype = column.name, column.dtype
-    if types.is_datetime64_any_dtype(dtype):
+    if not (types.is_integer_dtype(dtype) or types.is_float_dtype(dtype)):
         raise InvalidRatingsError(
-            f"{source}: {name} holds dates ({dtype}); expected seconds since 1970. Convert with "
-            f'ratings["{name}"].astype("datetime64[s]").astype("int64").'
+            f"{source}: column {name} has dtype {dtype} (first value {column.iloc[0]!r}); expected "
+            'numbers. Convert dates with .astype("datetime64[s]").astype("int64"), text with '
+            "pandas.to_numeric, identifiers with pandas.factorize."
         )
     missing = column.isna().to_numpy()
     if missing.any():
@@ -218,19 +181,11 @@ def _numbers(column: pd.Series, source: str) -> np.ndarray:
             f"{int(missing.sum())} such row(s)). Drop or repair them first, for instance with "
             f'ratings.dropna(subset=["{name}"]).'
         )
-    numeric = types.is_numeric_dtype(dtype) and not types.is_bool_dtype(dtype)
-    if not numeric or types.is_complex_dtype(dtype):
-        raise InvalidRatingsError(
-            f"{source}: column {name} has dtype {dtype} (first value {column.iloc[0]!r}); expected "
-            "numbers. Convert it first, for instance with pandas.to_numeric or, for identifiers, "
-            "pandas.factorize."
-        )
     if types.is_extension_array_dtype(dtype):
         values = column.to_numpy(np.int64 if types.is_integer_dtype(dtype) else np.float64)
     else:
         values = column.to_numpy()
-    if values.dtype.kind == "f":
-        _refuse(values, name, np.isinf(values), source, "a finite number")
+    _refuse(values, name, np.isinf(values), source, "a finite number")
     return values
 
 
@@ -250,13 +205,13 @@ def _ids(column: pd.Series, source: str) -> np.ndarray:
     # 2**62 keeps both the conversion from float and sums of two ids inside int64.
     if high > 2**62:
         _refuse(values, column.name, values > 2**62, source, "a 64-bit id, as of pandas.factorize")
-    return values.astype(np.int32 if high <= _INT32_MAX else np.int64, copy=False)
+    return values.astype(np.int32 if high <= np.iinfo(np.int32).max else np.int64, copy=False)
 
 
 def _ratings(column: pd.Series, source: str) -> np.ndarray:
     values = _numbers(column, source)
     if values.dtype == np.float64:
-        too_large = np.abs(values) > _FLOAT32_MAX
+        too_large = np.abs(values) > np.finfo(np.float32).max
         _refuse(values, column.name, too_large, source, "a number that fits float32")
     return values.astype(np.float32, copy=False)
 
@@ -265,15 +220,14 @@ def _timestamps(column: pd.Series, source: str) -> np.ndarray:
     values = _integers(column, source, "seconds since 1970")
     late = values > MILLISECONDS_FROM
     if late.any():
-        value = int(values[late.argmax()])
         scale = 1000
-        while value // scale > MILLISECONDS_FROM:
+        while values[late.argmax()] // scale > MILLISECONDS_FROM:
             scale *= 1000
-        unit = {1000: "milliseconds", 10**6: "microseconds"}.get(scale, "nanoseconds")
-        _refuse(
-            values.astype(np.int64), column.name, late, source,
-            f'seconds since 1970, not {unit}: divide with ratings["timestamp"] //= {scale}',
-        )  # fmt: skip
+        expected = (
+            "seconds since 1970, not milliseconds or finer: divide with "
+            f'ratings["timestamp"] //= {scale}'
+        )
+        _refuse(values.astype(np.int64), column.name, late, source, expected)
     return values.astype(np.int64, copy=False)
 
 
@@ -290,18 +244,16 @@ def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
     if not equal.any():
         return
     repeated = np.unique(keys[1:][equal])
-    del keys, equal
-    keys = _pair_keys(columns["user_id"], columns["item_id"])
-    rows = np.flatnonzero(np.isin(keys, repeated))
+    rows = np.flatnonzero(np.isin(_pair_keys(columns["user_id"], columns["item_id"]), repeated))
     subset = pd.DataFrame({name: columns[name][rows] for name in columns if name != "rating"})
     again = subset.duplicated().to_numpy()
     if not again.any():
         return
     example = subset[again].iloc[0]
     first, second = rows[(subset == example).all(axis=1).to_numpy()][:2]
+    shown = ", ".join(f"{name} {value}" for name, value in example.items())
     raise DuplicateRatingsError(
-        f"{source}: {int(again.sum())} duplicate row(s): user_id {example['user_id']}, item_id "
-        f"{example['item_id']}, timestamp {example['timestamp']} is on row {first} and again on "
+        f"{source}: {int(again.sum())} duplicate row(s): {shown} is on row {first} and again on "
         f"row {second} (counted from 0). Keep one of each, for instance with "
         'ratings.drop_duplicates(["user_id", "item_id", "timestamp"]).'
     )

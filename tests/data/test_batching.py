@@ -7,8 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ss4rec_lib.data.batch import Batch, make_batch
-from ss4rec_lib.data.batching import eval_batches, train_batches
+from ss4rec_lib.data.batching import Batch, eval_batches, make_batch, train_batches
 from ss4rec_lib.data.sequences import ORDERINGS
 from ss4rec_lib.data.splits import leave_one_out
 from ss4rec_lib.data.validation import DataError

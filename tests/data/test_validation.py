@@ -102,6 +102,11 @@ def test_ids_beyond_32_bits_and_nullable_integers_are_kept_exactly() -> None:
         ({"timestamp": [1.0, 2.0, np.nan]}, errors.InvalidRatingsError, "NaN in column timestamp"),
         ({"rating": [3.0, 1.0, np.inf]}, errors.InvalidRatingsError, "rating is inf at row 2"),
         ({"rating": [3.0, 1.0, 1e300]}, errors.InvalidRatingsError, "rating is 1e\\+300 at row 2"),
+        (
+            {"rating": pd.array([3.0, 1.0, np.inf], dtype="Float64")},
+            errors.InvalidRatingsError,
+            "rating is inf at row 2",
+        ),
         ({"user_id": [1, 2, -3]}, errors.InvalidRatingsError, "user_id is -3 at row 2"),
         ({"item_id": [1.5, 2, 3]}, errors.InvalidRatingsError, "item_id is 1.5 at row 0"),
         ({"item_id": ["a", "b", "c"]}, errors.InvalidRatingsError, "pandas.factorize"),
@@ -126,7 +131,7 @@ def test_ids_beyond_32_bits_and_nullable_integers_are_kept_exactly() -> None:
         (
             {"timestamp": pd.to_datetime([1, 2, 3], unit="s")},
             errors.InvalidRatingsError,
-            "holds dates",
+            "timestamp has dtype datetime64",
         ),
     ],
 )
