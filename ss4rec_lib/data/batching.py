@@ -58,8 +58,8 @@ class Batch:
     def __post_init__(self) -> None:
         """Raise ValueError for a tensor of the wrong shape or dtype."""
         table = self.items.shape
-        shapes = dict.fromkeys(("lengths", "users", "starts"), table[:1])
-        shapes["positions"] = self.positions.shape[:1]
+        rows, targets = table[:1], self.positions.shape[:1]
+        shapes = {"lengths": rows, "users": rows, "starts": rows, "positions": targets}
         for name, tensor in self._tensors().items():
             floats = name in ("delta", "ratings", "target_ratings")
             dtype, shape = torch.float32 if floats else torch.int64, shapes.get(name, table)
