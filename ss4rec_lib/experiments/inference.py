@@ -186,8 +186,8 @@ def recommend(
     try:
         check_integer("k", k, 1, sequences.n_items)
         if max_len is not None:
-            check_integer("max_len", max_len, 1, alternative="or None for the whole history")
-        at = check_integer("at", at, 0, MILLISECONDS_FROM, alternative="in seconds since 1970")
+            check_integer("max_len", max_len, 1)
+        at = check_integer("at", at, 0, MILLISECONDS_FROM)
     except ValueError as error:
         raise ExperimentError(str(error)) from error
     user = int(sequences.user_index(user_id))
