@@ -19,10 +19,8 @@ from ss4rec_lib.evaluation.sampled import expected_sampled, sampled_gain
 from ss4rec_lib.evaluation.statistics import (
     PairedDifference,
     SeedsDifference,
-    SeedSummary,
     bootstrap_interval,
     difference_over_seeds,
-    over_seeds,
     paired_difference,
     standard_error,
 )
@@ -33,7 +31,6 @@ __all__ = [
     "RankedByRating",
     "RankingResult",
     "RatingResult",
-    "SeedSummary",
     "SeedsDifference",
     "bootstrap_interval",
     "difference_over_seeds",
@@ -42,7 +39,6 @@ __all__ = [
     "evaluate_rating",
     "expected_gain",
     "expected_sampled",
-    "over_seeds",
     "paired_difference",
     "rank_targets",
     "ranks_of_targets",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,9 +43,6 @@ def expected_gain(metric: str, k: int, above: np.ndarray, tied: np.ndarray) -> n
         k: Cut-off, at least 1.
         above: Items scored strictly above each target, (n,), integer.
         tied: Items with the target's score, the target included, (n,), at least 1.
-
-    Returns:
-        (n,) float64.
     """
     # cumulative[j] = sum of the gains of ranks 1..j, so a tie over ranks g+1..g+t is a difference.
     gains = GAINS[metric](np.arange(1, k + 1, dtype=np.float64))
@@ -61,7 +59,25 @@ def parse_metric(name: str) -> tuple[str, int]:
     return metric, int(k)
 
 
-class RankingResult(Mapping[str, float]):
+class Metrics(Mapping[str, float]):
+    """Numbers by name; each metric `m` is followed by its standard error `m_se`."""
+
+    _metrics: dict[str, float]
+
+    def __getitem__(self, name: str) -> float:
+        return self._metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._metrics)
+
+    def __len__(self) -> int:
+        return len(self._metrics)
+
+    def _shown(self, names: Sequence[str]) -> str:
+        return ", ".join(f"{name} {self[name]:.4f} ± {self[f'{name}_se']:.4f}" for name in names)
+
+
+class RankingResult(Metrics):
     """Metrics by name (`hr@10`, `hr@10_se`, ...), and the counts they were computed from.
 
     Attributes:
@@ -77,55 +93,35 @@ class RankingResult(Mapping[str, float]):
         if len(users) == 0:
             raise ValueError("no targets to evaluate: expected at least one user with a target")
         self.users, self.above, self.tied, self.ks = users, above, tied, tuple(ks)
-        self._metrics: dict[str, float] = {}
-        for k in self.ks:
-            for metric in GAINS:
-                values = self.per_target(f"{metric}@{k}")
-                n = len(values)
-                self._metrics[f"{metric}@{k}"] = float(values.mean())
-                se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-                self._metrics[f"{metric}@{k}_se"] = se
+        self._metrics = {}
+        n = len(users)
+        for name in (f"{metric}@{k}" for k in self.ks for metric in GAINS):
+            values = self.per_target(name)
+            self._metrics[name] = float(values.mean())
+            se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+            self._metrics[f"{name}_se"] = se
 
     def per_target(self, name: str) -> np.ndarray:
         """Return one metric, such as `ndcg@10`, of every target, (n,)."""
         metric, k = parse_metric(name)
         return expected_gain(metric, k, self.above, self.tied)
 
-    def __getitem__(self, name: str) -> float:
-        return self._metrics[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._metrics)
-
-    def __len__(self) -> int:
-        return len(self._metrics)
-
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{m}@{k} {self[f'{m}@{k}']:.4f} ± {self[f'{m}@{k}_se']:.4f}"
-            for k in self.ks
-            if k == 10 or len(self.ks) == 1
-            for m in GAINS
-        )
+        ks = self.ks if len(self.ks) == 1 else [k for k in self.ks if k == 10]
+        shown = self._shown([f"{metric}@{k}" for k in ks for metric in GAINS])
         return f"RankingResult({len(self.users):,} targets; {shown})"
 
 
 def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Count, for each row, the items above the target and those tied with it.
+    """Count, for each row, the items above the target and those tied with it, (B,) int64 each.
 
     Args:
         scores: (B, n_items + 1); column 0, padding, is ignored. -inf takes an item out of the
-            catalogue.
-        targets: Item ids, (B,).
-
-    Returns:
-        above, tied: (B,) int64; tied counts the target itself.
-
-    Raises:
-        ValueError: NaN among the scores.
+            catalogue; NaN is a ValueError.
+        targets: Item ids, (B,). A target counts as tied with itself.
     """
-    if torch.isnan(scores[:, 1:]).any():
-        rows = torch.isnan(scores[:, 1:]).any(dim=1).sum().item()
+    rows = int(torch.isnan(scores[:, 1:]).any(dim=1).sum())
+    if rows:
         raise ValueError(f"scores hold NaN in {rows} of {len(scores)} rows: the model has diverged")
     of_target = scores.gather(1, targets[:, None])  # (B, 1)
     above = (scores[:, 1:] > of_target).sum(dim=1)  # (B,)
@@ -158,12 +154,8 @@ def evaluate_ranking(
     split: Split,
     part: str = "test",
     *,
-    ks: Sequence[int] = KS,
     mask_seen: bool = False,
-    max_len: int | None = 200,
-    max_tokens: int = 12_800,
-    target_time: str = "known",
-    progress: bool = False,
+    **options: Any,
 ) -> RankingResult:
     """Rank each target against the whole catalogue.
 
@@ -171,31 +163,10 @@ def evaluate_ranking(
         model: Anything with `scores(batch)`; in evaluation mode meanwhile.
         split: Train, validation and test views over the same sequences.
         part: `valid` or `test`.
-        ks: Cut-offs K.
         mask_seen: Take items of the user's history out of the ranking (RecBole does not).
-        max_len: Most recent interactions that the model sees; None for the whole history.
-        max_tokens: Padded positions per batch.
-        target_time: What the model receives of time: `known`, the target's timestamp included (as
-            published), `hidden`, `previous` or `none`; see `ss4rec_lib.data.batching`.
-        progress: Show a progress bar.
-
-    Returns:
-        A mapping from `hr@10`, `ndcg@10`, `mrr@10`, ... and `hr@10_se`, ... to numbers.
-
-    Raises:
-        ValueError: No targets, K below 1 or beyond the catalogue, or scores with NaN.
+        **options: As in `rank_targets`, but `masks`.
     """
-    return rank_targets(
-        model,
-        split,
-        part,
-        masks=(mask_seen,),
-        ks=ks,
-        max_len=max_len,
-        max_tokens=max_tokens,
-        target_time=target_time,
-        progress=progress,
-    )[mask_seen]
+    return rank_targets(model, split, part, masks=(mask_seen,), **options)[mask_seen]
 
 
 def rank_targets(
@@ -213,15 +184,16 @@ def rank_targets(
     """Return `evaluate_ranking` for several values of `mask_seen`, from one pass of the model.
 
     Args:
-        model: See `evaluate_ranking`, also for the other arguments and for what is raised.
+        model: See `evaluate_ranking`.
         split: See there.
         part: See there.
         masks: The values of `mask_seen`.
-        ks: See there.
-        max_len: See there.
-        max_tokens: See there.
-        target_time: See there.
-        progress: See there.
+        ks: Cut-offs K, from 1 to the size of the catalogue.
+        max_len: Most recent interactions that the model sees; None for the whole history.
+        max_tokens: Padded positions per batch.
+        target_time: What the model receives of time: `known`, the target's timestamp included (as
+            published), `hidden`, `previous` or `none`; see `ss4rec_lib.data.batching`.
+        progress: Show a progress bar.
     """
     check_cut_offs(ks, split)
     check_targets(split, part)

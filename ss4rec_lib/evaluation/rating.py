@@ -16,7 +16,7 @@ one per target. They are added up within users, and their spread over users give
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor
 from ss4rec_lib.data import Batch, Split, eval_batches, train_ratings
 from ss4rec_lib.evaluation.ranking import (
     KS,
+    Metrics,
     RankingResult,
     check_cut_offs,
     check_targets,
@@ -40,7 +41,7 @@ from ss4rec_lib.progress import progress_bar
 METRICS = ("rmse", "mae", "r2", "calibration_slope", "calibration_intercept")
 
 
-class RatingResult(Mapping[str, float]):
+class RatingResult(Metrics):
     """Metrics by name (`rmse`, `rmse_se`, ...), and the predictions they were computed from.
 
     Names are those of `METRICS`, each also with `_se`. A standard error with a single user, and
@@ -59,7 +60,7 @@ class RatingResult(Mapping[str, float]):
         self.users, self.predicted, self.actual = users, predicted, actual
         self.train_mean = float(train_mean)
         self._user_index = np.unique(users, return_inverse=True)[1]
-        self._metrics: dict[str, float] = {}
+        self._metrics = {}
         for name, (value, influence) in self._values_and_influences().items():
             self._metrics[name] = value
             self._metrics[f"{name}_se"] = self._standard_error(influence)
@@ -75,29 +76,20 @@ class RatingResult(Mapping[str, float]):
     def calibration_table(self, n_bins: int = 10) -> pd.DataFrame:
         """Return mean rating and mean prediction in bins of equally many predictions.
 
-        Args:
-            n_bins: bins to cut the sorted predictions into; equal predictions share a bin, so there
-                may be fewer.
-
-        Returns:
-            One row per bin, by rising prediction: `n` targets, `mean_predicted`, `mean_actual` and
-            its standard error `mean_actual_se` (over targets; NaN with one).
-
-        Raises:
-            ValueError: fewer than one bin.
+        One row per bin, by rising prediction: `n` targets, `mean_predicted`, `mean_actual` and its
+        standard error `mean_actual_se` (over targets; NaN with one). Equal predictions share a bin,
+        so there may be fewer than `n_bins`.
         """
         if n_bins < 1:
             raise ValueError(f"n_bins={n_bins}: expected at least 1")
         edges = np.unique(np.quantile(self.predicted, np.linspace(0, 1, n_bins + 1)[1:-1]))
         frame = pd.DataFrame({"predicted": self.predicted, "actual": self.actual})
         bins = frame.groupby(np.searchsorted(edges, self.predicted, side="left"))
-        return pd.DataFrame(
-            {
-                "n": bins.size(),
-                "mean_predicted": bins["predicted"].mean(),
-                "mean_actual": bins["actual"].mean(),
-                "mean_actual_se": bins["actual"].sem(),
-            }
+        return bins.agg(
+            n=("actual", "size"),
+            mean_predicted=("predicted", "mean"),
+            mean_actual=("actual", "mean"),
+            mean_actual_se=("actual", "sem"),
         ).reset_index(drop=True)
 
     def _values_and_influences(self) -> dict[str, tuple[float, np.ndarray]]:
@@ -137,37 +129,20 @@ class RatingResult(Mapping[str, float]):
         g = len(by_user)
         return float(np.sqrt(g / (g - 1) * (by_user**2).sum())) if g > 1 else float("nan")
 
-    def __getitem__(self, name: str) -> float:
-        return self._metrics[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._metrics)
-
-    def __len__(self) -> int:
-        return len(self._metrics)
-
     def __repr__(self) -> str:
-        shown = ", ".join(f"{m} {self[m]:.4f} ± {self[f'{m}_se']:.4f}" for m in METRICS[:3])
-        return f"RatingResult({len(self.actual):,} targets; {shown})"
+        return f"RatingResult({len(self.actual):,} targets; {self._shown(METRICS[:3])})"
 
 
 def rating_metrics(
-    predicted: np.ndarray,
-    actual: np.ndarray,
-    *,
-    train_mean: float,
-    users: np.ndarray | None = None,
+    predicted: np.ndarray, actual: np.ndarray, *, train_mean: float, users: np.ndarray | None = None
 ) -> RatingResult:
     """Return RMSE, MAE, R^2 and calibration of predictions, with standard errors over users.
 
     Args:
         predicted: (n,) predicted ratings, in the order of `actual`.
         actual: (n,) ratings.
-        train_mean: mean of the training ratings: what R^2 compares with.
+        train_mean: Mean of the training ratings: what R^2 compares with.
         users: (n,) user of each target, integers; None if each target has a user of its own.
-
-    Raises:
-        ValueError: no targets, vectors of different lengths, NaN or infinity anywhere.
     """
     vectors = {"predicted": predicted, "actual": actual}
     vectors = {name: np.asarray(v, dtype=np.float64) for name, v in vectors.items()}
@@ -175,9 +150,7 @@ def rating_metrics(
     users = np.arange(n) if users is None else np.asarray(users)
     for name, vector in (*vectors.items(), ("users", users)):
         if vector.shape != (n,):
-            raise ValueError(
-                f"{name} has shape {vector.shape}: expected ({n},), one number per target"
-            )
+            raise ValueError(f"{name} has shape {vector.shape}: expected one per target, ({n},)")
     if n == 0:
         raise ValueError("no targets to evaluate: expected at least one rating")
     for name, vector in vectors.items():
@@ -197,19 +170,15 @@ def evaluate_rating(
 ) -> RatingResult:
     """Predict the rating of each held-out interaction from the history before it and its item.
 
+    `users` of the result are original user ids: in a random split a user has many targets.
+
     Args:
         model: A sequence model of ratings; in evaluation mode meanwhile.
         split: Leave-one-out, global-time or `random_holdout`.
         part: `valid` or `test`.
         **options: As in `evaluate_both`, but `ks`.
-
-    Returns:
-        The metrics. `users` are original user ids: in a random split a user has many targets.
-
-    Raises:
-        ValueError: No targets, or predictions that are not finite.
     """
-    return _evaluate(model, split, part, ks=(), **options)[0]
+    return evaluate_both(model, split, part, ks=(), **options)[0]
 
 
 def evaluate_both(
@@ -223,14 +192,14 @@ def evaluate_both(
     target_time: str = "known",
     train_mean: float | None = None,
     progress: bool = False,
-) -> tuple[RatingResult, RankingResult]:
+) -> tuple[RatingResult, RankingResult | None]:
     """Return `evaluate_rating` and `evaluate_ranking`, computed from the same hidden states.
 
     Args:
-        model: See `evaluate_rating`, also for what is raised.
+        model: See `evaluate_rating`.
         split: See there.
         part: See there.
-        ks: Cut-offs of the ranking, 1 to the size of the catalogue. Seen items are ranked too.
+        ks: Cut-offs of the ranking, which ranks seen items too; () for no ranking, then None.
         max_len: Most recent interactions that the model sees; None for the whole history.
         max_tokens: Padded positions per batch.
         target_time: What the model receives of time, see `ss4rec_lib.data.batching`.
@@ -238,24 +207,6 @@ def evaluate_both(
         progress: Show a progress bar.
     """
     check_cut_offs(ks, split)
-    rating, ranking = _evaluate(
-        model, split, part, ks, max_len, max_tokens, target_time, train_mean, progress
-    )
-    assert ranking is not None
-    return rating, ranking
-
-
-def _evaluate(
-    model: RatingSS4Rec,
-    split: Split,
-    part: str,
-    ks: Sequence[int],
-    max_len: int | None = 200,
-    max_tokens: int = 12_800,
-    target_time: str = "known",
-    train_mean: float | None = None,
-    progress: bool = False,
-) -> tuple[RatingResult, RankingResult | None]:
     check_targets(split, part)
     if train_mean is None:
         train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
@@ -290,12 +241,8 @@ class RankedByRating(Recommender):
 
     This is the ranking that a small RMSE promises. It ignores the probability that the user
     chooses the item. Expected ratings are not clipped: clipped ones would tie at the end of the
-    scale, where a ranking begins.
-
-    Args:
-        model: A sequence model of ratings, or a baseline fitted on the users' original ids and the
-            item indices of the split.
-        split: The split it is evaluated on.
+    scale, where a ranking begins. The model is a sequence model of ratings, or a baseline fitted on
+    the users' original ids and the item indices of the split.
     """
 
     def __init__(self, model: RatingSS4Rec | RatingBaseline, split: Split) -> None:

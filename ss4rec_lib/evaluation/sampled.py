@@ -38,9 +38,6 @@ def sampled_gain(
 
     Returns:
         (N,) float64, h of ranks 1 ... N; falls, or stays, with r.
-
-    Raises:
-        ValueError: Unknown metric, K beyond the m + 1 items ranked, or m out of range.
     """
     metric, k = _check(name, n_items, n_negatives, replacement)
     return _gain(metric, k, n_items, n_negatives, replacement, np.arange(1, n_items + 1))
@@ -68,12 +65,6 @@ def expected_sampled(
             seen items are masked and users differ.
         n_negatives: Negatives drawn uniformly for each target.
         replacement: True if the same negative may be drawn twice.
-
-    Returns:
-        (n,) float64; the mean over targets is the expected sampled metric.
-
-    Raises:
-        ValueError: As `sampled_gain`, or counts that do not fit into `n_items`.
     """
     above, tied, sizes = _check_counts(above, tied, n_items)
     metric, k = _check(name, int(sizes.min()), n_negatives, replacement)
@@ -114,9 +105,7 @@ def _check(name: str, n_items: int, n_negatives: int, replacement: bool) -> tupl
         raise ValueError(f"n_negatives={n_negatives}: expected 1 to {n_items - 1}")
     metric, k = parse_metric(name)
     if k > n_negatives + 1:
-        raise ValueError(
-            f"{name}: expected K of at most {n_negatives + 1}, the target and its negatives"
-        )
+        raise ValueError(f"{name}: expected K of at most {n_negatives + 1}, the items ranked")
     return metric, k
 
 
@@ -124,20 +113,17 @@ def _check_counts(
     above: np.ndarray, tied: np.ndarray, n_items: int | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return counts and catalogue sizes as (n,) int64."""
-    above, tied = np.asarray(above), np.asarray(tied)
+    above, tied = np.asarray(above, dtype=np.int64), np.asarray(tied, dtype=np.int64)
     if above.ndim != 1 or above.shape != tied.shape or len(above) == 0:
-        raise ValueError(
-            f"above {above.shape} and tied {tied.shape}: expected two (n,) arrays with n >= 1"
-        )
+        raise ValueError(f"above {above.shape} and tied {tied.shape}: expected two (n,), n >= 1")
     if np.ndim(n_items) and np.shape(n_items) != above.shape:
         raise ValueError(f"n_items has shape {np.shape(n_items)}: expected {above.shape} or one")
-    above, tied = above.astype(np.int64), tied.astype(np.int64)
     sizes = np.broadcast_to(np.asarray(n_items, dtype=np.int64), above.shape)
     wrong = (above < 0) | (tied < 1) | (above + tied > sizes)
     if wrong.any():
         i = int(np.flatnonzero(wrong)[0])
         raise ValueError(
-            f"target {i} has {above[i]} items above it and {tied[i]} tied (itself included) of "
-            f"{sizes[i]} items: expected above >= 0, tied >= 1 and no more than there are"
+            f"target {i} has {above[i]} items above it and {tied[i]} tied (itself included): "
+            f"expected above >= 0, tied >= 1 and at most {sizes[i]} items together"
         )
     return above, tied, sizes

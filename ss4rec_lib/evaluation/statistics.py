@@ -5,9 +5,8 @@ Glossary
     U, S        number of users; number of training runs (seeds) of a model
     difference  always a minus b, and paired: the same user under both models
 
-Two things vary. Another sample of users would give another mean (`standard_error`,
-`bootstrap_interval`, `paired_difference`), and so would another seed of the same training
-(`over_seeds`). `difference_over_seeds` counts both.
+Another sample of users would give another mean (`standard_error`, `bootstrap_interval`,
+`paired_difference`), and so would another seed (`difference_over_seeds` counts both).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ss4rec_lib.evaluation.ranking import RankingResult
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Model a minus model b on the same users; see `paired_difference`."""
+    """Model a minus model b on the same users, with the 95 % interval from `low` to `high`."""
 
     metric: str | None
     n_users: int
@@ -33,47 +32,21 @@ class PairedDifference:
     standard_error: float
     low: float
     high: float
-    level: float
 
 
 @dataclass(frozen=True)
-class SeedSummary:
-    """One metric of several training runs; see `over_seeds`."""
-
-    n_seeds: int
-    mean: float
-    sd: float
-    low: float
-    high: float
-    level: float
-
-
-@dataclass(frozen=True)
-class SeedsDifference:
+class SeedsDifference(PairedDifference):
     """Model a minus model b, both over several seeds; see `difference_over_seeds`."""
 
-    metric: str | None
-    n_users: int
     seeds_a: int
     seeds_b: int
-    mean_a: float
-    mean_b: float
-    difference: float
     standard_error_users: float
     standard_error_seeds: float
-    standard_error: float
     degrees_of_freedom: float
-    low: float
-    high: float
-    level: float
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Return the standard deviation (ddof 1) over sqrt(n); NaN for one value.
-
-    Raises:
-        ValueError: No values, more than one axis, NaN or infinity.
-    """
+    """Return the standard deviation (ddof 1) over sqrt(n); NaN for one value."""
     values = _vector("values", values)
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
@@ -81,104 +54,58 @@ def standard_error(values: np.ndarray) -> float:
 def bootstrap_interval(
     values: np.ndarray, level: float = 0.95, samples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the BCa bootstrap interval of a mean over users (Efron 1987).
+    """Return the BCa bootstrap interval of a mean over users (Efron 1987), low and high end.
 
-    Metrics of rare hits are skewed. Unlike the percentile interval, BCa corrects for skewness.
+    Metrics of rare hits are skewed. Unlike the percentile interval, BCa corrects for skewness. If
+    all values are equal, both ends are that value.
 
     Args:
         values: (n,) numbers, at least 2.
         level: Share of intervals that should hold the true mean, between 0 and 1.
         samples: Bootstrap samples.
         seed: Of the resampling.
-
-    Returns:
-        Low and high end. If all values are equal, both are that value.
-
-    Raises:
-        ValueError: Fewer than 2 values, NaN or infinity, or an argument out of range.
     """
-    values, level = _vector("values", values, least=2), _check_level(level)
+    values = _vector("values", values, least=2)
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r}: expected a number between 0 and 1, such as 0.95")
     if (values == values[0]).all():
         return float(values[0]), float(values[0])
-    found = stats.bootstrap(
+    low, high = stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=samples,
         batch=1 + 1_000_000 // len(values),  # 8 MB at a time
         confidence_level=level,
         rng=np.random.default_rng(seed),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    ).confidence_interval
+    return float(low), float(high)
 
 
 def paired_difference(
-    a: RankingResult | np.ndarray,
-    b: RankingResult | np.ndarray,
-    metric: str | None = None,
-    *,
-    level: float = 0.95,
+    a: RankingResult | np.ndarray, b: RankingResult | np.ndarray, metric: str | None = None
 ) -> PairedDifference:
-    """Return model a minus model b, user by user, with the interval of the paired t test.
+    """Return model a minus model b, user by user, with the 95 % interval of the paired t test.
 
     The interval is about these two sets of weights. It says nothing about other seeds.
 
     Args:
-        a: A result, or (n,) values of one metric.
+        a: A result, or (U,) values of one metric.
         b: The same for the other model; row i of two arrays must be the same user.
         metric: Such as `ndcg@10`; needed for results, only a label for arrays.
-        level: Of the interval, between 0 and 1.
-
-    Raises:
-        ValueError: Different users or numbers of users, fewer than 2 of them, results without a
-            metric, or an argument out of range.
     """
-    level = _check_level(level)
-    values = _values([a, b], metric)  # (2, U)
-    by_user = values[0] - values[1]
-    n, difference, error = len(by_user), float(by_user.mean()), standard_error(by_user)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    return PairedDifference(
-        metric=metric,
-        n_users=n,
-        mean_a=float(values[0].mean()),
-        mean_b=float(values[1].mean()),
-        difference=difference,
-        standard_error=error,
-        low=difference - half,
-        high=difference + half,
-        level=level,
-    )
-
-
-def over_seeds(values: Sequence[float], level: float = 0.95) -> SeedSummary:
-    """Return mean and standard deviation of one metric over training runs, with a t interval.
-
-    The interval is about training noise on **these** users: mean +- t(S - 1) * sd / sqrt(S). It
-    takes the seeds' means as normal, and with three seeds it is wide: t is 4.3 at level 0.95. The
-    spread of one run is unknown, so its sd, low and high are NaN.
-
-    Args:
-        values: (S,) the metric of each run.
-        level: Of the interval.
-
-    Raises:
-        ValueError: No values, NaN or infinity, or a level that is not between 0 and 1.
-    """
-    found, level = _vector("values", np.asarray(values)), _check_level(level)
-    n, mean = len(found), float(found.mean())
-    sd = float(found.std(ddof=1)) if n > 1 else float("nan")
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * sd / np.sqrt(n)) if n > 1 else float("nan")
-    return SeedSummary(n, mean, sd, mean - half, mean + half, level)
+    of_a, of_b = _values([a, b], metric)  # (U,) each
+    by_user = of_a - of_b
+    n_users = len(by_user)
+    interval = _interval(float(by_user.mean()), standard_error(by_user), n_users - 1)
+    return PairedDifference(metric, n_users, float(of_a.mean()), float(of_b.mean()), *interval)
 
 
 def difference_over_seeds(
     a: Sequence[RankingResult] | np.ndarray,
     b: Sequence[RankingResult] | np.ndarray,
     metric: str | None = None,
-    *,
-    level: float = 0.95,
 ) -> SeedsDifference:
-    """Return model a minus model b, each trained with several seeds, counting users **and** seeds.
+    """Return model a minus model b with a 95 % interval that counts users **and** seeds.
 
     Each model's value of seed s and user u is taken as mean + seed effect + user effect + rest, all
     independent but for the user effects, which the models share (a crossed two-way random effects
@@ -204,16 +131,10 @@ def difference_over_seeds(
             the same result for every seed: pass it twice.
         b: The same for the other model; the number of seeds may differ.
         metric: Such as `ndcg@10`; needed for results, only a label for arrays.
-        level: Of the interval.
-
-    Raises:
-        ValueError: Fewer than 2 seeds of a model or 2 users, different users, results without a
-            metric, NaN, or a level that is not between 0 and 1.
     """
-    level = _check_level(level)
     for name, runs in (("a", a), ("b", b)):
-        if isinstance(runs, RankingResult) or len(runs) < 2:
-            count = 1 if isinstance(runs, RankingResult) else len(runs)
+        count = 1 if isinstance(runs, RankingResult) else len(runs)
+        if count < 2:
             raise ValueError(
                 f"{name} has {count} run(s): at least 2 seeds are needed to know what a seed "
                 "changes; compare single runs with paired_difference"
@@ -228,24 +149,24 @@ def difference_over_seeds(
     variance = sum(v for v, _ in terms)
     weight = sum(v**2 / dof for v, dof in terms)
     dof = float(variance**2 / weight) if weight > 0 else float("inf")
-    difference, error = float(by_user.mean()), float(np.sqrt(variance))
-    half = float(stats.t.ppf((1 + level) / 2, dof)) * error
     return SeedsDifference(
-        metric=metric,
-        n_users=n_users,
+        metric,
+        n_users,
+        float(of_a.mean()),
+        float(of_b.mean()),
+        *_interval(float(by_user.mean()), float(np.sqrt(variance)), dof),
         seeds_a=len(a),
         seeds_b=len(b),
-        mean_a=float(of_a.mean()),
-        mean_b=float(of_b.mean()),
-        difference=difference,
         standard_error_users=float(np.sqrt(terms[0][0])),
         standard_error_seeds=float(np.sqrt(terms[1][0] + terms[2][0])),
-        standard_error=error,
         degrees_of_freedom=dof,
-        low=difference - half,
-        high=difference + half,
-        level=level,
     )
+
+
+def _interval(difference: float, error: float, dof: float) -> tuple[float, float, float, float]:
+    """Return difference, standard error, and the ends of the 95 % interval of Student's t."""
+    half = float(stats.t.ppf(0.975, dof)) * error
+    return difference, error, difference - half, difference + half
 
 
 def _values(runs: Sequence[RankingResult | np.ndarray], metric: str | None) -> np.ndarray:
@@ -256,27 +177,25 @@ def _values(runs: Sequence[RankingResult | np.ndarray], metric: str | None) -> n
         raise ValueError("results and arrays are mixed: pass all runs as RankingResult or none")
     if arrays:
         vectors = [_vector(f"run {i}", run, least=2) for i, run in enumerate(arrays)]
-        if len({len(v) for v in vectors}) > 1:
-            raise ValueError(
-                f"the runs have {', '.join(f'{len(v):,}' for v in vectors)} values: expected the "
-                "same users in the same order"
-            )
+        counts = [len(vector) for vector in vectors]
+        if len(set(counts)) > 1:
+            raise ValueError(f"the runs have {counts} values: expected the same users in order")
         return np.stack(vectors)
     if metric is None:
         raise ValueError("metric=None: name the metric to compare, such as 'ndcg@10'")
-    orders = [np.argsort(run.users, kind="stable") for run in results]
-    first = results[0].users[orders[0]]
+    first = np.sort(results[0].users)
     if (np.diff(first) == 0).any():
         raise ValueError("a user has several targets: pairing needs one target per user")
-    for run, order in zip(results, orders, strict=True):
+    rows = []
+    for run in results:
+        order = np.argsort(run.users, kind="stable")
         if not np.array_equal(run.users[order], first):
             raise ValueError(
                 f"the runs rank different users: {len(first):,} and {len(run.users):,}, of whom "
-                f"{len(np.intersect1d(first, run.users)):,} are in both; compare runs on the same "
-                "split and part"
+                f"{len(np.intersect1d(first, run.users)):,} are in both"
             )
-    pairs = zip(results, orders, strict=True)
-    return np.stack([_vector("a", run.per_target(metric)[o], least=2) for run, o in pairs])
+        rows.append(_vector("a run", run.per_target(metric)[order], least=2))
+    return np.stack(rows)
 
 
 def _vector(name: str, values: np.ndarray, least: int = 1) -> np.ndarray:
@@ -286,9 +205,3 @@ def _vector(name: str, values: np.ndarray, least: int = 1) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} of {len(values)} are not finite")
     return values
-
-
-def _check_level(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level={level!r}: expected a number between 0 and 1, such as 0.95")
-    return float(level)

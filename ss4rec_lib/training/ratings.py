@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ss4rec_lib.data import Batch, Split, train_ratings
-from ss4rec_lib.evaluation import evaluate_both, evaluate_rating
+from ss4rec_lib.evaluation import evaluate_both
 from ss4rec_lib.models import (
     BiasBaseline,
     RatingConfig,
@@ -104,13 +104,13 @@ class RatingValidation:
 
     def __call__(self, model: Any) -> dict[str, float]:
         """Return RMSE and MAE of the validation part, then HR@10, NDCG@10 and MRR@10."""
-        if not self._ranked:
-            rating = evaluate_rating(model, self._split, "valid", **self._options)
-            return {name: rating[name] for name in ("rmse", "mae")}
         k = min(10, self._split.sequences.n_items)
-        rating, ranking = evaluate_both(model, self._split, "valid", ks=(k,), **self._options)
+        ks = (k,) if self._ranked else ()
+        rating, ranking = evaluate_both(model, self._split, "valid", ks=ks, **self._options)
         found = {name: rating[name] for name in ("rmse", "mae")}
-        return found | {name: ranking[name.replace("@10", f"@{k}")] for name in METRICS}
+        if ranking is not None:
+            found |= {name: ranking[name.replace("@10", f"@{k}")] for name in METRICS}
+        return found
 
 
 def fit_ratings(

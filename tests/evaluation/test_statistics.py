@@ -10,7 +10,6 @@ from ss4rec_lib.evaluation import RankingResult
 from ss4rec_lib.evaluation.statistics import (
     bootstrap_interval,
     difference_over_seeds,
-    over_seeds,
     paired_difference,
     standard_error,
 )
@@ -126,7 +125,7 @@ def test_results_of_different_users_are_refused_with_counts(models):
     fewer = ranks(np.arange(5), users=[0, 1, 2, 900, 901])
     with pytest.raises(ValueError, match="different users: 300 and 5, of whom 3 are in both"):
         paired_difference(a, fewer, "hr@10")
-    with pytest.raises(ValueError, match="5 values"):
+    with pytest.raises(ValueError, match="4, 5"):
         paired_difference(np.zeros(4), np.zeros(5))
     twice = ranks(np.arange(4), users=[0, 0, 1, 2])
     with pytest.raises(ValueError, match="several targets"):
@@ -146,22 +145,12 @@ def test_bad_input_is_refused(models):
     with pytest.raises(ValueError, match=r"shape \(1,\): expected \(n,\) with n >= 2"):
         bootstrap_interval(np.zeros(1))
     for level in (0, 1, 95, float("nan")):
-        with pytest.raises(ValueError, match="between 0 and 1"):
+        with pytest.raises(ValueError, match=f"level={level}"):
             bootstrap_interval(np.arange(3.0), level)
     with pytest.raises(ValueError, match="n_resamples"):
         bootstrap_interval(np.arange(3.0), samples=0)
     with pytest.raises(ValueError, match=r"shape \(0,\)"):
-        over_seeds([])
-
-
-def test_over_seeds_is_the_t_interval():
-    values = [0.21, 0.24, 0.2]
-    found = over_seeds(values, level=0.9)
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    assert (found.low, found.high) == pytest.approx(tuple(expected))
-    assert (found.n_seeds, found.sd) == (3, pytest.approx(np.std(values, ddof=1)))
-    one = over_seeds([0.3])
-    assert one.mean == 0.3 and np.isnan([one.sd, one.low, one.high]).all()
+        standard_error([])
 
 
 def test_without_seed_effects_it_is_the_paired_t_test(models):
@@ -233,5 +222,5 @@ def test_too_few_seeds_or_other_users_are_refused(models):
             difference_over_seeds(runs, [b, b], "hr@10")
     with pytest.raises(ValueError, match="different users: 300 and 3, of whom 3"):
         difference_over_seeds([a, a], [b, ranks([1, 2, 3])], "hr@10")
-    with pytest.raises(ValueError, match="4, 4, 4, 5 values"):
+    with pytest.raises(ValueError, match="4, 4, 4, 5"):
         difference_over_seeds(np.zeros((2, 4)), [np.zeros(4), np.zeros(5)])
