@@ -5,10 +5,8 @@ scores of the catalogue, `logits(hidden)`. A fitted baseline overrides `scores(b
 Training, evaluation and experiments use this interface and the class attributes below; they never
 ask for the class of a model.
 
-Nothing here reads the values of a tensor: a batch is checked once, when it is made
-(`ss4rec_lib.data`), so that a device never has to wait for Python.
-
-Glossary: B sequences, L positions.
+Nothing here reads the values of a tensor: a batch is checked once, when it is made, so that a
+device never has to wait for Python. Glossary: B sequences, L positions.
 """
 
 from __future__ import annotations
@@ -39,12 +37,10 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 LossType = Literal["CE", "BPR", "SAMPLED_CE"]
 
+# The metric that chooses the epoch and the options of fitted baselines. They score what a user has
+# chosen already above everything else, so with seen items in the ranking the model that has learned
+# least would win.
 CRITERION = "masked_ndcg@10"
-"""The metric that chooses the epoch and the options of fitted baselines.
-
-They score what a user has chosen already above everything else, so with seen items in the ranking
-the model that has learned least would win.
-"""
 
 Validate = Callable[["Recommender"], Mapping[str, float]]
 
@@ -67,28 +63,17 @@ class ModelConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """The result of fitting a baseline.
+    """The result of fitting a baseline."""
 
-    Attributes:
-        model: In evaluation mode.
-        seconds: Time of fitting, without validation.
-        rows: One row per epoch where there are epochs: `epoch`, `train_loss`, the validation
-            metrics, `train_seconds`, `valid_seconds`.
-        best_epoch: The epoch whose weights the model has, from 1; 0 where there are none.
-    """
-
-    model: Recommender
-    seconds: float
+    model: Recommender  # in evaluation mode
+    seconds: float  # without validation
+    # Per epoch, if any: epoch, train_loss, validation metrics, train_seconds, valid_seconds.
     rows: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
+    best_epoch: int = 0  # whose weights the model has, from 1; 0 where there are no epochs
 
 
 class Recommender(nn.Module):
-    """A model that scores the items of a catalogue.
-
-    Args:
-        n_items: Number of items; ids run from 1 to n_items, 0 is padding.
-        config: The options of the model.
+    """A model that scores items, whose ids run from 1 to `n_items`; 0 is padding.
 
     Attributes:
         needs_known_users: The model scores users of the training part, and no others.
@@ -140,15 +125,12 @@ class Recommender(nn.Module):
         return None
 
     def forward(self, items: Tensor, delta: Tensor) -> Any:
-        """Return hidden states, causal in both arguments.
+        """Return hidden states, (B, L, d_model); state k depends on items[:k+1] and delta[:k+1].
 
         Args:
             items: Item ids, (B, L), integer; right-padded with 0.
             delta: Seconds from each interaction to the next one, (B, L), floating, >= 0. The last
                 one's reaches to the target.
-
-        Returns:
-            (B, L, d_model). Position k depends on items[:k+1] and delta[:k+1].
         """
         raise NotImplementedError(f"{type(self).__name__} has no hidden states: call scores(batch)")
 
@@ -159,23 +141,13 @@ class Recommender(nn.Module):
         return hidden @ self.score_weight.T
 
     def encode(self, batch: Batch, state: Any = None, return_state: bool = False) -> Any:
-        """Return the hidden states of a batch, (B, L, d_model).
-
-        Args:
-            batch: Histories.
-            state: The state to continue from, of a model that carries one.
-            return_state: Also return the state after the batch.
-        """
+        """Return the hidden states of a batch, (B, L, d_model), and the state after it if asked."""
         if state is None and not return_state:
             return self(batch.items, batch.delta)
         return self(batch.items, batch.delta, state, return_state=return_state)
 
     def scores(self, batch: Batch) -> Tensor:
-        """Return the scores of all items after the last interaction of each row.
-
-        Returns:
-            (B, n_items + 1); column 0 is padding.
-        """
+        """Return the scores after each row's last interaction, (B, n_items + 1); 0 is padding."""
         return self.logits(last_of(self.encode(batch), batch))
 
     def initial_state(self, batch_size: int) -> Any:
@@ -184,15 +156,9 @@ class Recommender(nn.Module):
 
     @classmethod
     def fit(
-        cls,
-        split: Split,
-        config: Any,
-        training: TrainingConfig,
-        validate: Validate | None = None,
+        cls, split: Split, config: Any, training: TrainingConfig, validate: Validate | None = None
     ) -> Fitted:
-        """Fit a baseline to the training part of a split.
-
-        The same arguments give the same model again.
+        """Fit a baseline to the training part of a split; the same arguments give the same model.
 
         Args:
             split: Its training part is learned.
@@ -205,13 +171,6 @@ class Recommender(nn.Module):
             ImportError: The package `requires` is not installed.
             FloatingPointError: A loss or a learned number is not finite.
         """
-        begin = time.perf_counter()
-        model = cls.fitted_to(split, config, training).eval()
-        return Fitted(model, time.perf_counter() - begin)
-
-    @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
-        """Return the fitted model, of a baseline without epochs; see `fit`."""
         raise NotImplementedError(f"{cls.__name__} is trained by ss4rec_lib.training.fit")
 
     @classmethod
@@ -220,15 +179,33 @@ class Recommender(nn.Module):
         return cls(n_items, config)
 
 
-class Interactions(NamedTuple):
-    """Interactions as three columns of the same length."""
+class Baseline(Recommender):
+    """A model that is fitted in one go, without epochs."""
 
-    users: np.ndarray
-    """(n,) int64 user indices from 0."""
-    items: np.ndarray
-    """(n,) int32 item indices, 1..n_items."""
-    times: np.ndarray
-    """(n,) int64 seconds."""
+    fitted = True
+    chooses_epoch = False
+
+    @classmethod
+    def fit(
+        cls, split: Split, config: Any, training: TrainingConfig, validate: Validate | None = None
+    ) -> Fitted:
+        """Fit to the training part of a split, see `Recommender.fit`."""
+        begin = time.perf_counter()
+        model = cls.fitted_to(split, config, training).eval()
+        return Fitted(model, time.perf_counter() - begin)
+
+    @classmethod
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
+        """Return the fitted model, which is not timed; see `fit`."""
+        raise NotImplementedError
+
+
+class Interactions(NamedTuple):
+    """Interactions as three columns of the same length, (n,)."""
+
+    users: np.ndarray  # int64, from 0
+    items: np.ndarray  # int32, 1..n_items
+    times: np.ndarray  # int64 seconds
 
 
 def training_interactions(split: Split) -> Interactions:
@@ -240,11 +217,7 @@ def training_interactions(split: Split) -> Interactions:
 
 
 def import_peer(name: str) -> ModuleType:
-    """Return a package of the extra `peers`, or a module in it.
-
-    Raises:
-        ImportError: It is not installed, or not whole; the message says how to install it.
-    """
+    """Return a package of the extra `peers`, or raise ImportError that says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -269,10 +242,7 @@ def check_size(name: str, value: Any) -> int:
 
 
 def check_history(items: Tensor, delta: Tensor) -> None:
-    """Raise ValueError unless items are (B, L) integers and delta (B, L) floating.
-
-    Shapes and dtypes only: reading a value would make the device wait.
-    """
+    """Raise ValueError unless items are (B, L) integers and delta (B, L) floating."""
     if items.ndim != 2 or items.shape[1] == 0:
         raise ValueError(f"items has shape {tuple(items.shape)}, expected (B, L) with L >= 1")
     if items.is_floating_point() or items.is_complex() or items.dtype == torch.bool:
@@ -288,16 +258,15 @@ _STEPS = 1 << 16
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` with cheaper random numbers on the CPU. Seeded by `torch.manual_seed`.
+    """`nn.Dropout` with cheaper random numbers on the CPU, seeded by `torch.manual_seed`.
 
-    PyTorch draws a 64-bit random number for each element. 16 bits decide between keeping and
-    dropping just as well, so one draw serves four elements: a third of the time, which was 4 % of a
-    training step. The probability is rounded to a multiple of 2^-16, and the kept elements are
-    scaled by the inverse of the rounded one, so the expectation is exact.
+    PyTorch draws 64 random bits for each element. 16 decide just as well, so one draw serves four
+    elements, in a third of the time. The probability is rounded to a multiple of 2^-16, and kept
+    elements are scaled by the inverse of the rounded one, so the expectation is exact.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero each element with probability p in training mode, scale the others; any shape."""
+        """Zero each element with probability p in training mode, scale the others."""
         kept = round((1 - self.p) * _STEPS)
         # Rounding must not make a small probability none, nor a large one everything.
         if not self.training or x.device.type != "cpu" or not 0 < kept < _STEPS:

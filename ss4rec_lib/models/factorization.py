@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -28,11 +28,11 @@ from scipy import sparse
 from torch import Tensor
 
 from ss4rec_lib.models.base import (
+    Baseline,
     Count,
     ModelConfig,
     NotNegative,
     Positive,
-    Recommender,
     import_peer,
 )
 from ss4rec_lib.models.neighbours import distinct, interaction_matrix
@@ -45,11 +45,7 @@ if TYPE_CHECKING:
 class ALSConfig(ModelConfig):
     """Options of alternating least squares, under `implicit`'s names.
 
-    Attributes:
-        factors: Width of user and item factors.
-        regularization: Weight of the squared factors.
-        alpha: Confidence of a chosen item; that of any other is 1. (c = 1 + 40 in the paper.)
-        iterations: Alternations.
+    `alpha` is the confidence of a chosen item; that of any other is 1 (c = 1 + 40 in the paper).
     """
 
     factors: Count = 64
@@ -59,37 +55,26 @@ class ALSConfig(ModelConfig):
 
 
 class MatrixBPRConfig(ModelConfig):
-    """Options of matrix factorisation with BPR, under `implicit`'s names.
+    """Options of matrix factorisation with BPR, under `implicit`'s names."""
 
-    Attributes:
-        factors: Width of user and item factors.
-        regularization: Weight of the squared factors.
-        iterations: Epochs.
-    """
-
-    label: ClassVar[str | None] = "BPR-MF"
+    label = "BPR-MF"
 
     factors: Count = 64
     regularization: NotNegative = 0.01
     iterations: Count = 100
 
 
-class ALS(Recommender):
+class ALS(Baseline):
     """Scores from a user's factors, which are computed anew from the history.
 
     Args:
-        item_factors: Y, (n_items + 1, factors); row 0, padding, is ignored. `fit_als` learns them.
+        item_factors: Y, (n_items + 1, factors); row 0, padding, is ignored.
         config: The options they were learned with.
-
-    Raises:
-        ValueError: Factors of another shape than the configuration's.
     """
 
-    fitted: ClassVar[bool] = True
-    chooses_epoch: ClassVar[bool] = False
-    trained_with: ClassVar[tuple[str, ...] | None] = ("max_len",)
-    requires: ClassVar[str | None] = "implicit"
-    item_table: ClassVar[str] = "item_factors"
+    trained_with = ("max_len",)
+    requires = "implicit"
+    item_table = "item_factors"
 
     config: ALSConfig
     item_factors: Tensor
@@ -107,9 +92,25 @@ class ALS(Recommender):
         self.register_buffer("item_factors", factors)
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         """Learn item factors from the training part."""
-        return fit_als(interaction_matrix(split), config, training.seed)
+        return cls.learned(interaction_matrix(split), config, training.seed)
+
+    @classmethod
+    def learned(
+        cls, matrix: sparse.csr_array, config: ALSConfig | None = None, seed: int = 0
+    ) -> Self:
+        """Return a model of `interaction_matrix(split)`, a matrix (n_users, n_items + 1) of ones.
+
+        Raises:
+            ImportError: `implicit` is not installed; the message says how to install it.
+            FloatingPointError: The factors are not finite.
+        """
+        config = config or ALSConfig()
+        _, items = _factors(
+            "als", "AlternatingLeastSquares", matrix, random_state=seed, **config.model_dump()
+        )
+        return cls(items, config)
 
     @classmethod
     def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
@@ -126,7 +127,7 @@ class ALS(Recommender):
         return torch.linalg.solve(system + config.regularization * identity, wanted)
 
     def history_scores(self, history: Tensor) -> Tensor:
-        """Return scores after histories, (..., W) item ids -> (..., n_items + 1) float64."""
+        """Map item ids (..., W) to scores (..., n_items + 1) float64."""
         return self.user_factors(history) @ self.item_factors.T
 
     def scores(self, batch: Batch) -> Tensor:
@@ -134,26 +135,20 @@ class ALS(Recommender):
         return self.history_scores(batch.items)
 
 
-class MatrixBPR(Recommender):
+class MatrixBPR(Baseline):
     """Scores from learned factors of the users of the training part.
 
     Args:
         user_factors: (n_users, f).
-        item_factors: (n_items + 1, f); row 0 is padding. `fit_matrix_bpr` learns both; item biases
-            are among the columns.
+        item_factors: (n_items + 1, f); row 0 is padding, item biases are among the columns.
         config: The options they were learned with.
-
-    Raises:
-        ValueError: Factors of different widths.
     """
 
-    needs_known_users: ClassVar[bool] = True
-    reads_histories: ClassVar[bool] = False
-    fitted: ClassVar[bool] = True
-    chooses_epoch: ClassVar[bool] = False
-    trained_with: ClassVar[tuple[str, ...] | None] = ("learning_rate",)
-    requires: ClassVar[str | None] = "implicit"
-    item_table: ClassVar[str] = "item_factors"
+    needs_known_users = True
+    reads_histories = False
+    trained_with = ("learning_rate",)
+    requires = "implicit"
+    item_table = "item_factors"
 
     user_factors: Tensor
     item_factors: Tensor
@@ -175,10 +170,25 @@ class MatrixBPR(Recommender):
         self.register_buffer("item_factors", items.clone())
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         """Learn factors of users and items from the training part."""
         matrix = interaction_matrix(split)
-        return fit_matrix_bpr(matrix, config, training.learning_rate, training.seed)
+        return cls.learned(matrix, config, training.learning_rate, training.seed)
+
+    @classmethod
+    def learned(
+        cls,
+        matrix: sparse.csr_array,
+        config: MatrixBPRConfig | None = None,
+        learning_rate: float = 0.01,
+        seed: int = 0,
+    ) -> Self:
+        """Do as `ALS.learned`, by stochastic gradient descent in one thread and so repeatably."""
+        config = config or MatrixBPRConfig()
+        options = {"learning_rate": learning_rate, "random_state": seed, "num_threads": 1}
+        kind = "BayesianPersonalizedRanking"
+        users, items = _factors("bpr", kind, matrix, **options, **config.model_dump())
+        return cls(users, items, config)
 
     @classmethod
     def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
@@ -190,53 +200,10 @@ class MatrixBPR(Recommender):
         return self.user_factors[batch.users] @ self.item_factors.T
 
 
-def fit_als(matrix: sparse.csr_array, config: ALSConfig | None = None, seed: int = 0) -> ALS:
-    """Learn item factors from who chose what.
-
-    Args:
-        matrix: (n_users, n_items + 1) of ones, column 0 empty: `interaction_matrix(split)`.
-        config: Options.
-        seed: Of the initial factors.
-
-    Raises:
-        ImportError: `implicit` is not installed; the message says how to install it.
-        FloatingPointError: The factors are not finite.
-    """
-    config = config or ALSConfig()
-    fitted = _fitted(
-        "als", "AlternatingLeastSquares", matrix, random_state=seed, **config.model_dump()
-    )
-    return ALS(_with_padding(fitted.item_factors), config)
-
-
-def fit_matrix_bpr(
-    matrix: sparse.csr_array,
-    config: MatrixBPRConfig | None = None,
-    learning_rate: float = 0.01,
-    seed: int = 0,
-) -> MatrixBPR:
-    """Learn user and item factors from who chose what, in one thread and so repeatably.
-
-    Args:
-        matrix: (n_users, n_items + 1) of ones, column 0 empty: `interaction_matrix(split)`.
-        config: Options.
-        learning_rate: Of stochastic gradient descent.
-        seed: Of initial factors and negatives.
-
-    Raises:
-        ImportError: `implicit` is not installed; the message says how to install it.
-        FloatingPointError: The factors are not finite.
-    """
-    config = config or MatrixBPRConfig()
-    fitted = _fitted(
-        "bpr", "BayesianPersonalizedRanking", matrix, learning_rate=learning_rate,
-        random_state=seed, num_threads=1, **config.model_dump(),
-    )  # fmt: skip
-    return MatrixBPR(fitted.user_factors, _with_padding(fitted.item_factors), config)
-
-
-def _fitted(module: str, kind: str, matrix: sparse.csr_array, **options: Any) -> Any:
-    """Return a model of `implicit`, fitted to the matrix without its column of padding."""
+def _factors(
+    module: str, kind: str, matrix: sparse.csr_array, **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the factors that `implicit` learns, of users and of padding and items."""
     make = getattr(import_peer(f"implicit.cpu.{module}"), kind)
     from implicit.recommender_base import ModelFitError
     from threadpoolctl import threadpool_limits  # implicit imports it too
@@ -253,9 +220,5 @@ def _fitted(module: str, kind: str, matrix: sparse.csr_array, **options: Any) ->
             f"the factors of {kind} are not finite with {options}: try a smaller learning_rate or "
             "alpha, or a larger regularization"
         )
-    return model
-
-
-def _with_padding(item_factors: np.ndarray) -> np.ndarray:
-    """Return factors of items 1..n with a row of zeros before them."""
-    return np.concatenate((np.zeros_like(item_factors[:1]), item_factors))
+    padding = np.zeros_like(model.item_factors[:1])
+    return model.user_factors, np.concatenate((padding, model.item_factors))

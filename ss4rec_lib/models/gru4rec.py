@@ -29,15 +29,7 @@ from ss4rec_lib.models.base import (
 
 
 class GRU4RecConfig(ModelConfig):
-    """Shape and options under RecBole's names, with its defaults.
-
-    Attributes:
-        embedding_size: Width of item embeddings and of what `forward` returns.
-        hidden_size: Width of the GRU's state.
-        num_layers: GRU layers, one on top of the other.
-        dropout_prob: Dropout on the item embeddings.
-        loss_type: See `SS4RecConfig.loss_type`.
-    """
+    """Shape and options under RecBole's names, with its defaults; see `SS4RecConfig.loss_type`."""
 
     embedding_size: Count = 64
     hidden_size: Count = 128
@@ -47,15 +39,7 @@ class GRU4RecConfig(ModelConfig):
 
 
 class GRU4Rec(Recommender):
-    """Next-item recommender with a gated recurrent unit.
-
-    Args:
-        n_items: Number of items; ids run from 1 to n_items, 0 is padding.
-        config: Shape and options.
-
-    Raises:
-        ValueError: `n_items` is not an integer of at least 1.
-    """
+    """Next-item recommender with a gated recurrent unit."""
 
     config: GRU4RecConfig
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ss4rec_lib.configuration import ConfigError
 from ss4rec_lib.files import FileError, read_tensors, write_tensors
 from ss4rec_lib.models.base import ModelConfig, Recommender
 from ss4rec_lib.models.registry import MODELS
@@ -22,12 +21,7 @@ FORMAT = "ss4rec-lab model 1"
 
 
 def save_model(model: Recommender, path: str | Path) -> None:
-    """Write a model atomically; a file that is there is replaced.
-
-    Raises:
-        FileError: It cannot be written; what was there before is untouched.
-        TypeError: A model that has nothing to save.
-    """
+    """Write a model atomically; a file that is there is replaced."""
     if not model.learns:
         raise TypeError(f"{type(model).__name__} learns nothing to save: fit it again")
     metadata = {
@@ -40,10 +34,7 @@ def save_model(model: Recommender, path: str | Path) -> None:
 
 
 def load_model(path: str | Path) -> Recommender:
-    """Read a file of `save_model`.
-
-    Returns:
-        The model on the CPU, in evaluation mode, with the weights bit for bit.
+    """Return a saved model on the CPU, in evaluation mode, with its weights bit for bit.
 
     Raises:
         FileNotFoundError: No such file.
@@ -79,12 +70,8 @@ def _config(path: Path, metadata: Mapping[str, str]) -> ModelConfig:
             f"{', '.join(each.__name__ for each in MODELS)}"
         )
     try:
-        values = dict(json.loads(metadata["config"]))
+        return kind(**json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{path} holds no readable configuration ({error})") from error
-    try:
-        return kind(**values)
-    except ConfigError as error:
         raise FileError(f"{path} has an unusable configuration: {error}") from error
 
 

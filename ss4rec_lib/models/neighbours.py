@@ -15,7 +15,7 @@ Glossary: B sequences, W items in a history.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from scipy import sparse
 from torch import Tensor
 
 from ss4rec_lib.models.base import (
+    Baseline,
     Count,
     ModelConfig,
     NotNegative,
-    Recommender,
     training_interactions,
 )
 
@@ -38,33 +38,23 @@ _BLOCK = 1_000  # items whose similarities to all others are held densely at a t
 
 
 class ItemKNNConfig(ModelConfig):
-    """Options of item-based neighbours.
-
-    Attributes:
-        n_neighbours: Similar items kept for each item.
-        shrinkage: Added to the product of norms; it reduces similarities that few users support.
-    """
+    """Options; `shrinkage` reduces similarities that few users support."""
 
     n_neighbours: Count = 100
     shrinkage: NotNegative = 0.0
 
 
-class ItemKNN(Recommender):
+class ItemKNN(Baseline):
     """Scores from the similarities of the history's items.
 
     Args:
         matrix: Which user chose which item, (n_users, n_items + 1) sparse; entries that are not 0
             count as 1. `interaction_matrix(split)` returns it.
         config: Options.
-
-    Raises:
-        ValueError: A matrix without items.
     """
 
-    fitted: ClassVar[bool] = True
-    learns: ClassVar[bool] = False
-    chooses_epoch: ClassVar[bool] = False
-    trained_with: ClassVar[tuple[str, ...] | None] = ("max_len",)
+    learns = False
+    trained_with = ("max_len",)
 
     config: ItemKNNConfig
 
@@ -73,7 +63,7 @@ class ItemKNN(Recommender):
         self.similarity = _nearest(matrix, self.config)
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         """Compute the similarities of the training part."""
         return cls(interaction_matrix(split), config)
 
@@ -100,11 +90,7 @@ def distinct(history: Tensor) -> Tensor:
 
 
 def interaction_matrix(split: Split) -> sparse.csr_array:
-    """Return which user chose which item in the training part.
-
-    Returns:
-        (n_users, n_items + 1) float32 CSR of ones; column 0, padding, is empty.
-    """
+    """Return the pairs of the training part, (n_users, n_items + 1) float32 of ones."""
     users, items, _ = training_interactions(split)
     shape = (split.sequences.n_users, split.sequences.n_items + 1)
     matrix = sparse.csr_array((np.ones(len(users), np.float32), (users, items)), shape=shape)

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -50,33 +50,33 @@ _PAIRS = 1 << 16  # pairs of user and item whose hidden layers are held at a tim
 
 def fit_epochs(
     network: nn.Module,
-    train: Callable[[], float],
+    optimizer: torch.optim.Optimizer,
+    steps: Callable[[], Iterable[tuple[Tensor, int]]],
     validate: Callable[[], Mapping[str, float]] | None,
     *,
     criterion: str,
     sign: int,
     epochs: int,
     patience: int,
-    learning_rate: float,
 ) -> tuple[list[dict[str, float]], int]:
-    """Train epoch by epoch and keep the weights of the best one.
+    """Train epoch by epoch in place, keep the weights of the best one, end in evaluation mode.
 
     Args:
-        network: Trained in place; in evaluation mode afterwards.
-        train: Run one epoch and return its mean loss.
+        network: Its dropout is on while it trains.
+        optimizer: Of its parameters.
+        steps: Yield the mean loss and the number of examples of each step of an epoch.
         validate: Return validation metrics; None keeps the last epoch.
         criterion: The metric that chooses the epoch, the first of equal ones.
         sign: 1 if a larger value is better, -1 if a smaller one is.
         epochs: Most epochs to run.
         patience: Stop after this many epochs without a better one.
-        learning_rate: Named in the error.
 
     Returns:
         One row per epoch (`epoch`, `train_loss`, the metrics, `train_seconds`, `valid_seconds`),
         and the epoch whose weights the network has.
 
     Raises:
-        FloatingPointError: A loss that is not finite.
+        FloatingPointError: A loss or a criterion that is not finite.
     """
     rows: list[dict[str, float]] = []
     best: dict[str, Tensor] | None = None
@@ -84,20 +84,25 @@ def fit_epochs(
     for epoch in range(1, epochs + 1):
         begin = time.perf_counter()
         network.train()
-        loss = train()
+        total, examples = 0.0, 0
+        for loss, n in steps():
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total, examples = total + loss.item() * n, examples + n
+        loss = total / examples
         network.eval()
         trained = time.perf_counter()
-        if not math.isfinite(loss):
+        metrics = {}
+        if validate is not None and math.isfinite(loss):
+            metrics = dict(validate())
+        if not math.isfinite(loss + metrics.get(criterion, 0.0)):
             raise FloatingPointError(
-                f"the loss {loss:g} is not finite in epoch {epoch}: try a smaller learning_rate "
-                f"than {learning_rate:g}"
+                f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}: try a smaller "
+                f"learning_rate than {optimizer.defaults['lr']:g}"
             )
-        metrics = {} if validate is None else dict(validate())
-        seconds = {
-            "train_seconds": trained - begin,
-            "valid_seconds": time.perf_counter() - trained,
-        }
-        rows.append({"epoch": epoch, "train_loss": loss, **metrics, **seconds})
+        times = {"train_seconds": trained - begin, "valid_seconds": time.perf_counter() - trained}
+        rows.append({"epoch": epoch, "train_loss": loss, **metrics, **times})
         if validate is None:
             best_epoch = epoch
         elif best is None or sign * metrics[criterion] > sign * rows[best_epoch - 1][criterion]:
@@ -113,16 +118,10 @@ def fit_epochs(
 class NeuralCFConfig(ModelConfig):
     """Shape and options under RecBole's names, with its defaults but for the loss.
 
-    Attributes:
-        mf_embedding_size: Width of the embeddings that are multiplied.
-        mlp_embedding_size: Width of the embeddings that go through the perceptron.
-        mlp_hidden_size: Widths of its layers.
-        dropout_prob: Dropout before each of its layers.
-        loss_type: `CE`, softmax cross entropy over the catalogue, for each user the mean over all
-            items of the training part (the multinomial likelihood of Liang et al. 2018, arXiv
-            1802.05814); `BPR`, pairwise against uniformly drawn negatives; or `BCE`, binary cross
-            entropy against them (published, with 4 negatives).
-        initializer_range: Standard deviation of initial embeddings.
+    `loss_type` is `CE`, softmax cross entropy over the catalogue, for each user the mean over all
+    items of the training part (the multinomial likelihood of Liang et al. 2018, arXiv 1802.05814);
+    `BPR`, pairwise against uniformly drawn negatives; or `BCE`, binary cross entropy against them
+    (published, with 4 negatives).
     """
 
     mf_embedding_size: Count = 64
@@ -134,24 +133,15 @@ class NeuralCFConfig(ModelConfig):
 
 
 class NeuralCF(Recommender):
-    """NeuMF over the users and items of a training part.
+    """NeuMF over the users and items of a training part; users' indices run from 0."""
 
-    Args:
-        n_users: Number of users; indices run from 0.
-        n_items: Number of items; ids run from 1 to n_items, 0 is padding.
-        config: Shape and options.
-
-    Raises:
-        ValueError: A size that is not an integer of at least 1.
-    """
-
-    needs_known_users: ClassVar[bool] = True
-    reads_histories: ClassVar[bool] = False
-    fitted: ClassVar[bool] = True
-    trained_with: ClassVar[tuple[str, ...] | None] = (
+    needs_known_users = True
+    reads_histories = False
+    fitted = True
+    trained_with = (
         "epochs", "learning_rate", "patience", "n_negatives", "device",
     )  # fmt: skip
-    item_table: ClassVar[str] = "item_mf.weight"
+    item_table = "item_mf.weight"
 
     config: NeuralCFConfig
 
@@ -160,10 +150,8 @@ class NeuralCF(Recommender):
         super().__init__(n_items, config)
         self.n_users = check_size("n_users", n_users)
         mf, mlp = config.mf_embedding_size, config.mlp_embedding_size
-        self.user_mf = nn.Embedding(self.n_users, mf)
-        self.item_mf = nn.Embedding(self.n_items + 1, mf)
-        self.user_mlp = nn.Embedding(self.n_users, mlp)
-        self.item_mlp = nn.Embedding(self.n_items + 1, mlp)
+        self.user_mf, self.item_mf = nn.Embedding(n_users, mf), nn.Embedding(n_items + 1, mf)
+        self.user_mlp, self.item_mlp = nn.Embedding(n_users, mlp), nn.Embedding(n_items + 1, mlp)
         for table in (self.user_mf, self.item_mf, self.user_mlp, self.item_mlp):
             nn.init.normal_(table.weight, std=config.initializer_range)
         first, *later = config.mlp_hidden_size
@@ -176,28 +164,19 @@ class NeuralCF(Recommender):
 
     @classmethod
     def fit(
-        cls,
-        split: Split,
-        config: NeuralCFConfig,
-        training: TrainingConfig,
-        validate: Validate | None = None,
+        cls, split: Split, config: Any, training: TrainingConfig, validate: Validate | None = None
     ) -> Fitted:
         """Train on the pairs of the training part; see `Recommender.fit`."""
         torch.manual_seed(training.seed)
         model = cls(split.sequences.n_users, split.sequences.n_items, config)
         if training.device == "cuda" or (training.device == "auto" and torch.cuda.is_available()):
             model.to("cuda")
-        users, items, _ = training_interactions(split)
+        names = ("epochs", "learning_rate", "n_negatives", "patience", "seed")
         rows, best_epoch = fit_neural_cf(
             model,
-            users,
-            items,
-            epochs=training.epochs,
-            learning_rate=training.learning_rate,
-            n_negatives=training.n_negatives,
-            patience=training.patience,
-            seed=training.seed,
+            *training_interactions(split)[:2],
             validate=None if validate is None else lambda: validate(model),
+            **{name: getattr(training, name) for name in names},
         )
         return Fitted(model, sum(row["train_seconds"] for row in rows), rows, best_epoch)
 
@@ -244,14 +223,10 @@ class NeuralCF(Recommender):
 
 
 def neural_cf_loss(model: NeuralCF, users: Tensor, items: Tensor, n_negatives: int = 4) -> Tensor:
-    """Return the mean loss of pairs of the training part, nats per pair.
+    """Return the mean loss of pairs of the training part, (M,) each, in nats per pair.
 
-    Args:
-        model: Its `config.loss_type` names the loss.
-        users: User indices, (M,).
-        items: The items they chose, (M,). For `CE` all pairs of a user should come together: its
-            scores are computed once.
-        n_negatives: Negatives per pair, K, of `BPR` and `BCE`.
+    For `CE` all pairs of a user should come together: its scores are computed once. `n_negatives`
+    are drawn per pair, K, for `BPR` and `BCE`.
     """
     if model.config.loss_type == "CE":
         distinct, row = users.unique(return_inverse=True)
@@ -283,19 +258,10 @@ def fit_neural_cf(
     seed: int = 0,
     validate: Callable[[], Mapping[str, float]] | None = None,
 ) -> tuple[list[dict[str, float]], int]:
-    """Train in place with Adam on pairs of user and item; return as `fit_epochs` does.
+    """Train in place with Adam on pairs of user index and item id, (n,); return as `fit_epochs`.
 
-    Args:
-        model: On the device to train on.
-        users: User indices of the training interactions, (n,).
-        items: Their item ids, (n,). `training_interactions(split)` returns both.
-        epochs: Most epochs to run.
-        learning_rate: Adam's.
-        n_negatives: See `neural_cf_loss`.
-        batch_size: Pairs (`BPR`, `BCE`; 2,048 by default) or users (`CE`; 16) per step.
-        patience: Stop after this many epochs without a better one.
-        seed: Of order, dropout and negatives.
-        validate: Return metrics with `masked_ndcg@10` among them; None keeps the last epoch.
+    `batch_size` counts pairs (`BPR`, `BCE`; 2,048 by default) or users (`CE`; 16). `seed` is that
+    of order, dropout and negatives. `validate` returns metrics, with `masked_ndcg@10` among them.
     """
     users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
     by_user = model.config.loss_type == "CE"
@@ -308,21 +274,15 @@ def fit_neural_cf(
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
 
-    def train() -> float:
-        total = 0.0
+    def steps() -> Iterable[tuple[Tensor, int]]:
         shuffled = rng.permutation(len(units) if by_user else len(users))
         for begin in range(0, len(shuffled), size):
             picked = shuffled[begin : begin + size]
             pairs = np.concatenate([units[i] for i in picked]) if by_user else picked
             of_user, chosen = (torch.from_numpy(a[pairs]).to(device) for a in (users, items))
-            loss = neural_cf_loss(model, of_user, chosen, n_negatives)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(pairs)
-        return total / len(users)
+            yield neural_cf_loss(model, of_user, chosen, n_negatives), len(pairs)
 
     return fit_epochs(
-        model, train, validate, criterion=CRITERION, sign=1, epochs=epochs, patience=patience,
-        learning_rate=learning_rate,
+        model, optimizer, steps, validate,
+        criterion=CRITERION, sign=1, epochs=epochs, patience=patience,
     )  # fmt: skip

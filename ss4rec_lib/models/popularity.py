@@ -13,18 +13,13 @@ training interactions are counted, in either.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ss4rec_lib.models.base import (
-    ModelConfig,
-    Positive,
-    Recommender,
-    training_interactions,
-)
+from ss4rec_lib.models.base import Baseline, ModelConfig, Positive, training_interactions
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
@@ -37,22 +32,15 @@ class PopularityConfig(ModelConfig):
     """Popularity has no options."""
 
 
-class Popularity(Recommender):
+class Popularity(Baseline):
     """Recommend to every user the items with the most training interactions.
 
-    Args:
-        train_counts: Interactions of each item in the training part, (n_items + 1,); entry 0 is
-            padding. `Split.train_counts()` returns it.
-
-    Raises:
-        ValueError: Counts that are not one-dimensional, or negative.
+    `train_counts` are those of each item, (n_items + 1,), as `Split.train_counts()` returns them.
     """
 
-    reads_histories: ClassVar[bool] = False
-    fitted: ClassVar[bool] = True
-    learns: ClassVar[bool] = False
-    chooses_epoch: ClassVar[bool] = False
-    trained_with: ClassVar[tuple[str, ...] | None] = ()
+    reads_histories = False
+    learns = False
+    trained_with = ()
 
     counts: Tensor
 
@@ -67,7 +55,7 @@ class Popularity(Recommender):
         self.register_buffer("counts", torch.tensor(counts, dtype=torch.float64))
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         """Count the training part."""
         return cls(split.train_counts(), config)
 
@@ -77,12 +65,10 @@ class Popularity(Recommender):
 
 
 class RecentPopularityConfig(ModelConfig):
-    """Options of popularity of the last days.
+    """Length of the window, and where it ends.
 
-    Attributes:
-        window_days: Length of the window, days.
-        moments: Where it ends: `end`, at the end of the training part for everybody; or `user`, at
-            the last interaction of each user's history.
+    `moments` is `end`, for everybody the end of the training part, or `user`, the last interaction
+    of each user's history.
     """
 
     window_days: Positive = 30.0
@@ -94,7 +80,7 @@ class RecentPopularityConfig(ModelConfig):
         return "Recent popularity" + (", user's moment" if self.moments == "user" else "")
 
 
-class RecentPopularity(Recommender):
+class RecentPopularity(Baseline):
     """Recommend the items chosen most often in the days before a moment.
 
     Args:
@@ -104,16 +90,11 @@ class RecentPopularity(Recommender):
         config: Options.
         known_times: With `moments="user"`, the times of all interactions, `sequences.times`: a row
             of a batch ends at `known_times[starts + lengths - 1]`.
-
-    Raises:
-        ValueError: `moments="user"` without `known_times`.
     """
 
-    reads_histories: ClassVar[bool] = False
-    fitted: ClassVar[bool] = True
-    learns: ClassVar[bool] = False
-    chooses_epoch: ClassVar[bool] = False
-    trained_with: ClassVar[tuple[str, ...] | None] = ()
+    reads_histories = False
+    learns = False
+    trained_with = ()
 
     config: RecentPopularityConfig
 
@@ -133,7 +114,7 @@ class RecentPopularity(Recommender):
         self._known_times = known_times
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Recommender:
+    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         """Keep the training part in the order of time."""
         _, items, times = training_interactions(split)
         return cls(items, times, split.sequences.n_items, config, split.sequences.times)
@@ -147,14 +128,7 @@ class RecentPopularity(Recommender):
         return torch.from_numpy(self.counts_before(moments)).to(batch.items.device)
 
     def counts_before(self, moments: np.ndarray) -> np.ndarray:
-        """Return the counts in the window that ends at each moment.
-
-        Args:
-            moments: (n,) integer seconds.
-
-        Returns:
-            (n, n_items + 1) float64.
-        """
+        """Return the counts in the windows before moments: (n,) s -> (n, n_items + 1) float64."""
         distinct, inverse = np.unique(moments, return_inverse=True)
         window = self.config.window_days * DAY
         first = np.searchsorted(self._times, distinct - window, side="right")

@@ -36,7 +36,7 @@ _COMPLEX = (".S5.seq.Lambda", ".S5.seq.B", ".S5.seq.C")
 
 
 def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tensor]) -> SS4Rec:
-    """Put published weights into a model.
+    """Put published weights into a model and return it, its mode unchanged.
 
     Args:
         model: Where they go. None builds one with every size read off the weights,
@@ -45,13 +45,9 @@ def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tens
         state_dict: As described in this module, of any floating dtype; the dtype and the device of
             the model stay. The prefixes `module.` and `_orig_mod.` are ignored.
 
-    Returns:
-        The model, its mode unchanged; one that was built is in training mode, as any new module.
-
     Raises:
-        ValueError: Keys that are missing or unexpected, all named; another shape than the model's;
-            NaN or infinite weights; a model without both layers; Re(Lambda) >= 0 for a model that
-            keeps it negative. Nothing in the model has changed then.
+        ValueError: Weights of other names or shapes, NaN or infinite, or with Re(Lambda) >= 0 for a
+            model that keeps it negative; a model without both layers. Nothing has changed then.
     """
     weights = _named_tensors(state_dict)
     if model is None:
@@ -76,20 +72,14 @@ def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tens
 
 
 def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
-    """Return the weights of a model as the published code stores them, for its `load_state_dict`.
+    """Return copies of a model's weights, for `load_state_dict` of the published code.
 
-    Returns:
-        Copies, in the published order. A float32 model gives float32 and complex64; of an
-        `unconstrained` model `load_official_state_dict` gives the same bits back. The top-level
-        LayerNorm, which the published forward pass never uses, is ones and zeros.
-
-    Raises:
-        ValueError: A model without both layers.
+    Of an `unconstrained` model `load_official_state_dict` gives the same bits back. The top-level
+    LayerNorm, which the published forward pass never uses, is ones and zeros.
     """
     _check_model(model)
-    like = model.item_embedding.weight
-    found = {"LayerNorm.weight": like.new_ones(like.shape[1])}
-    found["LayerNorm.bias"] = like.new_zeros(like.shape[1])
+    like = model.item_embedding.weight[0].detach()
+    found = {"LayerNorm.weight": torch.ones_like(like), "LayerNorm.bias": torch.zeros_like(like)}
     for name, parameter in _same_in_both(model).items():
         value = parameter.detach().clone(memory_format=torch.contiguous_format)
         found[name] = torch.view_as_complex(value) if name.endswith(".S5.seq.C") else value
@@ -105,10 +95,6 @@ def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> S
     builds tensors and plain containers and refuses all other pickled objects. RecBole pickles its
     `Config` beside the weights; the error then says how to take the weights out.
 
-    Args:
-        path: The file.
-        model: As for `load_official_state_dict`, also for what is returned.
-
     Raises:
         FileNotFoundError: No such file.
         FileError: Truncated, or not written by `torch.save` (or not a safetensors file).
@@ -119,9 +105,8 @@ def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> S
     content = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_pth(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if not isinstance(content, Mapping) or not any(
-        isinstance(value, Tensor) for value in content.values()
-    ):
+    values = content.values() if isinstance(content, Mapping) else ()
+    if not any(isinstance(value, Tensor) for value in values):
         raise ValueError(
             f"{path} is not a checkpoint: it holds a {type(content).__name__} without weights, "
             "expected a dict of tensors, or a dict with one under 'state_dict'"
@@ -139,38 +124,29 @@ def _read_pth(path: Path) -> Any:
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # it fails in many ways on bytes that are no checkpoint
-            raise _explained(path, error) from error
-
-
-def _explained(path: Path, error: Exception) -> Exception:
-    """Return the error to raise when `torch.load(weights_only=True)` fails."""
-    refused = re.search(r"GLOBAL (\S+)", str(error))  # a class or function by its name
-    if refused is None:
-        return FileError(
-            f"{path} is truncated or not a file that torch.save wrote; it holds "
-            f"{path.stat().st_size:,} bytes. Take another copy."
-        )
-    weights = path.with_name(f"{path.stem}-weights.pth")
-    return ValueError(
-        f"{path} holds pickled objects besides tensors, the first one {refused[1]} (RecBole saves "
-        "its Config so). Reading them would run code that the file chooses, so the file is "
-        "refused. If you trust it, take the weights out in the environment that made it\n\n"
-        f'    checkpoint = torch.load({str(path)!r}, map_location="cpu", weights_only=False)\n'
-        f'    torch.save(checkpoint["state_dict"], {str(weights)!r})\n\n'
-        f"(leave weights_only out with torch before 1.13) and load {weights} here"
-    )
+            refused = re.search(r"GLOBAL (\S+)", str(error))  # a class or function by its name
+            if refused is None:
+                raise FileError(
+                    f"{path} is truncated or not a file that torch.save wrote; it holds "
+                    f"{path.stat().st_size:,} bytes. Take another copy."
+                ) from error
+            weights = path.with_name(f"{path.stem}-weights.pth")
+            raise ValueError(
+                f"{path} holds pickled objects besides tensors, the first one {refused[1]}. They "
+                "can run code that the file chooses. If you trust it, take the weights out in the "
+                "environment that made it (without weights_only in torch before 1.13)\n\n"
+                f"    file = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
+                f"    torch.save(file['state_dict'], {str(weights)!r})\n\n"
+                f"and load {weights} here"
+            ) from error
 
 
 def _published_shapes(n_items: int, config: SS4RecConfig) -> dict[str, tuple[int, ...]]:
     """Return every key in the published order, with the shape of its numbers."""
     H, P, N = config.hidden_size, config.d_P, config.d_state
     d_inner, dt_rank = config.expand * H, math.ceil(H / 16)  # dt_rank="auto" of mamba_ssm
-    block = {
-        "S5.seq.Lambda": (P,),
-        "S5.seq.B": (P, H),
-        "S5.seq.C": (H, P),
-        "S5.seq.D": (H,),
-        "S5.seq.log_step": (P,),
+    s5 = {"Lambda": (P,), "B": (P, H), "C": (H, P), "D": (H,), "log_step": (P,)}
+    block = {f"S5.seq.{name}": shape for name, shape in s5.items()} | {
         "S6.A_log": (d_inner, N),
         "S6.D": (d_inner,),
         "S6.in_proj.weight": (2 * d_inner, H),
@@ -229,24 +205,19 @@ def _named_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _count_blocks(weights: dict[str, Tensor]) -> int:
     """Return the number of blocks named; at least 1, so that a missing first one is named."""
-    numbers = {match[1] for name in weights if (match := re.match(r"model\.(\d+)\.", name))}
-    return max(1, len(numbers))
+    return len({found[1] for name in weights if (found := re.match(r"model\.(\d+)", name))}) or 1
 
 
 def _check_names(weights: dict[str, Tensor], n_layers: int) -> None:
     shapes = _published_shapes(1, SS4RecConfig(n_layers=n_layers))  # names do not depend on sizes
-    wanted = [name for name in shapes if name not in _UNUSED]
-    missing = [name for name in wanted if name not in weights]
+    missing = [name for name in shapes if name not in weights and name not in _UNUSED]
     unexpected = [name for name in weights if name not in shapes]
-    if not missing and not unexpected:
-        return
-    hint = ""
-    if any(name.startswith("blocks.") for name in unexpected):
-        hint = ". Names such as blocks.0 are this library's own: use SS4Rec.load_state_dict"
-    raise ValueError(
-        f"these are not the weights of a published SS4Rec with n_layers={n_layers}: missing: "
-        f"{missing}, unexpected: {unexpected}{hint}"
-    )
+    if missing or unexpected:
+        raise ValueError(
+            f"these are not the weights of a published SS4Rec with n_layers={n_layers}: missing: "
+            f"{missing}, unexpected: {unexpected}. (Names such as blocks.0 are this library's own: "
+            "use SS4Rec.load_state_dict.)"
+        )
 
 
 def _read_sizes(weights: dict[str, Tensor]) -> tuple[int, SS4RecConfig]:
@@ -283,15 +254,12 @@ def _read_sizes(weights: dict[str, Tensor]) -> tuple[int, SS4RecConfig]:
 def _check_shapes(weights: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
     wrong = []
     for name, value in weights.items():
-        expected, found = shapes[name], tuple(value.shape)
+        wanted = [f"{shapes[name]} real"]
         if name.endswith(_COMPLEX):
-            fits = found == (expected if value.is_complex() else (*expected, 2))
-            wanted = f"{expected} complex or {(*expected, 2)} real"
-        else:
-            fits, wanted = found == expected and not value.is_complex(), f"{expected} real"
-        if not fits:
-            kind = "complex" if value.is_complex() else "real"
-            wrong.append(f"{name} has shape {found} {kind}, expected {wanted}")
+            wanted = [f"{shapes[name]} complex", f"{(*shapes[name], 2)} real"]
+        found = f"{tuple(value.shape)} {'complex' if value.is_complex() else 'real'}"
+        if found not in wanted:
+            wrong.append(f"{name} has shape {found}, expected {' or '.join(wanted)}")
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError("; ".join(wrong[:5]) + more)
@@ -299,18 +267,14 @@ def _check_shapes(weights: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
 
 def _converted(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     """Return real numbers (complex ones as pairs) of the model's dtype, finite in it."""
-    if (
-        value.layout != torch.strided
-        or value.is_meta
-        or not (value.is_floating_point() or value.is_complex())
-    ):
+    number = value.is_floating_point() or value.is_complex()
+    if value.layout != torch.strided or value.is_meta or not number:
         raise ValueError(
             f"{name} is of {value.dtype}, {value.layout} on {value.device}: expected floating or "
             "complex numbers in an ordinary tensor"
         )
-    value = value.detach()
     value = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
-    value = value.to(dtype)
+    value = value.detach().to(dtype)
     if not torch.isfinite(value).all():
         raise ValueError(f"{name} has NaN or infinite entries (as {dtype}), expected finite ones")
     return value
@@ -319,14 +283,13 @@ def _converted(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
 def _new_eigenvalues(s5: Any, name: str, weights: dict[str, Tensor]) -> list[tuple]:
     """Return the new values of the parameters of Lambda, as pairs (parameter, value)."""
     dtype = s5.Lambda_im.dtype
-    re, im = _converted(name, weights[name], dtype).unbind(-1)  # (P,) each
+    real, imaginary = _converted(name, weights[name], dtype).unbind(-1)  # (P,) each
     if s5.unconstrained:
-        return [(s5.Lambda_re, re), (s5.Lambda_im, im)]
-    re = _converted(name, weights[name], torch.float64)[..., 0]  # its logarithm is rounded once
-    if (re >= 0).any():
+        return [(s5.Lambda_re, real), (s5.Lambda_im, imaginary)]
+    real = _converted(name, weights[name], torch.float64)[..., 0]  # its logarithm is rounded once
+    if (real >= 0).any():
         raise ValueError(
-            f"{name} has {int((re >= 0).sum())} real parts >= 0 (up to {re.max().item():g}), which "
-            "a model that keeps Re(Lambda) negative cannot hold; build it with "
-            "SS4RecConfig(unconstrained=True), or pass None"
+            f"{name} has {int((real >= 0).sum())} real parts >= 0 (up to {real.max().item():g}), "
+            "which a model that keeps Re(Lambda) negative cannot hold: it needs unconstrained=True"
         )
-    return [(s5.log_neg_Lambda_re, torch.log(-re)), (s5.Lambda_im, im)]
+    return [(s5.log_neg_Lambda_re, torch.log(-real)), (s5.Lambda_im, imaginary)]

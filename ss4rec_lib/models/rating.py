@@ -94,7 +94,7 @@ class RatingSS4Rec(Recommender):
     """An SS4Rec trunk with a head for ratings; `training.rating_model` makes it for a split.
 
     Args:
-        n_items: Number of items; ids run from 1 to n_items, 0 is padding.
+        n_items: Number of items.
         config: Options.
         mean: mu, the mean of the training ratings.
         item_bias: Where b_item starts, (n_items + 1,), entry 0 for padding; 0 when None.
@@ -102,10 +102,6 @@ class RatingSS4Rec(Recommender):
         owners: With `user_factors`, the user of each history: (n_histories,), integers from 0, one
             vector for each. A random split has many histories of one user.
         trunk: A trained SS4Rec to start from; it becomes a part of this model. None for a new one.
-
-    Raises:
-        ValueError: A trunk of another configuration or catalogue, a mean that is not finite, biases
-            of another catalogue, `user_factors` without owners.
     """
 
     item_table = "trunk.item_embedding.weight"
@@ -143,22 +139,18 @@ class RatingSS4Rec(Recommender):
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("boundaries", (levels[1:] + levels[:-1]) / 2)  # (n_levels - 1,)
         self.item_bias = nn.Embedding(self.n_items + 1, 1, padding_idx=0)
-        nn.init.zeros_(self.item_bias.weight)
-        if item_bias is not None:
-            start = torch.as_tensor(np.asarray(item_bias), dtype=torch.float32)
-            if start.shape != (self.n_items + 1,):
-                raise ValueError(
-                    f"item_bias has shape {tuple(start.shape)}: expected ({self.n_items + 1},), "
-                    "entry 0 for padding"
-                )
-            with torch.no_grad():
-                self.item_bias.weight[1:, 0] = start[1:]
+        start = np.zeros(self.n_items + 1) if item_bias is None else np.asarray(item_bias)
+        if start.shape != (self.n_items + 1,):
+            raise ValueError(
+                f"item_bias has shape {start.shape}: expected ({self.n_items + 1},), entry 0 for "
+                "padding"
+            )
+        with torch.no_grad():
+            self.item_bias.weight[:, 0] = torch.as_tensor(start)
+            self.item_bias.weight[0] = 0
         if config.use_ratings:
             self.log_shrinkage = nn.Parameter(torch.tensor(math.log(shrinkage)))
-            self.rating_embedding = nn.Embedding(len(levels) + 1, d, padding_idx=0)
-            nn.init.normal_(self.rating_embedding.weight[1:], std=config.initializer_range)
-            with torch.no_grad():
-                self.rating_embedding.weight[0] = 0
+            self.rating_embedding = _random_embedding(len(levels), d, config.initializer_range)
         if config.user_factors:
             owners = np.zeros(0, dtype=np.int64) if owners is None else np.asarray(owners)
             if owners.ndim != 1 or len(owners) == 0 or owners.min() < 0:
@@ -170,11 +162,8 @@ class RatingSS4Rec(Recommender):
             self.register_buffer("owners", torch.from_numpy(owners.astype(np.int64)))
             # Zero times something has a gradient, zero times zero none: one side starts at random.
             self.user_embedding = nn.Embedding(int(owners.max()) + 2, f, padding_idx=0)
-            self.item_factors = nn.Embedding(self.n_items + 1, f, padding_idx=0)
             nn.init.zeros_(self.user_embedding.weight)
-            nn.init.normal_(self.item_factors.weight[1:], std=0.1)
-            with torch.no_grad():
-                self.item_factors.weight[0] = 0
+            self.item_factors = _random_embedding(self.n_items, f, 0.1)
         first, last = nn.Linear(3 * d, d), nn.Linear(d, 1)
         self.head = nn.Sequential(first, nn.SiLU(), Dropout(config.dropout_prob), last)
         nn.init.zeros_(last.weight)
@@ -192,15 +181,9 @@ class RatingSS4Rec(Recommender):
         return self.trunk.score_weight
 
     def forward(self, items: Tensor, delta: Tensor, ratings: Tensor | None = None) -> Tensor:
-        """Return hidden states, causal in all three arguments.
+        """Return hidden states, (B, L, d_model), causal in all three arguments.
 
-        Args:
-            items: See `Recommender.forward`, also for `delta`.
-            delta: See there.
-            ratings: Ratings of `items`, (B, L), floating; ignored without `use_ratings`.
-
-        Raises:
-            ValueError: Ratings that are missing, or of another shape or dtype.
+        `ratings` are those of `items`, (B, L), floating; ignored without `use_ratings`.
         """
         if not self.config.use_ratings:
             return self.trunk(items, delta)
@@ -210,8 +193,7 @@ class RatingSS4Rec(Recommender):
                 f"ratings is {found}, but use_ratings=True: expected a floating dtype and the "
                 f"shape of items, {tuple(items.shape)}"
             )
-        level = torch.bucketize(ratings, self.boundaries) + 1  # (B, L)
-        level = level.masked_fill(items == 0, 0)
+        level = (torch.bucketize(ratings, self.boundaries) + 1).masked_fill(items == 0, 0)
         return self.trunk(items, delta, extra=self.rating_embedding(level))  # (B, L, d_model)
 
     def encode(self, batch: Batch, state: Any = None, return_state: bool = False) -> Tensor:
@@ -230,9 +212,8 @@ class RatingSS4Rec(Recommender):
     def user_vectors(self, users: Tensor | None) -> Tensor | None:
         """Return p_u of each row, (B, 1, user_factors); None without `user_factors` or users.
 
-        Args:
-            users: Indices of histories, (B,), integer, as `Batch.users`; an index below 0 or beyond
-                the last one is a stranger's, whose vector is 0.
+        `users` are indices of histories, (B,), as `Batch.users`; one below 0 or beyond the last is
+        a stranger's, whose vector is 0.
         """
         if not self.config.user_factors or users is None:
             return None
@@ -247,13 +228,10 @@ class RatingSS4Rec(Recommender):
         history_bias: Tensor | float = 0.0,
         user: Tensor | None = None,
     ) -> Tensor:
-        """Return expected ratings, not clipped, (...), as they are trained.
+        """Return expected ratings (...), not clipped, as they are trained.
 
-        Args:
-            hidden: States before the targets, (..., d_model).
-            target_items: Item ids, (...).
-            history_bias: As `history_bias` gives it at the same positions, (...).
-            user: p_u at the same positions, (..., user_factors); None for a stranger's.
+        They are of target items (...), from hidden states before them (..., d_model), b(history)
+        (...) and p_u (..., user_factors); None for a stranger's.
         """
         e = self.trunk.item_embedding(target_items)  # (..., d_model)
         rest = self.head(torch.cat((hidden, e, hidden * e), dim=-1))[..., 0]  # (...)
@@ -279,32 +257,18 @@ class RatingSS4Rec(Recommender):
     ) -> Tensor:
         """Return the expected rating of `target_items[k]` after interactions 0..k, clipped.
 
-        Args:
-            items: See `forward`, also for `delta` and `ratings`.
-            delta: See there.
-            ratings: See there.
-            target_items: Item ids, (B, L); 0 where there is no target.
-            hidden: The result of `forward`, if it is known already.
-            users: See `user_vectors`; None for strangers.
-
-        Returns:
-            (B, L), within the range of the levels. Position k depends on items, delta and ratings
-            0..k, on target_items[k] and, with `user_factors`, on the user.
+        (B, L), as all arguments but `users` (see `user_vectors`) and `hidden`, which is the result
+        of `forward` if it is known already.
         """
-        hidden = self(items, delta, ratings) if hidden is None else hidden  # (B, L, d_model)
-        assert hidden is not None
-        expected = self.predict_ratings(
-            hidden, target_items, self.history_bias(items, ratings), self.user_vectors(users)
-        )
+        state = self(items, delta, ratings) if hidden is None else hidden  # (B, L, d_model)
+        bias, user = self.history_bias(items, ratings), self.user_vectors(users)
+        expected = self.predict_ratings(state, target_items, bias, user)
         return expected.clamp(self.config.levels[0], self.config.levels[-1])
 
     def expected_ratings(self, batch: Batch) -> Tensor:
-        """Return the expected rating of every item after each row, not clipped, to rank items by.
+        """Return the expected rating of every item after each row, (B, n_items + 1), to rank by.
 
-        Clipped ratings tie at the end of the scale, where a ranking begins.
-
-        Returns:
-            (B, n_items + 1); column 0 is padding.
+        They are not clipped: clipped ones tie at the end of the scale, where a ranking begins.
         """
         hidden = last_of(self.encode(batch), batch)  # (B, d_model)
         bias = last_of(self.history_bias(batch.items, batch.ratings), batch)  # (B,)
@@ -316,16 +280,9 @@ class RatingSS4Rec(Recommender):
     ) -> Tensor:
         """Return `predict_ratings` of every item, with the products that items share done once.
 
+        Hidden states (B, d_model), b(history) (B,) and p_u (B, user_factors) to (B, n_items + 1).
         The head's first layer on [h, e, h * e] is W_h h + W_e e + (W_he * h) e: a vector of the
         row, a matrix of the catalogue, and one product of it with a small matrix of the row.
-
-        Args:
-            hidden: States before the targets, (B, d_model).
-            history_bias: b(history), (B,).
-            user: p_u, (B, user_factors); None for strangers.
-
-        Returns:
-            (B, n_items + 1).
         """
         first, rest = self.head[0], self.head[1:]
         of_hidden, of_item, of_both = first.weight.chunk(3, dim=1)  # (d_model, d_model) each
@@ -341,3 +298,12 @@ class RatingSS4Rec(Recommender):
             found.append(biases + bias[:, None] + rest(x)[..., 0])
         expected = torch.cat(found)
         return expected if user is None else expected + user @ self.item_factors.weight.T
+
+
+def _random_embedding(n: int, width: int, std: float) -> nn.Embedding:
+    """Return normal vectors of 1..n, and of zeros for padding, which draws nothing."""
+    embedding = nn.Embedding(n + 1, width, padding_idx=0)
+    nn.init.normal_(embedding.weight[1:], std=std)
+    with torch.no_grad():
+        embedding.weight[0] = 0
+    return embedding

@@ -60,18 +60,9 @@ class RatingBaseline(abc.ABC):
     def fit(
         self, users: ArrayLike, items: ArrayLike, ratings: ArrayLike, valid: Triples | None = None
     ) -> Self:
-        """Learn from the training ratings and return the model.
+        """Learn from training ratings, vectors of one length, and return the model.
 
-        Args:
-            users: (n,) integers.
-            items: (n,) integers.
-            ratings: (n,) finite numbers.
-            valid: Users, items and ratings that choose the epoch, of a model that chooses one.
-
-        Raises:
-            ValueError: Nothing to learn from, vectors of different lengths, ids that are not
-                integers, ratings that are not finite.
-            ImportError: The library behind it is not installed; the message says what to install.
+        `valid` are the users, items and ratings that choose the epoch, of a model that chooses one.
         """
         users, items = _ids(users, items)
         ratings = np.asarray(ratings, dtype=np.float64)
@@ -80,8 +71,7 @@ class RatingBaseline(abc.ABC):
                 f"ratings has shape {ratings.shape}, users {users.shape}: expected as many of one "
                 "as of the other, and at least one"
             )
-        if not np.isfinite(ratings).all():
-            bad = int((~np.isfinite(ratings)).sum())
+        if bad := int((~np.isfinite(ratings)).sum()):
             raise ValueError(f"{bad} of {len(ratings)} ratings are NaN or infinite: drop them")
         self.low, self.high = float(ratings.min()), float(ratings.max())
         self.mean = float(ratings.mean())
@@ -91,41 +81,19 @@ class RatingBaseline(abc.ABC):
         return self
 
     def predict(self, users: ArrayLike, items: ArrayLike) -> np.ndarray:
-        """Return expected ratings within the range of the training ratings.
-
-        Args:
-            users: (n,) integers.
-            items: (n,) integers.
-
-        Returns:
-            (n,) float64.
-
-        Raises:
-            ValueError: Vectors of different lengths, ids that are not integers, or not fitted.
-        """
+        """Return expected ratings of pairs, (n,), within the range of the training ratings."""
         found = self._predict(*self._known(*_ids(users, items)))
         return np.clip(found, self.low, self.high)
 
     def scores(self, users: ArrayLike, items: ArrayLike) -> np.ndarray:
-        """Return unclipped ratings of every user with every item, to rank items by.
+        """Return unclipped ratings of users (U,) with items (V,), (U, V), to rank items by.
 
         Clipped predictions tie at the end of the scale, where a ranking begins.
-
-        Args:
-            users: (U,) integers.
-            items: (V,) integers.
-
-        Returns:
-            (U, V) float64.
-
-        Raises:
-            ValueError: Ids that are not integers, or not fitted.
         """
         users, items = _ids(users, users)[0], _ids(items, items)[0]
         return self._scores(*self._known(users, items))
 
     def _known(self, users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return places of ids; raise ValueError when nothing was learned."""
         if self.mean is None:
             raise ValueError(f"{type(self).__name__} has not been fitted: call fit first")
         return _places(self.user_ids, users), _places(self.item_ids, items)
@@ -149,13 +117,13 @@ class RatingBaseline(abc.ABC):
 class GlobalMeanConfig(ModelConfig):
     """The mean has no options."""
 
-    label: ClassVar[str | None] = "Global mean"
+    label = "Global mean"
 
 
 class GlobalMean(RatingBaseline):
     """Predict the global mean, the floor for any rating model."""
 
-    config_type: ClassVar[type[ModelConfig]] = GlobalMeanConfig
+    config_type = GlobalMeanConfig
 
     def _fit(
         self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
@@ -167,15 +135,9 @@ class GlobalMean(RatingBaseline):
 
 
 class BiasConfig(ModelConfig):
-    """Options of the bias baseline.
+    """Options: rounds over both kinds of bias, and the strength of their pull to 0, in ratings."""
 
-    Attributes:
-        n_epochs: Rounds over both kinds of bias.
-        reg_u: Strength of the pull of users' biases to 0, in ratings.
-        reg_i: The same for items.
-    """
-
-    label: ClassVar[str | None] = "Bias baseline"
+    label = "Bias baseline"
 
     n_epochs: Count = 10
     reg_u: NotNegative = 15.0
@@ -188,13 +150,10 @@ class BiasBaseline(RatingBaseline):
     Minimises the squared error plus reg_u sum b_u^2 + reg_i sum b_i^2 over one kind of bias at a
     time, items first: b_i = sum (r - mu - b_u) / (reg_i + n_i). Koren, "Factor in the Neighbors",
     TKDD 2010, section 2.1; the same iteration as Surprise's `BaselineOnly` with `als`, to rounding.
-
-    Attributes:
-        user_bias: (n_users,) by place in `user_ids`.
-        item_bias: (n_items,) by place in `item_ids`.
+    `user_bias` and `item_bias` stand in the order of `user_ids` and `item_ids`.
     """
 
-    config_type: ClassVar[type[ModelConfig]] = BiasConfig
+    config_type = BiasConfig
 
     def _fit(
         self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None

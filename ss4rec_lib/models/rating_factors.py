@@ -8,17 +8,14 @@
 The libraries (Surprise 1.1.5, myFM 0.4.0) are in the extra `peers`; here they get one interface,
 and predictions for whole vectors. Surprise's defaults are those behind its published table.
 
-`RatingNeuralCF` is trained by squared error. Its biases start as those of the bias baseline and the
-last layer of its network at 0, so an untrained model *is* that baseline. It overfits within a few
-epochs, so a validation part should choose the epoch.
-
 Glossary: mu global mean, b bias, I_u the items user u rated in training, y_j the implicit factor of
 having rated j.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,17 +39,9 @@ _PAIRS = 1 << 16  # pairs of user and item that are predicted at a time
 
 
 class BiasedMFConfig(ModelConfig):
-    """Options under Surprise's names.
+    """Options under Surprise's names: learning rate and L2 penalty are those of everything."""
 
-    Attributes:
-        n_factors: Width of p_u and q_i (and y_j).
-        n_epochs: Passes over the ratings.
-        lr_all: Learning rate of everything.
-        reg_all: L2 penalty of everything.
-        init_std_dev: Standard deviation of the initial factors; biases start at 0.
-    """
-
-    label: ClassVar[str | None] = "SVD"
+    label = "SVD"
 
     n_factors: Count = 100
     n_epochs: Count = 20
@@ -64,7 +53,7 @@ class BiasedMFConfig(ModelConfig):
 class SVDPlusPlusConfig(BiasedMFConfig):
     """Options of SVD++, with Surprise's defaults."""
 
-    label: ClassVar[str | None] = "SVD++"
+    label = "SVD++"
 
     n_factors: Count = 20
     lr_all: Positive = 0.007
@@ -73,8 +62,8 @@ class SVDPlusPlusConfig(BiasedMFConfig):
 class BiasedMF(RatingBaseline):
     """Matrix factorisation with biases by stochastic gradient descent: Surprise's `SVD`."""
 
-    config_type: ClassVar[type[ModelConfig]] = BiasedMFConfig
-    requires: ClassVar[str | None] = "surprise"
+    config_type = BiasedMFConfig
+    requires = "surprise"
 
     def _fit(
         self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
@@ -86,33 +75,28 @@ class BiasedMF(RatingBaseline):
         reader = surprise.Reader(rating_scale=(self.low, self.high))
         trainset = surprise.Dataset.load_from_df(table, reader).build_full_trainset()
         algorithm.fit(trainset)
-        # Surprise numbers users and items as it meets them; the rows are put in our order.
+        # Surprise numbers users and items as it meets them; the rows are put in our order, with one
+        # of zeros behind them for unknown ones.
         of_user = [trainset.to_inner_uid(u) for u in range(len(self.user_ids))]
         of_item = [trainset.to_inner_iid(i) for i in range(len(self.item_ids))]
-        self.user_bias = np.asarray(algorithm.bu)[of_user]
-        self.item_bias = np.asarray(algorithm.bi)[of_item]
-        self.item_factors = np.asarray(algorithm.qi)[of_item]  # (n_items, f)
-        self.user_factors = np.asarray(algorithm.pu)[of_user]  # (n_users, f)
-        self.user_factors = self.user_factors + self._implicit(algorithm, of_item, user, item)
+        self.user_bias = or_zero(np.asarray(algorithm.bu)[of_user])
+        self.item_bias = or_zero(np.asarray(algorithm.bi)[of_item])
+        self.item_factors = or_zero(np.asarray(algorithm.qi)[of_item])  # (n_items + 1, f)
+        p = np.asarray(algorithm.pu)[of_user]
+        if hasattr(algorithm, "yj"):  # what the rated items add to the factors of each user
+            p = p + rated(user, item) @ np.asarray(algorithm.yj)[of_item]
+        self.user_factors = or_zero(p)  # (n_users + 1, f)
 
     def _algorithm(self, surprise: Any) -> Any:
         return surprise.SVD(**self.config.model_dump(), random_state=self.seed)
 
-    def _implicit(
-        self, algorithm: Any, of_item: list[int], user: np.ndarray, item: np.ndarray
-    ) -> Any:
-        """Return what the rated items add to the factors of each user."""
-        return 0.0
-
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        biases = self.mean + or_zero(self.user_bias)[user] + or_zero(self.item_bias)[item]
-        p, q = or_zero(self.user_factors), or_zero(self.item_factors)
-        return biases + np.einsum("nf,nf->n", p[user], q[item])
+        biases = self.mean + self.user_bias[user] + self.item_bias[item]
+        return biases + np.einsum("nf,nf->n", self.user_factors[user], self.item_factors[item])
 
     def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        biases = or_zero(self.user_bias)[user][:, None] + or_zero(self.item_bias)[item]
-        p, q = or_zero(self.user_factors), or_zero(self.item_factors)
-        return self.mean + biases + p[user] @ q[item].T
+        biases = self.user_bias[user][:, None] + self.item_bias[item]
+        return self.mean + biases + self.user_factors[user] @ self.item_factors[item].T
 
 
 class SVDPlusPlus(BiasedMF):
@@ -121,26 +105,18 @@ class SVDPlusPlus(BiasedMF):
     The cost of a pass is the sum of squared history lengths: minutes for MovieLens-1M.
     """
 
-    config_type: ClassVar[type[ModelConfig]] = SVDPlusPlusConfig
+    config_type = SVDPlusPlusConfig
 
     def _algorithm(self, surprise: Any) -> Any:
         options = self.config.model_dump()
         return surprise.SVDpp(**options, random_state=self.seed, cache_ratings=True)
 
-    def _implicit(
-        self, algorithm: Any, of_item: list[int], user: np.ndarray, item: np.ndarray
-    ) -> Any:
-        return rated(user, item) @ np.asarray(algorithm.yj)[of_item]  # (n_users, f)
-
 
 class BayesianFMConfig(ModelConfig):
-    """Options of the Bayesian factorisation machine.
+    """Options: width of the factors, and Gibbs draws, of which the first half is burn-in.
 
-    Attributes:
-        rank: Width of the factors.
-        n_iter: Gibbs draws, of which the first half is burn-in.
-        implicit: Add the other items a user rated and the other users who rated the item (both in
-            training only) as features; several times slower.
+    `implicit` adds the other items a user rated and the other users who rated the item (both in
+    training only) as features; several times slower.
     """
 
     rank: Count = 8
@@ -160,8 +136,8 @@ class BayesianFM(RatingBaseline):
     option tuned but its width, it beat a decade of published rating models.
     """
 
-    config_type: ClassVar[type[ModelConfig]] = BayesianFMConfig
-    requires: ClassVar[str | None] = "myfm"
+    config_type = BayesianFMConfig
+    requires = "myfm"
 
     def _fit(
         self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
@@ -172,26 +148,16 @@ class BayesianFM(RatingBaseline):
         self._parts = None
         n_users, n_items = len(self.user_ids), len(self.item_ids)
         by_user, by_item = rated(user, item), rated(item, user)
-        # One row per user, and a last one of zeros for everybody unknown.
-        self._blocks: Any = tuple(
-            sparse.vstack(
-                [
-                    sparse.hstack([sparse.eye(n), other]) if implicit else sparse.eye(n),
-                    sparse.csr_matrix((1, n + other.shape[1] * implicit)),
-                ],
-                format="csr",
-            )
-            for n, other in ((n_users, by_user), (n_items, by_item))
-        )
+        self._blocks: list[Any] = []
+        for n, other in ((n_users, by_user), (n_items, by_item)):
+            own = sparse.hstack([sparse.eye(n), other]) if implicit else sparse.eye(n)
+            unknown = sparse.csr_matrix((1, own.shape[1]))  # a last row, of zeros
+            self._blocks.append(sparse.vstack([own, unknown], format="csr"))
         shapes = [n_users, n_items, n_items, n_users] if implicit else [n_users, n_items]
+        relations, kept = self._relations(user, item), max(1, n_iter // 2)
         self._fm = self._myfm.MyFMRegressor(self.config.rank, random_seed=self.seed)
         self._fm.fit(
-            None,
-            ratings,
-            X_rel=self._relations(user, item),
-            n_iter=n_iter,
-            n_kept_samples=max(1, n_iter // 2),  # the first half is burn-in
-            group_shapes=shapes,
+            None, ratings, relations, n_iter=n_iter, n_kept_samples=kept, group_shapes=shapes
         )
 
     def _relations(self, user: np.ndarray, item: np.ndarray) -> list[Any]:
@@ -219,8 +185,7 @@ class BayesianFM(RatingBaseline):
         """
         draws = self._fm.predictor_.samples
         offset = float(np.mean([draw.w0 for draw in draws]))
-        own, factors = [], []
-        begin = 0
+        own, factors, begin = [], [], 0
         for block in self._blocks:
             end = begin + block.shape[1]
             squared, alone, vectors = block.multiply(block).tocsr(), 0.0, []
@@ -256,14 +221,13 @@ class _BiasedNeuralCF(nn.Module):
             for start in (biases.user_bias, biases.item_bias)
         )
         self.net = NeuralCF(n_users + 1, n_items + 1, config)  # its items begin at 1
+        net = self.net
         with torch.no_grad():
-            self.net.predict.weight.zero_()
-            self.net.predict.bias.zero_()
-            # Unknown users and items have rows of zeros, which no training pair changes.
-            for table, row in ((self.net.user_mf, n_users), (self.net.user_mlp, n_users)):
-                table.weight[row] = 0
-            for table in (self.net.item_mf, self.net.item_mlp):
-                table.weight[n_items + 1] = 0
+            # Unknown users and items have last rows of zeros, which no training pair changes.
+            for table in (net.user_mf, net.user_mlp, net.item_mf, net.item_mlp):
+                table.weight[-1] = 0
+            net.predict.weight.zero_()
+            net.predict.bias.zero_()
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """Return ratings of pairs, (n,)."""
@@ -279,19 +243,11 @@ class _BiasedNeuralCF(nn.Module):
 class RatingNeuralCFConfig(ModelConfig):
     """Shape and training of NeuMF with biases.
 
-    Attributes:
-        mf_embedding_size: Width of the embeddings that are multiplied.
-        mlp_embedding_size: Width of those that go through the perceptron; its layers are twice and
-            once as wide.
-        dropout_prob: Dropout before each of these layers.
-        epochs: Most epochs to run.
-        learning_rate: AdamW's.
-        weight_decay: Of everything but biases, decoupled (AdamW).
-        batch_size: Ratings per step.
-        patience: Stop after this many epochs without a better validation RMSE.
+    The perceptron's layers are twice and once as wide as its embeddings. Everything but biases has
+    AdamW's weight decay. `patience` counts epochs without a better validation RMSE.
     """
 
-    label: ClassVar[str | None] = "NeuralCF"
+    label = "NeuralCF"
 
     mf_embedding_size: Count = 16
     mlp_embedding_size: Count = 16
@@ -306,12 +262,13 @@ class RatingNeuralCFConfig(ModelConfig):
 class RatingNeuralCF(RatingBaseline):
     """NeuMF with biases, by AdamW on the squared error.
 
-    `history` has one row per epoch: `epoch`, `train_loss` (mean squared error), and with a
-    validation part its `rmse` and `mae`.
+    It starts as the bias baseline: the last layer of its network is 0. It overfits within a few
+    epochs, so a validation part should choose the epoch. `history` has one row per epoch: `epoch`,
+    `train_loss` (mean squared error), and with a validation part its `rmse` and `mae`.
     """
 
-    config_type: ClassVar[type[ModelConfig]] = RatingNeuralCFConfig
-    chooses_epoch: ClassVar[bool] = True
+    config_type = RatingNeuralCFConfig
+    chooses_epoch = True
 
     def _fit(
         self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
@@ -328,25 +285,16 @@ class RatingNeuralCF(RatingBaseline):
         )
         self.network = network = _BiasedNeuralCF(BiasBaseline().fit(user, item, ratings), shape)
         biases = [network.user_bias.weight, network.item_bias.weight]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": network.net.parameters(), "weight_decay": config.weight_decay},
-                {"params": biases, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-        )
+        decayed = {"params": network.net.parameters(), "weight_decay": config.weight_decay}
+        groups = [decayed, {"params": biases, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         users, items = torch.from_numpy(user), torch.from_numpy(item)
         actual = torch.from_numpy(ratings).float()
 
-        def train() -> float:
-            total = 0.0
+        def steps() -> Iterable[tuple[Tensor, int]]:
             for picked in torch.from_numpy(rng.permutation(len(user))).split(config.batch_size):
-                loss = F.mse_loss(network(users[picked], items[picked]), actual[picked])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * len(picked)
-            return total / len(user)
+                found = network(users[picked], items[picked])
+                yield F.mse_loss(found, actual[picked]), len(picked)
 
         def validate() -> dict[str, float]:
             assert valid is not None
@@ -354,8 +302,8 @@ class RatingNeuralCF(RatingBaseline):
             return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.abs(error).mean())}
 
         rows, self.best_epoch = fit_epochs(
-            network, train, None if valid is None else validate, criterion="rmse", sign=-1,
-            epochs=config.epochs, patience=config.patience, learning_rate=config.learning_rate,
+            network, optimizer, steps, None if valid is None else validate,
+            criterion="rmse", sign=-1, epochs=config.epochs, patience=config.patience,
         )  # fmt: skip
         seconds = ("train_seconds", "valid_seconds")
         self.history = [{k: v for k, v in row.items() if k not in seconds} for row in rows]

@@ -9,18 +9,16 @@ form of RecBole's model, whose norms come after the residual sums:
         x = norm(dropout(feed_forward(x)) + x)     # d -> inner, gelu, inner -> d
     scores = x @ item_embedding.weight.T           # tied weights, id 0 is padding
 
-Trained with cross entropy over the whole catalogue at every position (Klenitskiy & Vasilev 2023
-show that this loss, more than the network, explains the differences between SASRec and its
-competitors).
+Cross entropy over the whole catalogue, more than the network, explains the differences between
+SASRec and its competitors (Klenitskiy & Vasilev 2023).
 
 With `time`, attention also receives the age of each item at the time of the target. Position k
 predicts interaction k + 1, so its query stands at that interaction's time, and the key of
 interaction j is `elapsed[k, j] = t[k+1] - t[j]` seconds old. That is the relative time of HSTU
-(Zhai et al., "Actions Speak Louder than Words", ICML 2024, arXiv 2402.17152): timespans between the
-*next* item and each earlier one, on a logarithmic scale of buckets of width 0.301 in natural
-logarithm, with one learned bias of the attention logit per bucket. TiSASRec (Li et al., "Time
-Interval Aware Self-Attention for Sequential Recommendation", WSDM 2020) learns whole vectors for
-clipped linear intervals between t[k] and t[j], and does not use the target's time.
+(Zhai et al., "Actions Speak Louder than Words", ICML 2024, arXiv 2402.17152): one learned bias of
+the attention logit per bucket of age, on a logarithmic scale. TiSASRec (Li et al., "Time Interval
+Aware Self-Attention for Sequential Recommendation", WSDM 2020) learns whole vectors for clipped
+linear intervals between t[k] and t[j], and does not use the target's time.
 
 A bias that is equal for all keys cancels in a softmax. It can express which items are recent, not
 how long ago all of them were (HSTU's attention has no softmax). The bucket of the interval to the
@@ -61,18 +59,14 @@ class SASRecConfig(ModelConfig):
     """Shape and options under RecBole's names; its defaults but for dropout (0.5 there).
 
     Attributes:
-        hidden_size: Width of item embeddings and hidden states.
         inner_size: Inner width of the feed-forward sub-layer.
-        n_layers: Layers of attention and feed-forward.
-        n_heads: Attention heads; must divide `hidden_size`.
+        n_heads: Must divide `hidden_size`.
         hidden_dropout_prob: Dropout on the input and on the output of each sub-layer.
-        attn_dropout_prob: Dropout on the attention weights.
         loss_type: See `SS4RecConfig.loss_type`.
-        max_positions: Positions there are embeddings for: the longest row `forward` accepts.
-        time: The use of time. `none`; `bias`, the age of each item as a bias of the attention (as
-            HSTU); `intervals`, also an embedding of the interval to the next interaction.
+        max_positions: The longest row `forward` accepts.
+        time: `none`; `bias`, the age of each item as a bias of the attention (as HSTU);
+            `intervals`, also an embedding of the interval to the next interaction.
         n_time_buckets: Logarithmic buckets of seconds; 72 reach past 60 years.
-        initializer_range: Standard deviation of initial embeddings and Linear weights.
     """
 
     hidden_size: Count = 64
@@ -91,8 +85,7 @@ class SASRecConfig(ModelConfig):
     def _check_together(self) -> Self:
         if self.hidden_size % self.n_heads:
             raise ValueError(
-                f"n_heads={self.n_heads} does not divide hidden_size={self.hidden_size}: each head "
-                "has hidden_size / n_heads dimensions"
+                f"n_heads={self.n_heads} does not divide hidden_size={self.hidden_size}"
             )
         return self
 
@@ -119,12 +112,8 @@ def time_buckets(seconds: Tensor, n_buckets: int) -> Tensor:
 def elapsed_seconds(delta: Tensor) -> Tensor:
     """Return the age of each interaction at the time of each position's target.
 
-    Args:
-        delta: Seconds from each interaction to the next one, (B, L).
-
-    Returns:
-        (B, L, L) float64: [b, k, j] = t[k+1] - t[j] = delta[j] + ... + delta[k] for j <= k; not
-        positive above the diagonal. float64, because a sum of years must keep its seconds.
+    (B, L) to (B, L, L): [b, k, j] = t[k+1] - t[j] = delta[j] + ... + delta[k] for j <= k; not
+    positive above the diagonal. float64, because a sum of years must keep its seconds.
     """
     target = delta.double().cumsum(1)  # (B, L): t[k+1] - t[0]
     own = F.pad(target[:, :-1], (1, 0))  # (B, L): t[k] - t[0]
@@ -132,13 +121,7 @@ def elapsed_seconds(delta: Tensor) -> Tensor:
 
 
 class TimeBias(nn.Module):
-    """The attention biases of all layers, from one look-up.
-
-    Args:
-        n_layers: N.
-        n_heads: H.
-        n_buckets: Length of the table.
-    """
+    """The attention biases of all layers, from one look-up."""
 
     def __init__(self, n_layers: int, n_heads: int, n_buckets: int) -> None:
         super().__init__()
@@ -182,14 +165,9 @@ class SASRecLayer(nn.Module):
         B, L, d = x.shape
         heads = self.query_key_value(x).view(B, L, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = heads.unbind(0)  # (B, H, L, d / H) each
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if bias is None else bias.to(q.dtype),
-            dropout_p=self.attn_dropout_prob if self.training else 0.0,
-            is_causal=bias is None,
-        )
+        mask = None if bias is None else bias.to(q.dtype)
+        dropout = self.attn_dropout_prob if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=bias is None)
         y = self.attention_out(y.transpose(1, 2).reshape(B, L, d))
         x = self.attention_norm(self.dropout(y) + x)  # (B, L, d)
         y = self.outer(F.gelu(self.inner(x)))
@@ -201,13 +179,6 @@ class SASRec(Recommender):
 
     Positions are counted from the beginning of a row (as RecBole does): counted from the last real
     item, position k would change with what follows it, and one pass could not train all positions.
-
-    Args:
-        n_items: Number of items; ids run from 1 to n_items, 0 is padding.
-        config: Shape and options.
-
-    Raises:
-        ValueError: `n_items` is not an integer of at least 1.
     """
 
     config: SASRecConfig
@@ -237,28 +208,20 @@ class SASRec(Recommender):
             nn.init.zeros_(module.bias)
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
-        """Return hidden states, (B, L, hidden_size), which use the intervals with `time` only.
-
-        Raises:
-            ValueError: A row longer than `config.max_positions`.
-        """
+        """Return hidden states, (B, L, hidden_size); at most `max_positions` in a row."""
         check_history(items, delta)
-        L = items.shape[1]
-        most = self.config.max_positions
+        L, most = items.shape[1], self.config.max_positions
         if most < L:
             raise ValueError(
                 f"items has {L} positions, the model has embeddings for max_positions={most}: give "
-                f"the most recent {most} (max_len of fit and evaluate_ranking), or make the model "
-                "with larger max_positions"
+                f"the most recent {most} (max_len), or make the model with larger max_positions"
             )
         x = self.item_embedding(items) + self.position_embedding.weight[:L]  # (B, L, d)
         if self.interval_embedding is not None:
-            buckets = time_buckets(delta, self.config.n_time_buckets)  # (B, L)
-            x = x + self.interval_embedding(buckets)
+            x = x + self.interval_embedding(time_buckets(delta, self.config.n_time_buckets))
         x = self.dropout(self.norm(x))
-        if self.time_bias is None:
-            biases = [None] * len(self.layers)
-        else:
+        biases = [None] * len(self.layers)
+        if self.time_bias is not None:
             biases = self.time_bias(delta).unbind(0)  # (B, H, L, L) a layer
         for layer, bias in zip(self.layers, biases, strict=True):
             x = layer(x, bias)

@@ -17,7 +17,7 @@ reaches to the target. The model receives the *time* of the next interaction, ne
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -42,14 +42,12 @@ class SS4RecConfig(ModelConfig):
     """Shape and options of an SS4Rec model. The defaults are those published for MovieLens-1M.
 
     Attributes:
-        hidden_size: Width of item embeddings and hidden states (also readable as `d_model`).
+        hidden_size: Width of item embeddings and hidden states, d_model.
         n_layers: Number of blocks, each an S5 layer followed by a Mamba layer.
-        model_type: The ablation switch: `ss4rec` has both layers in a block, `s5_only` the
-            time-aware one, `mamba_only` the relation-aware one, each still with dropout, residual
-            and norm. A layer left out has no parameters and costs nothing; its options below have
-            no effect. (The published code stores this switch and never reads it.) The third
-            published ablation, intervals ignored, is a matter of data: with `target_time="none"`
-            every interval is 1.
+        model_type: The ablation switch: `s5_only` leaves out the relation-aware layers,
+            `mamba_only` the time-aware ones; dropout, residual sum and norm of the others stay.
+            (The published code stores this switch and never reads it.) The third published
+            ablation, intervals ignored, is a matter of data: `target_time="none"`.
         dropout_prob: Dropout on the output of each layer, before the residual sum.
         loss_type: `CE`, softmax cross entropy over the catalogue; `BPR`, pairwise against
             uniformly drawn negatives; or `SAMPLED_CE`, cross entropy with its softmax estimated
@@ -105,16 +103,10 @@ class SS4RecConfig(ModelConfig):
         return self
 
     @property
-    def d_model(self) -> int:
-        """The same number as `hidden_size`."""
-        return self.hidden_size
-
-    @property
     def display_name(self) -> str:
         """The name of the model in a table."""
-        return {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}[
-            self.model_type
-        ]
+        names = {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}
+        return names[self.model_type]
 
     @property
     def uses_time(self) -> bool:
@@ -145,34 +137,19 @@ class SS4RecState(NamedTuple):
 
 
 class SS4RecBlock(nn.Module):
-    """S5 over real time, then Mamba over the sequence, each with dropout, residual and norm.
-
-    With `config.model_type` one of the two is left out: it is then None, and so is its state.
-    """
+    """S5 over real time, then Mamba over the sequence; one that is left out is None."""
 
     def __init__(self, config: SS4RecConfig) -> None:
         super().__init__()
         self.s5: S5 | None = None
         self.mamba: Mamba | None = None
         if config.model_type != "mamba_only":
-            self.s5 = S5(
-                config.d_H,
-                config.d_P,
-                dt_min=config.dt_min,
-                dt_max=config.dt_max,
-                interval=config.interval,
-                interval_floor=config.interval_floor,
-                unconstrained=config.unconstrained,
-                backend=config.backend,
-            )
+            names = ("dt_min", "dt_max", "interval", "interval_floor", "unconstrained", "backend")
+            options = {name: getattr(config, name) for name in names}
+            self.s5 = S5(config.d_H, config.d_P, **options)
         if config.model_type != "s5_only":
-            self.mamba = Mamba(
-                config.hidden_size,
-                config.d_state,
-                config.d_conv,
-                config.expand,
-                backend=config.backend,
-            )
+            sizes = (config.hidden_size, config.d_state, config.d_conv, config.expand)
+            self.mamba = Mamba(*sizes, backend=config.backend)
         self.norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.dropout_prob)
 
@@ -180,7 +157,7 @@ class SS4RecBlock(nn.Module):
         self, x: Tensor, delta: Tensor, state: BlockState | None = None
     ) -> tuple[Tensor, BlockState]:
         """Map hidden (B, L, d_model) and seconds (B, L) to hidden and the state after L."""
-        s5_state, mamba_state = state if state is not None else (None, None)
+        s5_state, mamba_state = state or (None, None)
         if self.s5 is not None:
             y, s5_state = self.s5(x, delta, s5_state, return_state=True)
             x = self.norm(self.dropout(y) + x)  # (B, L, d_model)
@@ -209,34 +186,21 @@ class SS4RecBlock(nn.Module):
 
 
 class SS4Rec(Recommender):
-    """Next-item recommender over irregularly timed interactions.
+    """Next-item recommender over irregularly timed interactions."""
 
-    Args:
-        n_items: Number of items; ids run from 1 to n_items, 0 is padding.
-        config: Shape and options; `SS4RecConfig.official()` by default.
-
-    Raises:
-        ValueError: `n_items` is not an integer of at least 1.
-    """
-
-    carries_state: ClassVar[bool] = True
+    carries_state = True
 
     config: SS4RecConfig
 
     def __init__(self, n_items: int, config: SS4RecConfig | None = None) -> None:
-        super().__init__(n_items, config or SS4RecConfig.official())
-        self.item_embedding = nn.Embedding(self.n_items + 1, self.config.hidden_size, padding_idx=0)
-        self.blocks: Any = nn.ModuleList(
-            SS4RecBlock(self.config) for _ in range(self.config.n_layers)
-        )
+        config = config or SS4RecConfig.official()
+        super().__init__(n_items, config)
+        self.item_embedding = nn.Embedding(self.n_items + 1, config.hidden_size, padding_idx=0)
+        self.blocks: Any = nn.ModuleList(SS4RecBlock(config) for _ in range(config.n_layers))
         self.apply(self._published_initialisation)
 
     def _published_initialisation(self, module: nn.Module) -> None:
-        """N(0, 0.02) for embeddings and Linear weights, 0 for Linear biases.
-
-        As published, this also overwrites Mamba's own initialisation of `dt_proj`, and the row of
-        the padding id.
-        """
+        """As published, overwrite also Mamba's own `dt_proj` and the row of the padding id."""
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         if isinstance(module, nn.Linear) and module.bias is not None:
@@ -249,8 +213,7 @@ class SS4Rec(Recommender):
         if here != there:
             raise ValueError(
                 f"state is of a model with other layers: it holds (S5, Mamba) = {there}, expected "
-                f"{here}; take it from this model's initial_state, step or "
-                "forward(return_state=True)"
+                f"{here}; take it from initial_state, step or forward(return_state=True)"
             )
 
     def forward(
@@ -261,28 +224,21 @@ class SS4Rec(Recommender):
         return_state: bool = False,
         extra: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, SS4RecState]:
-        """Return hidden states, causal in both arguments.
+        """Return hidden states, (B, L, d_model), as `Recommender.forward`.
 
         Args:
-            items: See `Recommender.forward`, also for `delta`.
-            delta: See there.
+            items: (B, L).
+            delta: (B, L).
             state: The state after earlier interactions; None for none.
             return_state: Also return the state after position L (of a row without padding).
             extra: Added to the embedding of each item, (B, L, d_model); None, as published, for
                 nothing.
-
-        Returns:
-            (B, L, d_model). Position k depends on items[:k+1] and delta[:k+1] (and `state`). With
-            `return_state` also a `SS4RecState` to continue from.
-
-        Raises:
-            ValueError: Other shapes or dtypes, or a state of another batch size or of a model with
-                other layers.
         """
         check_history(items, delta)
+        before = (None,) * len(self.blocks)
         if state is not None:
             self._check_state(state)
-        before = (None,) * len(self.blocks) if state is None else state.layers
+            before = state.layers
         x = self.item_embedding(items)  # (B, L, d_model)
         if extra is not None:
             x = x + extra
@@ -307,13 +263,9 @@ class SS4Rec(Recommender):
         """Add one interaction, in time and memory independent of the length of the history.
 
         Args:
-            state: State before this interaction.
+            state: State before this interaction; the state after it is returned.
             item: Item ids, (B,).
             delta: Seconds from this interaction to the next one (or to now), (B,).
-
-        Returns:
-            The state after it; its `hidden` (B, d_model) equals what `forward` gives at this
-            position.
         """
         check_history(item[:, None], delta[:, None])
         self._check_state(state)

@@ -16,8 +16,6 @@ from ss4rec_lib.models.factorization import (
     ALSConfig,
     MatrixBPR,
     MatrixBPRConfig,
-    fit_als,
-    fit_matrix_bpr,
 )
 
 
@@ -101,7 +99,7 @@ def test_options_that_cannot_be_are_refused(kind, name, value):
         kind(**{name: value})
 
 
-@pytest.mark.parametrize("fit", [fit_als, fit_matrix_bpr])
+@pytest.mark.parametrize("fit", [ALS.learned, MatrixBPR.learned])
 def test_without_implicit_the_error_says_how_to_get_it(fit, monkeypatch):
     monkeypatch.setitem(sys.modules, "implicit", None)
     for name in ("implicit.cpu", "implicit.cpu.als", "implicit.cpu.bpr"):
@@ -114,7 +112,7 @@ def test_als_of_implicit_learns_tastes_and_folds_in_as_implicit_does():
     implicit = pytest.importorskip("implicit")
     matrix = taste_matrix()
     config = ALSConfig(factors=6, iterations=5)
-    model = fit_als(matrix, config)
+    model = ALS.learned(matrix, config)
     history = torch.zeros(60, 25, dtype=torch.int64)
     for user, row in enumerate(matrix.toarray()):
         history[user, : int(row.sum())] = torch.from_numpy(row.nonzero()[0])
@@ -132,9 +130,9 @@ def test_als_of_implicit_learns_tastes_and_folds_in_as_implicit_does():
 def test_bpr_of_implicit_learns_tastes_and_repeats_itself():
     pytest.importorskip("implicit")
     config = MatrixBPRConfig(factors=6)
-    model = fit_matrix_bpr(taste_matrix(), config, learning_rate=0.1)
+    model = MatrixBPR.learned(taste_matrix(), config, learning_rate=0.1)
     scores = model.user_factors @ model.item_factors.T
     assert scores.shape == (60, 25)
     assert in_own_half(scores.numpy()) > 0.95
-    again = fit_matrix_bpr(taste_matrix(), config, learning_rate=0.1)
+    again = MatrixBPR.learned(taste_matrix(), config, learning_rate=0.1)
     assert torch.equal(again.item_factors, model.item_factors)

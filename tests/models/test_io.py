@@ -96,8 +96,8 @@ def config(**changes):
 @pytest.mark.parametrize(("metadata", "message"), [
     ({"format": None}, "its format is None, expected 'ss4rec-lab model 1'"),
     ({"format": "ss4rec-lab checkpoint 1"}, "its format is 'ss4rec-lab checkpoint 1'"),
-    ({"config": None}, "holds no readable configuration"),
-    ({"config": "{"}, "holds no readable configuration"),
+    ({"config": None}, "unusable configuration"),
+    ({"config": "{"}, "unusable configuration"),
     (config(colour=1, width=2), "colour.*width"),
     (config(n_layers=0), "unusable configuration: n_layers=0"),
     (config(interval="days"), "unusable configuration: interval"),

@@ -209,7 +209,7 @@ def test_gradients_stay_finite_for_any_interval():
 def test_presets():
     official, seed = SS4RecConfig.official(), SS4RecConfig.bpr()
     assert (official.loss_type, official.dropout_prob, official.d_state) == ("CE", 0.2, 32)
-    assert (official.interval, official.n_layers, official.d_model) == ("raw", 2, 64)
+    assert (official.interval, official.n_layers, official.hidden_size) == ("raw", 2, 64)
     assert (seed.loss_type, seed.dropout_prob, seed.d_state) == ("BPR", 0.5, 16)
     assert seed.interval == "clip"
     assert SS4RecConfig.official(n_layers=3).n_layers == 3
