@@ -39,11 +39,8 @@ def publish_file(temporary: Path, final: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends without error.
 
-    Left-over temporary files of the same name, from processes that were killed, are removed.
-
-    Raises:
-        FileError: the folder cannot be made or written to, or the disk is full. The file that
-            was there before is untouched.
+    Left-over temporary files of the same name, from processes that were killed, are removed. When
+    it cannot be written a FileError is raised, and the file that was there before is untouched.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,9 +78,6 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """Write tensors and texts by name as one safetensors file, atomically.
 
     Complex tensors must be given as real pairs: not every reader of the format supports them.
-
-    Raises:
-        FileError: it cannot be written; the file that was there before is untouched.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -100,12 +94,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `write_tensors` wrote.
-
-    Raises:
-        FileNotFoundError: no such file.
-        FileError: truncated, or not a safetensors file.
-    """
+    """Read what `write_tensors` wrote; raise FileError for a damaged file."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)

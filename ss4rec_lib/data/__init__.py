@@ -5,7 +5,6 @@ Times in this package are in **seconds**. Ratings are pandas DataFrames with the
 """
 
 from ss4rec_lib.data.batching import (
-    TARGET_TIMES,
     Batch,
     Batches,
     carried_batches,
@@ -30,7 +29,6 @@ from ss4rec_lib.data.rating_splits import (
 from ss4rec_lib.data.sequences import ORDERINGS, Sequences, build_sequences, protocol_times
 from ss4rec_lib.data.splits import (
     Split,
-    check_min_interactions,
     global_time_split,
     k_core,
     leave_one_out,
@@ -52,7 +50,6 @@ __all__ = [
     "DATASETS",
     "MILLISECONDS_FROM",
     "ORDERINGS",
-    "TARGET_TIMES",
     "Batch",
     "Batches",
     "DataError",
@@ -68,7 +65,6 @@ __all__ = [
     "build_sequences",
     "carried_batches",
     "check_integer",
-    "check_min_interactions",
     "check_target_time",
     "checkout",
     "eval_batches",

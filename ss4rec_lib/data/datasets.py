@@ -48,27 +48,16 @@ class Wheel(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """One MovieLens data set.
+    """One MovieLens data set."""
 
-    Attributes:
-        name: name used everywhere in this library, and stem of the official archive.
-        files: names of the ratings and of the items inside the archive's folder.
-        shape: number of ratings, users and rated items of the official file.
-        archive_hash: `algorithm:digest` of the official archive.
-        readme: ending of the name of GroupLens' licence and description.
-        ratings_md5: md5 of the bare ratings file, where one is known.
-        wheel: a Python wheel that carries a copy, where there is one.
-        folder: top folder inside the official archive, where it is not `name`.
-    """
-
-    name: str
-    files: tuple[str, str]
-    shape: tuple[int, int, int]
-    archive_hash: str
-    readme: str = "README.html"
-    ratings_md5: str | None = None
-    wheel: Wheel | None = None
-    folder: str = ""
+    name: str  # used everywhere in this library, and stem of the official archive
+    files: tuple[str, str]  # names of the ratings and of the items inside the archive's folder
+    shape: tuple[int, int, int]  # ratings, users and rated items of the official file
+    archive_hash: str  # `algorithm:digest` of the official archive
+    readme: str = "README.html"  # ending of the name of GroupLens' licence and description
+    ratings_md5: str | None = None  # of the bare ratings file, where one is known
+    wheel: Wheel | None = None  # a Python wheel that carries a copy, where there is one
+    folder: str = ""  # top folder inside the official archive, where it is not `name`
 
     @property
     def ratings(self) -> str:

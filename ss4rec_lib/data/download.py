@@ -56,17 +56,11 @@ pooch.get_logger().setLevel(logging.WARNING)
 
 @dataclass(frozen=True)
 class Located:
-    """A data set's file, found.
-
-    Attributes:
-        file: what to read.
-        description: where it came from, without folders of the machine.
-        doubt: why its content may not be the published one; empty when its hash is right.
-    """
+    """A data set's file, found."""
 
     file: DataFile
-    description: str
-    doubt: str = ""
+    description: str  # where it came from, without folders of the machine
+    doubt: str = ""  # why its content may not be the published one; empty when its hash is right
 
     @property
     def verified(self) -> bool:
@@ -79,17 +73,14 @@ def locate(
 ) -> Located:
     """Find the "ratings" or "items" of a data set, fetching it when it is not on this machine.
 
-    Args:
-        dataset: entry of the catalogue.
-        path: a folder, ratings file or archive; None to look everywhere.
-        kind: "ratings" or "items".
+    `path` is a folder, ratings file or archive; with None the environment variable, the cache and
+    the remote sources are tried in turn.
 
     Raises:
         UnusablePathError: `path` or the environment variable names nothing usable.
         HashMismatchError: a cached file is not the published one.
         UnsafeArchiveError, CorruptFileError: an archive cannot be read.
         SourcesExhaustedError: no source has it; lists why each failed.
-        DataError: the cache folder cannot be written to.
     """
     if path is not None:
         return _named(dataset, path, "path=", kind)
@@ -150,16 +141,12 @@ def dataset_lock(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=QUIET_SECONDS)
         except filelock.Timeout:
-            print(
-                f"ss4rec: another process is fetching {folder.name}; waiting for it to finish.",
-                file=sys.stderr,
-            )
+            said = f"ss4rec: another process is fetching {folder.name}; waiting for it to finish."
+            print(said, file=sys.stderr)
             lock.acquire()
     except OSError as error:
-        raise DataError(
-            f"cannot write to the cache folder {folder} ({error}). Set SS4REC_DATA to a folder "
-            "you can write to."
-        ) from error
+        remedy = "Set SS4REC_DATA to a folder you can write to."
+        raise DataError(f"cannot write to the cache folder {folder} ({error}). {remedy}") from error
     try:
         for leftover in folder.glob(PARTIAL + "*"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -16,12 +16,13 @@ Glossary
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.sequences import Sequences, sort_histories
+from ss4rec_lib.data.sequences import sort_histories
 from ss4rec_lib.data.splits import Split, check_part
 from ss4rec_lib.data.validation import DataError, check_integer, validate_ratings
 
@@ -154,14 +155,13 @@ def random_holdout(
         n_sequences += len(entries)
     entries, lengths = np.concatenate(pieces), np.concatenate(lengths)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    sequences = Sequences(
+    sequences = dataclasses.replace(
+        whole,
         items=whole.items[entries],
         times=whole.times[entries],
         ratings=whole.ratings[entries],
-        offsets=offsets.astype(np.int64),
+        offsets=offsets,
         user_ids=whole.user_ids[np.concatenate(owners)],
-        item_ids=whole.item_ids,
-        ordering=ordering,
     )
     targets = {part: entries[offsets[users] + at] for part, (users, at) in held_out.items()}
     timestamps = ratings["timestamp"].to_numpy()
@@ -198,11 +198,10 @@ def _windows(
     trained: np.ndarray, begin: np.ndarray, count: np.ndarray, last: np.ndarray
 ) -> np.ndarray:
     """Return entries `trained[begin : begin + count]` and then `last`, window after window."""
-    lengths = count + 1
-    end = np.cumsum(lengths)
-    within = np.arange(end[-1]) - np.repeat(end - lengths, lengths)
-    index = np.minimum(np.repeat(begin, lengths) + within, len(trained) - 1)
-    entries = trained[index]
+    end = np.cumsum(count + 1)
+    within = np.arange(end[-1]) - np.repeat(end - count - 1, count + 1)
+    index = np.repeat(begin, count + 1) + within
+    entries = trained[np.minimum(index, len(trained) - 1)]
     entries[end - 1] = last
     return entries
 

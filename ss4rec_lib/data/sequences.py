@@ -37,26 +37,14 @@ class History(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sequences:
-    """All users' histories, end to end.
+    """All users' histories, end to end: user u's is `offsets[u]:offsets[u + 1]`."""
 
-    Attributes:
-        items: (n_interactions,) int32, item indices 1..n_items; 0 is left for padding.
-        times: (n_interactions,) int64 seconds as the protocol sees them: the timestamps, or for
-            `recbole-float32` the rounded ones.
-        ratings: (n_interactions,) float32.
-        offsets: (n_users + 1,) int64; user u's history is `offsets[u]:offsets[u + 1]`.
-        user_ids: (n_users,) int64 original ids, ascending.
-        item_ids: (n_items + 1,) int64 original ids, ascending; `item_ids[i]` is what index i
-            stands for, and `item_ids[0]` is -1 (padding).
-        ordering: one of `ORDERINGS`.
-    """
-
-    items: np.ndarray
-    times: np.ndarray
-    ratings: np.ndarray
-    offsets: np.ndarray
-    user_ids: np.ndarray
-    item_ids: np.ndarray
+    items: np.ndarray  # (n_interactions,) int32, item indices 1..n_items; 0 is left for padding
+    times: np.ndarray  # (n_interactions,) int64 seconds as the protocol sees them, maybe rounded
+    ratings: np.ndarray  # (n_interactions,) float32
+    offsets: np.ndarray  # (n_users + 1,) int64
+    user_ids: np.ndarray  # (n_users,) int64 original ids, ascending
+    item_ids: np.ndarray  # (n_items + 1,) int64 original ids, ascending; -1 (padding) comes first
     ordering: str = "exact-time"
 
     def __post_init__(self) -> None:

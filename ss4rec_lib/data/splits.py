@@ -39,40 +39,31 @@ PARTS = ("valid", "test")
 class Split:
     """Training, validation and test parts of the same histories; nothing is copied.
 
-    Attributes:
-        sequences: every interaction left after the filter.
-        kind: "leave-one-out", "global-time" or "random".
-        ordering: one of `ORDERINGS`.
-        min_interactions: the k of the k-core filter, 0 for none.
-        train_end: (n_users,) int64; positions `0 .. train_end - 1` of each user may be trained on.
-        held_out: for "valid" and "test" the targets as two int64 vectors: user indices (ascending,
-            each at most once) and positions (at least 1: there is always a history).
-        target_timestamps: for "valid" and "test" the targets' original timestamps, int64 seconds
-            (`sequences.times` holds rounded ones under `recbole-float32`).
-        report: counts of what was kept, dropped and held out.
+    `held_out` has, for "valid" and "test", the targets as two int64 vectors: user indices
+    (ascending, each at most once) and positions (at least 1: there is always a history).
+    `target_timestamps` are their original timestamps, int64 seconds.
     """
 
-    sequences: Sequences
-    kind: str
-    ordering: str
-    min_interactions: int
-    train_end: np.ndarray
+    sequences: Sequences  # every interaction left after the filter
+    kind: str  # "leave-one-out", "global-time" or "random"
+    ordering: str  # one of `ORDERINGS`
+    min_interactions: int  # the k of the k-core filter, 0 for none
+    train_end: np.ndarray  # (n_users,) int64; positions `0 .. train_end - 1` may be trained on
     held_out: dict[str, tuple[np.ndarray, np.ndarray]]
     target_timestamps: dict[str, np.ndarray]
-    report: dict[str, int | float]
+    report: dict[str, int | float]  # counts of what was kept, dropped and held out
 
     def targets(self, part: str) -> pd.DataFrame:
         """Return the `user_id`, `item_id` and `timestamp` (all original) of the targets."""
         check_part(part)
         users, positions = self.held_out[part]
         items = self.sequences.items[self.sequences.offsets[users] + positions]
-        return pd.DataFrame(
-            {
-                "user_id": self.sequences.user_ids[users],
-                "item_id": self.sequences.item_ids[items],
-                "timestamp": self.target_timestamps[part],
-            }
-        )
+        columns = {
+            "user_id": self.sequences.user_ids[users],
+            "item_id": self.sequences.item_ids[items],
+            "timestamp": self.target_timestamps[part],
+        }
+        return pd.DataFrame(columns)
 
     def in_train(self) -> np.ndarray:
         """Return which entries of `sequences` may be trained on, (n_interactions,) bool."""
@@ -111,11 +102,11 @@ class Split:
     def __repr__(self) -> str:
         """Show the protocol and its counts in one line."""
         core = f"{self.min_interactions}-core" if self.min_interactions > 1 else "no filter"
+        s, n = self.sequences, self.report
         return (
-            f"Split({self.kind}, {self.ordering}, {core}: {self.sequences.n_users:,} users, "
-            f"{self.sequences.n_items:,} items, {self.sequences.n_interactions:,} interactions; "
-            f"{self.report['n_train_targets']:,} training, {self.report['n_valid']:,} validation "
-            f"and {self.report['n_test']:,} test targets)"
+            f"Split({self.kind}, {self.ordering}, {core}: {s.n_users:,} users, {s.n_items:,} "
+            f"items, {s.n_interactions:,} interactions; {n['n_train_targets']:,} training, "
+            f"{n['n_valid']:,} validation and {n['n_test']:,} test targets)"
         )
 
 
@@ -124,9 +115,8 @@ def leave_one_out(
 ) -> Split:
     """Hold out each user's last interaction for test and the last but one for validation.
 
-    A user with fewer than three interactions (possible when `min_interactions` is below 3) cannot
-    give up two and still have a history: all of that user's interactions stay in the training part,
-    `report["users_too_short"]` counts such users and a warning says so.
+    All interactions of a user with fewer than three (possible when `min_interactions` is below 3)
+    stay in the training part; `report["users_too_short"]` counts such users and a warning says so.
 
     Args:
         ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order.

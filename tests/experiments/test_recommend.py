@@ -157,7 +157,7 @@ def test_rounded_times_are_compared_with_rounded_times(model):
     ({"k": 0}, "k=0: expected an integer of at least 1 and at most 50"), ({"k": 51}, "k=51"),
     ({"k": 2.5}, "k=2.5"), ({"max_len": 0}, "max_len=0"),
     ({"at": 1.5}, "at=1.5: expected an integer"), ({"at": -1}, "at=-1"),
-    ({"at": 1_000_000_000_000}, "at=1000000000000: .*in seconds since 1970"),
+    ({"at": 1_000_000_000_000}, "at=1000000000000: "),
 ])  # fmt: skip
 def test_arguments_out_of_range_are_named(model, split, given, message):
     arguments = {"user_id": USER, "at": 2_000_000_000} | given
