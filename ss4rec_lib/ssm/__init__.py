@@ -1,13 +1,11 @@
 """State space layers: S5, whose steps are time intervals, and Mamba, whose steps are learned."""
 
-from ss4rec_lib.ssm.discretization import INTERVALS
 from ss4rec_lib.ssm.mamba import Mamba, MambaState
 from ss4rec_lib.ssm.s5 import S5
 from ss4rec_lib.ssm.scan import BACKENDS, diagonal_scan, numba_available, selective_scan
 
 __all__ = [
     "BACKENDS",
-    "INTERVALS",
     "S5",
     "Mamba",
     "MambaState",

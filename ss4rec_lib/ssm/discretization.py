@@ -8,8 +8,7 @@ Glossary:
     scale        (B, L, P)  B_bar = diag(scale) B_tilde
 
 B_bar itself would be (B, L, P, H). It is never formed, because B_bar u = scale * (B_tilde u): one
-matrix product shared by all steps, then an elementwise product. The function is the same and needs
-H times less memory.
+matrix product shared by all steps, then an elementwise product, with H times less memory.
 """
 
 from __future__ import annotations
@@ -19,37 +18,15 @@ import math
 import torch
 from torch import Tensor
 
-INTERVALS = ("raw", "clip", "log1p")
-
 _SERIES_BELOW = 0.1  # at this |z| both the series and the closed form are accurate
-
-
-def transform_intervals(
-    delta: Tensor, interval: str, dt_min: float, dt_max: float, floor: float = 0.0
-) -> Tensor:
-    """Map seconds (B, L) to the factor that multiplies the learned step of an S5 layer.
-
-    Args:
-        delta: Seconds.
-        interval: `raw` (as published), `clip` to [dt_min, dt_max], or `log1p`.
-        dt_min: Lower end of `clip`.
-        dt_max: Upper end of `clip`.
-        floor: Smallest value returned; above 0, tied interactions enter the state too.
-    """
-    if interval == "clip":
-        delta = delta.clamp(dt_min, dt_max)
-    elif interval == "log1p":
-        delta = torch.log1p(delta)
-    return delta.clamp_min(floor) if floor > 0 else delta
 
 
 def _series(z: Tensor, order: int) -> Tensor:
     """Return derivative 0 or 1 of (exp(z) - 1)/z = sum z^n / (n + 1)! near z = 0."""
     terms = 6 if z.dtype == torch.complex64 else 11  # 0.1^6 / 7! = 2e-10, 0.1^11 / 12! = 2e-20
-    if order == 0:
-        coefficients = [1 / math.factorial(n + 1) for n in range(terms)]
-    else:
-        coefficients = [(n + 1) / math.factorial(n + 2) for n in range(terms)]
+    coefficients = [
+        math.perm(n + order, order) / math.factorial(n + order + 1) for n in range(terms)
+    ]
     total = torch.full_like(z, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         total = total * z + coefficient
@@ -88,18 +65,11 @@ class _HoldScale(torch.autograd.Function):
 def zero_order_hold(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
     """Solve exactly for an input that is constant over each step (S5, arXiv 2208.04933, eq. 6).
 
-    Lambda_bar = exp(Lambda Delta) and scale = (Lambda_bar - 1) / Lambda.
-
-    Args:
-        Lambda: (P,), complex.
-        Delta: Step sizes, (B, L, P), real, not negative.
-
-    Returns:
-        Lambda_bar and scale, both (B, L, P), complex. Delta = 0 gives exactly 1 and 0, so an
-        interaction tied with the next one does not change the state.
+    Return Lambda_bar = exp(Lambda Delta) and scale = (Lambda_bar - 1) / Lambda, both (B, L, P).
+    Delta = 0 gives exactly 1 and 0: an interaction tied with the next one does not change the
+    state.
     """
-    z = Lambda * Delta  # (B, L, P)
-    return torch.exp(z), _HoldScale.apply(Lambda, Delta)
+    return torch.exp(Lambda * Delta), _HoldScale.apply(Lambda, Delta)
 
 
 def bilinear(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:

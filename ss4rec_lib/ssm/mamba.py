@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.ssm.scan import check_shape, numba_available, selective_scan
+from ss4rec_lib.ssm.scan import check_shape, numba_applies, selective_scan
 
 
 class MambaState(NamedTuple):
@@ -37,18 +37,8 @@ class MambaState(NamedTuple):
 class Mamba(nn.Module):
     """in_proj -> causal convolution -> SiLU -> selective scan -> gate -> out_proj.
 
-    Args:
-        d_model: Width of input and output.
-        d_state: States N per channel.
-        d_conv: Length of the causal convolution.
-        expand: d_inner = expand * d_model.
-        dt_rank: Rank of the projection of the step; ceil(d_model / 16) by default, as published.
-        dt_min: Initial steps softplus(dt_proj.bias) are log-uniform in [dt_min, dt_max].
-        dt_max: See `dt_min`.
-        backend: Scan backend, see `ss4rec_lib.ssm.scan`.
-
-    Raises:
-        ValueError: A size below 1, or dt_min and dt_max out of order.
+    `dt_rank` is ceil(d_model / 16) by default, as published. Initial steps softplus(dt_proj.bias)
+    are log-uniform in [dt_min, dt_max]. `backend` is that of `ss4rec_lib.ssm.scan`.
     """
 
     def __init__(
@@ -97,18 +87,16 @@ class Mamba(nn.Module):
 
     def initial_state(self, batch_size: int) -> MambaState:
         """Return the state before the first position: zeros."""
-        like = self.D
-        return MambaState(
-            like.new_zeros(batch_size, self.d_inner, self.d_conv - 1),
-            like.new_zeros(batch_size, self.d_inner, self.d_state),
-        )
+        sizes = self.d_conv - 1, self.d_state
+        return MambaState(*(self.D.new_zeros(batch_size, self.d_inner, size) for size in sizes))
 
-    @staticmethod
-    def _check_batch(state: MambaState, hidden: Tensor) -> None:
-        if state.ssm.shape[0] != hidden.shape[0]:
-            raise ValueError(
-                f"state is of batch size {state.ssm.shape[0]}, the input of {hidden.shape[0]}"
-            )
+    def _check(self, hidden: Tensor, state: MambaState | None, ndim: int, meaning: str) -> None:
+        if hidden.ndim != ndim or hidden.shape[-1] != self.d_model:
+            raise ValueError(f"hidden has shape {tuple(hidden.shape)}, expected {meaning}")
+        if state is not None:
+            sizes = hidden.shape[0], self.d_inner
+            check_shape("state.conv", state.conv, (*sizes, self.d_conv - 1), "(B, D, d_conv - 1)")
+            check_shape("state.ssm", state.ssm, (*sizes, self.d_state), "(B, D, N)")
 
     def _convolution(self) -> tuple[Tensor, Tensor]:
         """Return the weight (d_inner, d_conv) and the bias (d_inner,) of the convolution."""
@@ -134,25 +122,11 @@ class Mamba(nn.Module):
     def forward(
         self, hidden: Tensor, state: MambaState | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, MambaState]:
-        """Run over whole sequences.
+        """Map (B, L, d_model) to (B, L, d_model), continuing from `state` (zeros when None).
 
-        Args:
-            hidden: (B, L, d_model).
-            state: State to continue from; zeros when None.
-            return_state: Also return the state after the last position.
-
-        Returns:
-            (B, L, d_model); with `return_state` also a `MambaState`.
-
-        Raises:
-            ValueError: A shape that does not fit.
+        With `return_state` return also the state after the last position.
         """
-        if hidden.ndim != 3 or hidden.shape[-1] != self.d_model:
-            raise ValueError(
-                f"hidden has shape {tuple(hidden.shape)}, expected (B, L, d_model={self.d_model})"
-            )
-        if state is not None:
-            self._check_batch(state, hidden)
+        self._check(hidden, state, 3, f"(B, L, {self.d_model})")
         xz = self.in_proj(hidden)  # (B, L, 2 d_inner)
         if self._can_fuse(xz):
             y, after = self._fused(xz, state or self.initial_state(len(xz)))
@@ -171,11 +145,10 @@ class Mamba(nn.Module):
         A = -torch.exp(self.A_log)  # (d_inner, d_state)
         # Under autocast products are bfloat16; the recurrence keeps the parameters' precision.
         x, Delta, B, C = (t.to(A.dtype) for t in (x, Delta, B, C))
+        before = None if state is None else state.ssm
         y, ssm = selective_scan(
-            x, Delta, A, B, C, self.D,
-            None if state is None else state.ssm,
-            return_state=True, backend=self.backend,
-        )  # fmt: skip
+            x, Delta, A, B, C, self.D, before, return_state=True, backend=self.backend
+        )
         return y * F.silu(z), MambaState(conv, ssm)  # (B, L, d_inner)
 
     def _can_fuse(self, xz: Tensor) -> bool:
@@ -188,47 +161,24 @@ class Mamba(nn.Module):
             layer._forward_hooks or layer._forward_pre_hooks
             for layer in (self.x_proj, self.dt_proj, self.conv1d)
         )
-        return (
-            not hooked
-            and self.backend in ("auto", "numba")
-            and xz.device.type == "cpu"
-            and xz.dtype == self.A_log.dtype == torch.float32
-            and xz.shape[1] > 0
-            and numba_available()
-        )
+        same_dtype = xz.dtype == self.A_log.dtype
+        return not hooked and same_dtype and xz.shape[1] > 0 and numba_applies(self.backend, xz)
 
     def _fused(self, xz: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         from ss4rec_lib.ssm.kernels.numba_mamba import mamba_inner
 
-        batch, carried = len(xz), self.d_conv - 1
-        check_shape("state.conv", state.conv, (batch, self.d_inner, carried), "(B, D, d_conv - 1)")
-        check_shape("state.ssm", state.ssm, (batch, self.d_inner, self.d_state), "(B, D, N)")
         weight, bias = self._convolution()
         y, ssm = mamba_inner(
             xz, weight.T, bias, state.conv.transpose(1, 2), self.x_proj.weight, self.dt_proj.weight,
             self.dt_proj.bias, -torch.exp(self.A_log), self.D, state.ssm,
         )  # fmt: skip
+        carried = self.d_conv - 1
         newest = torch.cat((state.conv, xz[:, -carried:, : self.d_inner].transpose(1, 2)), dim=-1)
         return y, MambaState(newest[..., newest.shape[-1] - carried :], ssm)
 
     def step(self, hidden: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        """Add one position in O(1): `forward` with the recurrence written out.
-
-        Args:
-            hidden: (B, d_model).
-            state: State before it.
-
-        Returns:
-            (B, d_model) and the state after it.
-
-        Raises:
-            ValueError: A shape that does not fit.
-        """
-        if hidden.ndim != 2 or hidden.shape[-1] != self.d_model:
-            raise ValueError(
-                f"hidden has shape {tuple(hidden.shape)}, expected (B, d_model={self.d_model})"
-            )
-        self._check_batch(state, hidden)
+        """Add one position (B, d_model) in O(1): `forward` with the recurrence written out."""
+        self._check(hidden, state, 2, f"(B, {self.d_model})")
         x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (B, d_inner) each
         window = torch.cat((state.conv, x[..., None]), dim=-1)  # (B, d_inner, d_conv)
         weight, bias = self._convolution()

@@ -18,21 +18,15 @@ Complex parameters are stored as two real numbers in a last axis of size 2.
 from __future__ import annotations
 
 import warnings
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.ssm.discretization import INTERVALS, METHODS, transform_intervals
-from ss4rec_lib.ssm.scan import check_shape, diagonal_scan, numba_available
+from ss4rec_lib.ssm.discretization import METHODS
+from ss4rec_lib.ssm.scan import check_shape, diagonal_scan, numba_applies
 
-
-def _published_initialisation(d_H: int, d_P: int, dt_min: float, dt_max: float) -> Any:
-    """Return an `s5.S5` layer, for its HiPPO-N eigenvalues and its draws of the parameters."""
-    with warnings.catch_warnings():  # s5-pytorch decorates with torch.jit.script, deprecated
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from s5 import S5 as ReferenceS5
-    return ReferenceS5(d_H, state_width=d_P, dt_min=dt_min, dt_max=dt_max).seq
+INTERVALS = ("raw", "clip", "log1p")
 
 
 class S5(nn.Module):
@@ -53,9 +47,6 @@ class S5(nn.Module):
             negative, since exp(Lambda Delta) overflows when training pushes it above 0 and
             intervals reach 1e6 s.
         backend: Scan backend, see `ss4rec_lib.ssm.scan`.
-
-    Raises:
-        ValueError: A size below 1, dt_min or dt_max out of order, or an unknown option.
     """
 
     def __init__(
@@ -89,7 +80,11 @@ class S5(nn.Module):
         self.unconstrained = unconstrained
         self.backend = backend
 
-        start = _published_initialisation(d_H, d_P, dt_min, dt_max)
+        with warnings.catch_warnings():  # s5-pytorch decorates with torch.jit.script, deprecated
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from s5 import S5 as ReferenceS5
+        # The HiPPO-N eigenvalues and the published draws of the other parameters.
+        start = ReferenceS5(d_H, state_width=d_P, dt_min=dt_min, dt_max=dt_max).seq
         Lambda = start.Lambda.detach()
         self.Lambda_im = nn.Parameter(Lambda.imag.clone())  # (P,)
         if unconstrained:
@@ -111,14 +106,15 @@ class S5(nn.Module):
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Return the state before the first interaction: zeros, (batch_size, P), complex."""
-        return torch.zeros(
-            batch_size, self.d_P, dtype=self.log_step.dtype.to_complex(), device=self.D.device
-        )
+        return self.D.new_zeros(batch_size, self.d_P, dtype=self.D.dtype.to_complex())
 
     def _transformed(self, delta: Tensor) -> Tensor:
-        return transform_intervals(
-            delta, self.interval, self.dt_min, self.dt_max, self.interval_floor
-        )
+        """Map seconds (B, L) to the factors of the learned steps."""
+        if self.interval == "clip":
+            delta = delta.clamp(self.dt_min, self.dt_max)
+        elif self.interval == "log1p":
+            delta = torch.log1p(delta)
+        return delta.clamp_min(self.interval_floor) if self.interval_floor > 0 else delta
 
     def discretize(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Map seconds (B, L) to Lambda_bar and the scale of B_tilde, both (B, L, P), complex."""
@@ -126,13 +122,9 @@ class S5(nn.Module):
         return METHODS[self.discretization](self.Lambda, Delta)
 
     def forward(
-        self,
-        u: Tensor,
-        delta: Tensor,
-        state: Tensor | None = None,
-        return_state: bool = False,
+        self, u: Tensor, delta: Tensor, state: Tensor | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Run over whole sequences.
+        """Map u (B, L, H) to y (B, L, H); with `return_state` return also the last state.
 
         The values of `delta` are not looked at, so that no device has to wait; those of a batch
         are checked when it is made (`ss4rec_lib.data.make_batch`).
@@ -141,27 +133,21 @@ class S5(nn.Module):
             u: Input, (B, L, H).
             delta: Seconds from each interaction to the next one, (B, L), floating, >= 0.
             state: State to continue from, (B, P), complex; zeros when None.
-            return_state: Also return the last state.
-
-        Returns:
-            y (B, L, H); with `return_state` also the state after the last position (B, P).
-
-        Raises:
-            ValueError: A shape that does not fit, or intervals of another than a floating dtype.
+            return_state: Also return the state after the last position, (B, P).
         """
         if u.ndim != 3 or u.shape[-1] != self.d_H:
             raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, H={self.d_H})")
         check_shape("delta", delta, tuple(u.shape[:2]), "(B, L)")
         if not delta.is_floating_point():
             raise ValueError(
-                f"delta has dtype {delta.dtype}, expected a floating dtype: subtract timestamps as "
+                f"delta has dtype {delta.dtype}, expected a floating one: subtract timestamps as "
                 "int64, then convert the differences with .float()"
             )
         # B_tilde u with u real: one real product for real and imaginary parts together.
         B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
         # Under autocast the product is bfloat16; the recurrence keeps the parameters' precision.
         Bu = (u @ B_re_im.T).to(self.B.dtype)  # (B, L, 2P)
-        if self._can_fuse(u):
+        if self.discretization == "zoh" and numba_applies(self.backend, u):
             x = self._fused_states(delta, Bu, state)  # (B, L, 2P)
         else:
             Lambda_bar, scale = self.discretize(delta)  # (B, L, P) each
@@ -174,16 +160,6 @@ class S5(nn.Module):
         if not return_state:
             return y
         return y, torch.complex(*x[:, -1].chunk(2, dim=-1))
-
-    def _can_fuse(self, u: Tensor) -> bool:
-        """Return True if the compiled pass over irregular steps computes this call."""
-        return (
-            self.backend in ("auto", "numba")
-            and self.discretization == "zoh"
-            and u.device.type == "cpu"
-            and u.dtype == torch.float32
-            and numba_available()
-        )
 
     def _fused_states(self, delta: Tensor, Bu: Tensor, state: Tensor | None) -> Tensor:
         from ss4rec_lib.ssm.kernels.numba_s5 import irregular_scan

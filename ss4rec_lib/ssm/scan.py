@@ -9,9 +9,8 @@
 * `"auto"`: numba on the CPU, mamba_ssm on a CUDA device, parallel where neither applies. It never
   fails, and logs each choice once.
 
-Asking for a backend that does not apply raises an error with the reason and a remedy. Checks here
+A named backend that does not apply raises RuntimeError with the reason and a remedy. Checks here
 look at shapes, dtypes and devices only, never at values.
-
 Glossary: (B, L, D, N) = batch, length, channels, states per channel; P = states of S5.
 """
 
@@ -42,6 +41,16 @@ def _numba_kernels() -> tuple[ModuleType | None, str]:
     return numba_loops, ""
 
 
+def numba_available() -> bool:
+    """Return True if the numba backend can be loaded here."""
+    return _numba_kernels()[0] is not None
+
+
+def numba_applies(backend: str, sample: Tensor) -> bool:
+    """Return True if `backend` leaves a call to the compiled passes and they take its tensors."""
+    return backend in ("auto", "numba") and not _why_not("numba", "", sample, False)
+
+
 @cache
 def _log_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> None:
     _log.info("%s on %s, %s: backend %r", operation, device, dtype, backend)
@@ -59,18 +68,14 @@ def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) 
             return "it has no diagonal scan; use backend='parallel'"
         if importlib.util.find_spec("mamba_ssm") is None:
             return f"the package mamba-ssm is missing; {mamba_ssm.HOW_TO_INSTALL}"
-        if sample.device.type != "cuda":
-            return f"it takes tensors on a CUDA device, not on {sample.device}"
-        if sample.dtype == torch.float64:
-            return "it takes float32, float16 or bfloat16, not float64"
+        if sample.device.type != "cuda" or sample.dtype == torch.float64:
+            return (
+                "it takes float32, float16 or bfloat16 on a CUDA device, "
+                f"not {sample.dtype} on {sample.device}"
+            )
         if carries_state:
             return "its kernel starts from an empty state; use backend='parallel' to continue one"
     return ""
-
-
-def numba_available() -> bool:
-    """Return True if the numba backend can be loaded here."""
-    return _numba_kernels()[0] is not None
 
 
 def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) -> ModuleType:
@@ -96,36 +101,29 @@ def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], meaning: s
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {meaning} = {expected}")
 
 
+def _check_dtype(name: str, tensor: Tensor, expected: torch.dtype) -> None:
+    if tensor.dtype != expected:
+        raise ValueError(f"{name} has dtype {tensor.dtype}, expected {expected}")
+
+
 def diagonal_scan(
-    a: Tensor,
-    b: Tensor,
-    initial_state: Tensor | None = None,
-    *,
-    return_state: bool = False,
-    backend: str = "auto",
-) -> Tensor | tuple[Tensor, Tensor]:
+    a: Tensor, b: Tensor, initial_state: Tensor | None = None, *,
+    return_state: bool = False, backend: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
     """Compute x_k = a_k x_{k-1} + b_k for every sequence and state (S5, arXiv 2208.04933, eq. 2).
 
     Args:
         a: Multipliers (`Lambda_bar`), (B, L, P), real or complex.
         b: Inputs (`B_bar u`), (B, L, P), dtype of `a`.
         initial_state: x_{-1}, (B, P); zeros when None.
-        return_state: Also return the last state, to continue from it.
+        return_state: Return the states (B, L, P) and the last one (B, P), to continue from it.
         backend: See the docstring of the module.
-
-    Returns:
-        States (B, L, P); with `return_state` also the last one, (B, P).
-
-    Raises:
-        ValueError: A shape or dtype that does not fit, an empty sequence, an unknown backend.
-        RuntimeError: The named backend is not available.
     """
     if a.ndim != 3 or a.shape[1] == 0:
         raise ValueError(f"a has shape {tuple(a.shape)}, expected (B, L, P) with L >= 1")
     batch, _, states = a.shape
     check_shape("b", b, tuple(a.shape), "(B, L, P)")
-    if b.dtype != a.dtype:
-        raise ValueError(f"b has dtype {b.dtype}, expected that of a, {a.dtype}")
+    _check_dtype("b", b, a.dtype)
     kernels = _kernels("diagonal_scan", backend, a, initial_state is not None)
     if initial_state is None:
         initial_state = a.new_zeros(batch, states)
@@ -135,22 +133,14 @@ def diagonal_scan(
 
 
 def selective_scan(
-    u: Tensor,
-    Delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    initial_state: Tensor | None = None,
-    *,
-    return_state: bool = False,
-    backend: str = "auto",
-) -> Tensor | tuple[Tensor, Tensor]:
+    u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
+    initial_state: Tensor | None = None, *, return_state: bool = False, backend: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
     """Compute the selective scan of Mamba (arXiv 2312.00752, algorithm 2), time before channels.
 
     x_k = exp(Delta_k A) x_{k-1} + Delta_k B_k u_k;  y_k = C_k x_k + D u_k. It mirrors
     `mamba_ssm.ops.selective_scan_interface.selective_scan_ref`, where u is (B, D, L), with
-    `Delta` after its softplus.
+    `Delta` after its softplus. The numba backend refuses a positive entry of A.
 
     Args:
         u: Input, (B, L, D).
@@ -160,37 +150,28 @@ def selective_scan(
         C: Output projection, (B, L, N).
         D: Skip weight, (D,); zeros when None.
         initial_state: (B, D, N); zeros when None.
-        return_state: Also return the last state, to continue from it.
+        return_state: Return y (B, L, D) and the last state (B, D, N), to continue from it.
         backend: See the docstring of the module.
-
-    Returns:
-        y, (B, L, D); with `return_state` also the last state, (B, D, N).
-
-    Raises:
-        ValueError: A shape or dtype that does not fit, an unknown backend, or (numba only) a
-            positive entry of A, where its exponential is not defined.
-        RuntimeError: The named backend is not available.
     """
     if u.ndim != 3 or u.shape[1] == 0:
         raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with L >= 1")
-    batch, length, channels = u.shape
-    if A.ndim != 2 or A.shape[0] != channels:
-        raise ValueError(f"A has shape {tuple(A.shape)}, expected (D, N) with D = {channels}")
-    N = A.shape[1]
+    (batch, length, channels), N = u.shape, A.shape[-1]
     if D is None:
         D = u.new_zeros(channels)
+    for name, tensor, expected, meaning in (
+        ("Delta", Delta, (batch, length, channels), "(B, L, D)"),
+        ("A", A, (channels, N), "(D, N)"),
+        ("B", B, (batch, length, N), "(B, L, N)"),
+        ("C", C, (batch, length, N), "(B, L, N)"),
+        ("D", D, (channels,), "(D,)"),
+    ):
+        check_shape(name, tensor, expected, meaning)
+        _check_dtype(name, tensor, u.dtype)
+    kernels = _kernels("selective_scan", backend, u, initial_state is not None)
     if initial_state is not None:
         check_shape("initial_state", initial_state, (batch, channels, N), "(B, D, N)")
         initial_state = initial_state.to(u.dtype)
-    check_shape("Delta", Delta, tuple(u.shape), "(B, L, D)")
-    check_shape("B", B, (batch, length, N), "(B, L, N)")
-    check_shape("C", C, (batch, length, N), "(B, L, N)")
-    check_shape("D", D, (channels,), "(D,)")
-    for name, tensor in (("Delta", Delta), ("A", A), ("B", B), ("C", C), ("D", D)):
-        if tensor.dtype != u.dtype:
-            raise ValueError(f"{name} has dtype {tensor.dtype}, expected that of u, {u.dtype}")
-    kernels = _kernels("selective_scan", backend, u, initial_state is not None)
-    if initial_state is None and kernels is not mamba_ssm:
+    elif kernels is not mamba_ssm:
         initial_state = u.new_zeros(batch, channels, N)
     y, last = kernels.selective_scan(u, Delta, A, B, C, D, initial_state)
     return (y, last) if return_state else y

@@ -121,7 +121,7 @@ def test_input_and_state_that_do_not_fit_are_refused():
     block = Mamba(8)
     with pytest.raises(ValueError, match=r"hidden.*\(2, 8\)"):
         block(torch.zeros(2, 8))
-    with pytest.raises(ValueError, match=r"state.* 3"):
+    with pytest.raises(ValueError, match=r"state.*3"):
         block(torch.zeros(2, 4, 8), block.initial_state(3))
 
 

@@ -1,7 +1,6 @@
 """Backend `mamba_ssm`: the fused CUDA kernel of the package mamba-ssm, where it is installed.
 
-The tensors are transposed to its layout (B, D, L) and back. Its kernel starts from an empty state
-and has no complex diagonal scan; `scan.py` does not choose it for either.
+It starts from an empty state and has no complex diagonal scan; `scan.py` chooses it for neither.
 """
 
 from __future__ import annotations
@@ -16,33 +15,16 @@ HOW_TO_INSTALL = (
 def selective_scan(
     u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: None
 ) -> tuple[Tensor, Tensor]:
-    """Call `selective_scan_fn`; computes `reference.selective_scan` from an empty state.
+    """Compute `reference.selective_scan` for float32, float16 or bfloat16 on a CUDA device.
 
-    Args:
-        u: (B, L, D), on a CUDA device; float32, float16 or bfloat16.
-        Delta: (B, L, D), after its softplus.
-        A: (D, N).
-        B: (B, L, N).
-        C: (B, L, N).
-        D: (D,).
-        initial_state: Must be None.
-
-    Returns:
-        y (B, L, D), and the last state (B, D, N), through which mamba-ssm passes no gradient.
+    `initial_state` must be None. mamba-ssm passes no gradient through the last state.
     """
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     assert initial_state is None, "scan.py does not choose this backend for a state"
+    u, Delta, B, C = (t.transpose(1, 2) for t in (u, Delta, B, C))  # to time last, as (B, D, L)
+    # The kernel takes float32 weights with inputs of any dtype. `Delta` is after its softplus.
     y, last = selective_scan_fn(
-        u.transpose(1, 2),  # (B, D, L)
-        Delta.transpose(1, 2),  # (B, D, L)
-        A.float(),  # the kernel takes float32 weights with inputs of any dtype
-        B.transpose(1, 2),  # (B, N, L)
-        C.transpose(1, 2),  # (B, N, L)
-        D=D.float(),
-        z=None,
-        delta_bias=None,
-        delta_softplus=False,
-        return_last_state=True,
+        u, Delta, A.float(), B, C, D=D.float(), delta_softplus=False, return_last_state=True
     )
     return y.transpose(1, 2), last

@@ -1,16 +1,11 @@
 """Backend `parallel`: a log-depth scan in plain PyTorch, with its own backward, in chunks.
 
 x_k = a_k x_{k-1} + b_k composes affine maps x -> a x + b, and composition is associative: (a, b)
-after (a', b') is (a a', a b' + b). All prefixes of a chunk of T positions are therefore computed in
-log2(T) rounds of elementwise operations over the whole chunk (Hillis and Steele 1986); in round r
-every position is combined with the one 2^r before it. Chunks are processed one after the other, so
-memory is bounded by the chunk and not by the length.
-
-Backward is the same scan run from the end: g_k = dx_k + conj(a_{k+1}) g_{k+1}. States are computed
-again, chunk by chunk, from the state saved at the start of each chunk, so that the (B, L, D, N)
-tensor of all states is never stored.
-
-Any device, any dtype (float64 and complex128 included). Glossary as in `reference.py`.
+after (a', b') is (a a', a b' + b). All prefixes of a chunk of T positions therefore take log2(T)
+rounds of elementwise operations over the whole chunk (Hillis and Steele 1986): round r combines
+every position with the one 2^r before it. Backward is the same scan run from the end. The selective
+scan saves one state per chunk and computes the others again, so that the (B, L, D, N) tensor of all
+states is never stored. Any device and dtype. Glossary as in `reference.py`.
 """
 
 from __future__ import annotations
@@ -41,14 +36,10 @@ def _scan_chunk(a: Tensor, b: Tensor, before: Tensor) -> Tensor:
 
 
 def _scan_chunk_backward(a: Tensor, dx: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """Return g_k of one chunk, and the gradient at the state before it.
+    """Return g_k = dx_k + conj(a_{k+1}) g_{k+1} of one chunk, and the gradient before the chunk.
 
-    Args:
-        a: Multipliers of the chunk.
-        dx: Gradient at each state from outside the recurrence.
-        after: Gradient at the last state of this chunk from the chunk that follows.
+    `after` is the gradient at the last state of this chunk from the chunk that follows.
     """
-    # g_k = dx_k + conj(a_{k+1}) g_{k+1}; `after` enters at the last position.
     dx = torch.cat((dx[:, :-1], dx[:, -1:] + after[:, None]), dim=1)
     following = torch.cat((a[:, 1:], torch.zeros_like(a[:, :1])), dim=1).conj()
     _, g = _prefixes(following.flip(1), dx.flip(1))
@@ -61,6 +52,8 @@ def _bounds(length: int) -> list[tuple[int, int]]:
 
 
 class _DiagonalScan(torch.autograd.Function):
+    """Compute `reference.diagonal_scan`, with the same arguments and results."""
+
     @staticmethod
     def forward(ctx, a, b, initial_state):
         x = torch.empty_like(b)
@@ -83,6 +76,8 @@ class _DiagonalScan(torch.autograd.Function):
 
 
 class _SelectiveScan(torch.autograd.Function):
+    """Compute `reference.selective_scan`, with the same arguments and results."""
+
     @staticmethod
     def forward(ctx, u, Delta, A, B, C, D, initial_state):
         y = D * u  # (B, L, D)
@@ -102,12 +97,13 @@ class _SelectiveScan(torch.autograd.Function):
         du, dDelta = D * dy, torch.empty_like(Delta)
         dA, dB, dC = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
         flow = dx_last  # (B, D, N)
-        bounds = _bounds(u.shape[1])
-        for number, (start, end) in reversed(list(enumerate(bounds))):
+        for before, (start, end) in zip(
+            reversed(starts), reversed(_bounds(u.shape[1])), strict=True
+        ):
             part = slice(start, end)
             Lambda_bar, B_bar_u = _discretized(u, Delta, A, B, start, end)  # (B, T, D, N)
-            states = _scan_chunk(Lambda_bar, B_bar_u, starts[number])
-            previous = torch.cat((starts[number][:, None], states[:, :-1]), dim=1)
+            states = _scan_chunk(Lambda_bar, B_bar_u, before)
+            previous = torch.cat((before[:, None], states[:, :-1]), dim=1)
             dC[:, part] = torch.einsum("btdn,btd->btn", states, dy[:, part])
             dx = dy[:, part, :, None] * C[:, part, None]  # (B, T, D, N)
             g, flow = _scan_chunk_backward(Lambda_bar, dx, flow)
@@ -128,13 +124,5 @@ def _discretized(
     return torch.exp(step[..., None] * A), (step * u[:, part])[..., None] * B[:, part, None]
 
 
-def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute `reference.diagonal_scan`, with the same arguments and results."""
-    return _DiagonalScan.apply(a, b, initial_state)
-
-
-def selective_scan(
-    u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute `reference.selective_scan`, with the same arguments and results."""
-    return _SelectiveScan.apply(u, Delta, A, B, C, D, initial_state)
+diagonal_scan = _DiagonalScan.apply
+selective_scan = _SelectiveScan.apply

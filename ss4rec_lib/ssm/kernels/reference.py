@@ -1,8 +1,7 @@
 """The two scans as the papers write them: a loop over time in plain PyTorch.
 
-Slow, and easy to check against the papers. Any device, any dtype (float64 and complex128 included);
-autograd gives gradients and second derivatives. Every other backend is tested against this file,
-for values and for gradients.
+Slow, and easy to check against the papers. Any device and dtype; autograd gives first and second
+derivatives. Every other backend is tested against this file, for values and for gradients.
 
 Glossary: `u` input, `Delta` step sizes, `A` continuous state matrix (diagonal), `B` and `C`
 input-dependent projections, `D` skip weight, `x` state; sizes (B, L, D, N) = batch, length,
@@ -18,13 +17,7 @@ from torch import Tensor
 def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
     """Compute x_k = a_k x_{k-1} + b_k, elementwise (S5, arXiv 2208.04933, eq. 2).
 
-    Args:
-        a: Multipliers, (B, L, P), real or complex.
-        b: Inputs, (B, L, P).
-        initial_state: x_{-1}, (B, P).
-
-    Returns:
-        All states (B, L, P), and the last one (B, P).
+    Map a and b (B, L, P), real or complex, and x_{-1} (B, P) to all states and the last one.
     """
     x = initial_state  # (B, P)
     states = []
@@ -41,18 +34,8 @@ def selective_scan(
 
     Mirrors `mamba_ssm.ops.selective_scan_interface.selective_scan_ref` (time before channels):
     Lambda_bar = exp(Delta A), B_bar u = Delta B u, x = Lambda_bar x + B_bar u, y = C x + D u.
-
-    Args:
-        u: (B, L, D).
-        Delta: Positive step sizes, (B, L, D).
-        A: Negative, (D, N).
-        B: (B, L, N).
-        C: (B, L, N).
-        D: (D,).
-        initial_state: (B, D, N).
-
-    Returns:
-        y (B, L, D), and the last state (B, D, N).
+    Map u and Delta (B, L, D), A (D, N), B and C (B, L, N), D (D,) and the initial state (B, D, N)
+    to y (B, L, D) and the last state.
     """
     x = initial_state  # (B, D, N)
     outputs = []
