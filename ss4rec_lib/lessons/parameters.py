@@ -54,11 +54,7 @@ class Parameter:
 
 
 def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
-    """Read the declared parameters of a lesson without running it.
-
-    Raises:
-        ParameterError: No parameters are declared, or a default is not a plain literal.
-    """
+    """Read the declared parameters of a lesson without running it."""
     import papermill
 
     notebook = Path(notebook)
@@ -114,21 +110,13 @@ def literals(source: str) -> dict[str, Any] | None:
 
 
 def validate(notebook: str | Path, values: Mapping[str, Any]) -> None:
-    """Refuse values that a lesson does not declare or that have another type than the default.
-
-    Raises:
-        ParameterError: Names each wrong parameter, its value and what was expected.
-    """
+    """Refuse values that a lesson does not declare or that have another type than the default."""
     declared = read_parameters(notebook)
     check_values(values, {n: p.default for n, p in declared.items()}, Path(notebook).name)
 
 
 def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
-    """Compare values with the declared defaults.
-
-    Raises:
-        ParameterError: As for `validate`; `where` says which lesson declares them.
-    """
+    """Compare values with the defaults that the lesson `where` declares."""
     fields: dict[str, Any] = {n: (_annotation(default), default) for n, default in defaults.items()}
     model = create_model("Parameters", __base__=Config, **fields)
     try:
@@ -169,9 +157,6 @@ def check_parameters(namespace: Mapping[str, Any] | None = None) -> types.Simple
 
     Returns:
         The parameters in force as attributes, or None in a plain script without a kernel.
-
-    Raises:
-        ParameterError: No parameters cell has been run, or an inserted value is wrong.
     """
     if namespace is None:
         namespace = _kernel_namespace()

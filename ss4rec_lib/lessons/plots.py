@@ -17,22 +17,11 @@ DAY = 24 * HOUR
 MONTH = 30.4375 * DAY  # mean length in the Julian calendar
 YEAR = 365.25 * DAY
 
-SECONDS_TICKS: dict[str, float] = {
-    "1 ms": 1e-3,
-    "10 ms": 1e-2,
-    "0.1 s": 0.1,
-    "1 s": 1.0,
-    "10 s": 10.0,
-    "1 min": MINUTE,
-    "10 min": 10 * MINUTE,
-    "1 h": HOUR,
-    "6 h": 6 * HOUR,
-    "1 d": DAY,
-    "1 wk": 7 * DAY,
-    "1 mo": MONTH,
-    "1 y": YEAR,
-    "10 y": 10 * YEAR,
-    "100 y": 100 * YEAR,
+_UNITS = {"y": YEAR, "mo": MONTH, "wk": 7 * DAY, "d": DAY, "h": HOUR, "min": MINUTE, "s": 1.0}
+_UNITS["ms"] = 1e-3
+_TICKS = "1 ms,10 ms,0.1 s,1 s,10 s,1 min,10 min,1 h,6 h,1 d,1 wk,1 mo,1 y,10 y,100 y"
+SECONDS_TICKS = {
+    name: float(name.split()[0]) * _UNITS[name.split()[1]] for name in _TICKS.split(",")
 }
 """Labels of a time axis and their positions, in seconds."""
 
@@ -87,30 +76,22 @@ class SecondsLocator(matplotlib.ticker.Locator):
 
 
 def format_seconds(seconds: float, _position: int | None = None) -> str:
-    """Name a time as a person would.
+    """Return a time as text: the name of a tick such as "1 h", or a rounded number such as "2.5 d".
 
-    The name is that of the tick at that time, for example "1 h", or else a rounded number with the
-    largest unit that fits, for example "2.5 d". Matplotlib passes the number of the tick as well.
+    Matplotlib passes the number of the tick as well.
     """
     for name, at in SECONDS_TICKS.items():
         if abs(seconds - at) <= 1e-9 * at:
             return name
     if seconds == 0:
         return "0 s"
-    units = (("y", YEAR), ("mo", MONTH), ("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", 1.0))
-    for unit, size in units:
-        if abs(seconds) >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e3:.3g} ms"
+    units = {unit: size for unit, size in _UNITS.items() if unit != "wk"}
+    unit = next((unit for unit, size in units.items() if abs(seconds) >= size), "ms")
+    return f"{seconds / units[unit]:.3g} {unit}"
 
 
 def seconds_axis(ax: Axes, axis: str = "x") -> None:
-    """Give an axis of seconds readable ticks.
-
-    Args:
-        ax: Axes to change. A linear scale becomes logarithmic; `log` and `symlog` are kept.
-        axis: "x" or "y".
-    """
+    """Give an axis of seconds readable ticks; a linear scale becomes logarithmic."""
     if axis not in ("x", "y"):
         raise ValueError(f"axis is {axis!r}, expected 'x' or 'y'")
     if getattr(ax, f"get_{axis}scale")() == "linear":

@@ -39,9 +39,6 @@ def record(*, highlights: Sequence[str] = (), **metrics: Any) -> None:
             dictionaries of these. Scalars of NumPy or PyTorch become Python numbers. Units belong
             in the name, for example `train_seconds`.
 
-    Raises:
-        RecordError: Nothing is given, a value is not finite or of another type, or a highlight is
-            not a recorded number.
     """
     if not metrics:
         raise RecordError("record() was given nothing to record; pass name=value pairs")
@@ -60,11 +57,7 @@ def record(*, highlights: Sequence[str] = (), **metrics: Any) -> None:
 
 
 def read_record(notebook: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """Read the record of an executed notebook, given by its path or already read.
-
-    Raises:
-        RecordError: The notebook holds no record, or more than one.
-    """
+    """Read the one record of an executed notebook, given by its path or already read."""
     label = "the notebook"
     if isinstance(notebook, str | Path):
         import nbformat

@@ -44,9 +44,6 @@ class LessonRun:
     """Outcome of one lesson.
 
     Attributes:
-        name: Name of the notebook without its ending.
-        title: First heading of the notebook.
-        notebook: Executed notebook, relative to the working directory where possible.
         seconds: Wall time, including the start of the kernel.
         parameters: Values that were given; defaults are not repeated.
         record: Recorded results; empty after a failure.
@@ -63,11 +60,7 @@ class LessonRun:
 
 
 def notebooks_folder() -> Path:
-    """Return the folder `notebooks` of the checkout that this package runs from.
-
-    Raises:
-        LessonError: The package was installed without its checkout.
-    """
+    """Return the folder `notebooks` of the checkout that this package runs from."""
     folder = Path(__file__).resolve().parents[2] / "notebooks"
     if not folder.is_dir():
         raise LessonError(
@@ -78,14 +71,7 @@ def notebooks_folder() -> Path:
 
 
 def find_lessons(names: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
-    """Find lessons by number, name or file name; no names means all of them.
-
-    Returns:
-        Notebook paths in the order of their numbers, each once.
-
-    Raises:
-        LessonError: A name fits no lesson, or the folder has none.
-    """
+    """Find lessons by number, name or file name, in their order; no names means all of them."""
     folder = notebooks_folder() if folder is None else Path(folder)
     lessons = {p.stem: p for p in sorted(folder.glob("*.ipynb")) if LESSON_NAME.fullmatch(p.stem)}
     if not lessons:
@@ -116,13 +102,8 @@ def assign(
 ) -> dict[Path, dict[str, Any]]:
     """Give each lesson the parameters that it declares, checked, before anything runs.
 
-    Args:
-        declared: Lessons with their declared parameters.
-        parameters: Values by name; at least one of the lessons must declare each.
-        from_text: Read text values (from a command line) by the type of each lesson's default.
-
-    Raises:
-        ParameterError: No lesson declares a name, or a value has another type than the default.
+    At least one of the lessons must declare each parameter. With `from_text`, text values (from a
+    command line) are read by the type of each lesson's default.
     """
     known = list(dict.fromkeys(name for entries in declared.values() for name in entries))
     for name, value in parameters.items():
@@ -168,9 +149,6 @@ def run_lessons(
         from_text: Read text values by the type of each lesson's default.
         folder: Folder of the lessons; by default that of the checkout.
 
-    Returns:
-        One result per lesson, in order. A failed lesson has its `error` set.
-
     Raises:
         LessonError: A lesson or a parameter is unknown or wrong. Nothing has run then.
     """
@@ -213,9 +191,7 @@ def run_record(run: LessonRun, defaults: Mapping[str, Any]) -> dict[str, Any]:
         "uses_time": None,
         "seed": in_force.get("seed"),
         "protocol": protocol,
-        "data_verified": None,
         "config": {"parameters": in_force},
-        "parameters": None,
         "evaluations": [
             {
                 "part": "lesson",
@@ -226,17 +202,10 @@ def run_record(run: LessonRun, defaults: Mapping[str, Any]) -> dict[str, Any]:
             }
         ],
         "selection": {"metric": None, "masked": None},
-        "folds": None,
         "epochs": found.get("epochs"),
         "best_epoch": found.get("best_epoch"),
-        "stopped": None,
         "curve": [],
-        "seconds": {
-            "train": found.get("train_seconds"),
-            "valid": None,
-            "wall": round(run.seconds, 1),
-        },
-        "resumed": False,
+        "seconds": {"train": found.get("train_seconds"), "wall": round(run.seconds, 1)},
         "peak_memory_bytes": found.get("peak_rss_bytes"),
         "machine": found.get("machine") or describe_machine(),
         "versions": found.get("versions") or describe_versions(),
