@@ -17,8 +17,6 @@ from ss4rec_lib.evaluation.rating import (
 )
 from ss4rec_lib.evaluation.sampled import expected_sampled, sampled_gain
 from ss4rec_lib.evaluation.statistics import (
-    PairedDifference,
-    SeedsDifference,
     bootstrap_interval,
     difference_over_seeds,
     paired_difference,
@@ -27,11 +25,9 @@ from ss4rec_lib.evaluation.statistics import (
 
 __all__ = [
     "KS",
-    "PairedDifference",
     "RankedByRating",
     "RankingResult",
     "RatingResult",
-    "SeedsDifference",
     "bootstrap_interval",
     "difference_over_seeds",
     "evaluate_both",

@@ -23,7 +23,6 @@ import torch
 
 from ss4rec_lib.data import Batch, Split, eval_batches
 from ss4rec_lib.models import Recommender
-from ss4rec_lib.progress import progress_bar
 
 KS = (1, 5, 10, 20)
 
@@ -154,8 +153,9 @@ def evaluate_ranking(
     split: Split,
     part: str = "test",
     *,
+    ks: Sequence[int] = KS,
     mask_seen: bool = False,
-    **options: Any,
+    **batching: Any,
 ) -> RankingResult:
     """Rank each target against the whole catalogue.
 
@@ -163,10 +163,11 @@ def evaluate_ranking(
         model: Anything with `scores(batch)`; in evaluation mode meanwhile.
         split: Train, validation and test views over the same sequences.
         part: `valid` or `test`.
+        ks: Cut-offs K, from 1 to the size of the catalogue.
         mask_seen: Take items of the user's history out of the ranking (RecBole does not).
-        **options: As in `rank_targets`, but `masks`.
+        **batching: `max_len`, `max_tokens` and `target_time` of `ss4rec_lib.data.eval_batches`.
     """
-    return rank_targets(model, split, part, masks=(mask_seen,), **options)[mask_seen]
+    return rank_targets(model, split, part, masks=(mask_seen,), ks=ks, **batching)[mask_seen]
 
 
 def rank_targets(
@@ -176,32 +177,14 @@ def rank_targets(
     *,
     masks: Collection[bool] = (False, True),
     ks: Sequence[int] = KS,
-    max_len: int | None = 200,
-    max_tokens: int = 12_800,
-    target_time: str = "known",
-    progress: bool = False,
+    **batching: Any,
 ) -> dict[bool, RankingResult]:
-    """Return `evaluate_ranking` for several values of `mask_seen`, from one pass of the model.
-
-    Args:
-        model: See `evaluate_ranking`.
-        split: See there.
-        part: See there.
-        masks: The values of `mask_seen`.
-        ks: Cut-offs K, from 1 to the size of the catalogue.
-        max_len: Most recent interactions that the model sees; None for the whole history.
-        max_tokens: Padded positions per batch.
-        target_time: What the model receives of time: `known`, the target's timestamp included (as
-            published), `hidden`, `previous` or `none`; see `ss4rec_lib.data.batching`.
-        progress: Show a progress bar.
-    """
-    check_cut_offs(ks, split)
-    check_targets(split, part)
+    """Return `evaluate_ranking` for each `mask_seen` in `masks`, from one pass of the model."""
+    check_targets(split, part, ks)
     users: list[np.ndarray] = []
     counts: dict[bool, list[tuple[np.ndarray, np.ndarray]]] = {mask: [] for mask in sorted(masks)}
-    batches = eval_batches(split, part, max_tokens, max_len, target_time)
     with evaluating(model) as device:
-        for batch in progress_bar(batches, desc=f"evaluate {part}", show=progress, leave=False):
+        for batch in eval_batches(split, part, **batching):
             users.append(batch.users.numpy())
             batch = batch.to(device)
             scores, targets = model.scores(batch), last_targets(batch)
@@ -231,15 +214,11 @@ def evaluating(model: torch.nn.Module) -> Iterator[torch.device]:
         model.train(was_training)
 
 
-def check_targets(split: Split, part: str) -> None:
-    """Raise ValueError if a part of the split holds no targets."""
+def check_targets(split: Split, part: str, ks: Sequence[int]) -> None:
+    """Raise ValueError if the part holds no targets, or K is below 1 or beyond the catalogue."""
     if part not in split.held_out or len(split.held_out[part][0]) == 0:
         raise ValueError(f"part {part!r} of the split holds no targets; has {list(split.held_out)}")
-
-
-def check_cut_offs(ks: Sequence[int], split: Split) -> None:
-    """Raise ValueError for a K below 1 or beyond the catalogue."""
     n_items = split.sequences.n_items
     for k in ks:
-        if k < 1 or k > n_items:
+        if not 1 <= k <= n_items:
             raise ValueError(f"K={k}: expected 1 <= K <= {n_items}, the size of the catalogue")

@@ -29,14 +29,12 @@ from ss4rec_lib.evaluation.ranking import (
     KS,
     Metrics,
     RankingResult,
-    check_cut_offs,
     check_targets,
     evaluating,
     last_targets,
     ranks_of_targets,
 )
 from ss4rec_lib.models import ModelConfig, RatingBaseline, RatingSS4Rec, Recommender, last_of
-from ss4rec_lib.progress import progress_bar
 
 METRICS = ("rmse", "mae", "r2", "calibration_slope", "calibration_intercept")
 
@@ -62,7 +60,7 @@ class RatingResult(Metrics):
         self._user_index = np.unique(users, return_inverse=True)[1]
         self._metrics = {}
         for name, (value, influence) in self._values_and_influences().items():
-            self._metrics[name] = value
+            self._metrics[name] = float(value)
             self._metrics[f"{name}_se"] = self._standard_error(influence)
 
     def per_target(self, name: str) -> np.ndarray:
@@ -98,31 +96,25 @@ class RatingResult(Metrics):
         squared, absolute = self.per_target("mse"), self.per_target("mae")
         mse, mae = squared.mean(), absolute.mean()
         rmse = np.sqrt(mse)
-        # d sqrt(x) = dx / (2 sqrt(x)); perfect predictions have no spread to divide.
-        found = {
-            "rmse": (rmse, (squared - mse) / (2 * rmse * n) if rmse > 0 else np.zeros(n)),
-            "mae": (mae, (absolute - mae) / n),
-        }
         baseline = (self.train_mean - self.actual) ** 2
-        if baseline.sum() > 0:
-            ratio = squared.sum() / baseline.sum()
-            found["r2"] = (1 - ratio, -(squared - ratio * baseline) / baseline.sum())
-        else:
-            found["r2"] = (np.nan, np.full(n, np.nan))
+        total = baseline.sum() or np.nan  # all ratings are the mean: R^2 is not defined
+        ratio = squared.sum() / total
         centred = self.predicted - self.predicted.mean()
         spread = (centred**2).sum()
-        if spread > 1e-12 * n * max(1.0, float(np.abs(self.predicted).max())) ** 2:
-            slope = (centred * self.actual).sum() / spread
-            intercept = self.actual.mean() - slope * self.predicted.mean()
-            residual = self.actual - intercept - slope * self.predicted
-            of_slope = centred * residual / spread
-            of_intercept = residual / n - self.predicted.mean() * of_slope
-        else:
-            slope = intercept = np.nan
-            of_slope = of_intercept = np.full(n, np.nan)
-        found["calibration_slope"] = (slope, of_slope)
-        found["calibration_intercept"] = (intercept, of_intercept)
-        return {name: (float(value), influence) for name, (value, influence) in found.items()}
+        if spread <= 1e-12 * n * max(1.0, float(np.abs(self.predicted).max())) ** 2:
+            spread = np.nan  # all predictions are equal: there is no line
+        slope = (centred * self.actual).sum() / spread
+        intercept = self.actual.mean() - slope * self.predicted.mean()
+        residual = self.actual - intercept - slope * self.predicted
+        of_slope = centred * residual / spread
+        return {
+            # d sqrt(x) = dx / (2 sqrt(x)); perfect predictions have no spread to divide.
+            "rmse": (rmse, (squared - mse) / (2 * (rmse or 1.0) * n)),
+            "mae": (mae, (absolute - mae) / n),
+            "r2": (1 - ratio, -(squared - ratio * baseline) / total),
+            "calibration_slope": (slope, of_slope),
+            "calibration_intercept": (intercept, residual / n - self.predicted.mean() * of_slope),
+        }
 
     def _standard_error(self, influence: np.ndarray) -> float:
         by_user = np.bincount(self._user_index, weights=influence)
@@ -144,25 +136,21 @@ def rating_metrics(
         train_mean: Mean of the training ratings: what R^2 compares with.
         users: (n,) user of each target, integers; None if each target has a user of its own.
     """
-    vectors = {"predicted": predicted, "actual": actual}
-    vectors = {name: np.asarray(v, dtype=np.float64) for name, v in vectors.items()}
-    n = vectors["actual"].size
+    predicted, actual = (np.asarray(v, dtype=np.float64) for v in (predicted, actual))
+    n = actual.size
     users = np.arange(n) if users is None else np.asarray(users)
-    for name, vector in (*vectors.items(), ("users", users)):
-        if vector.shape != (n,):
-            raise ValueError(f"{name} has shape {vector.shape}: expected one per target, ({n},)")
     if n == 0:
         raise ValueError("no targets to evaluate: expected at least one rating")
-    for name, vector in vectors.items():
+    for name, vector in {"predicted": predicted, "actual": actual, "users": users}.items():
+        if vector.shape != (n,):
+            raise ValueError(f"{name} has shape {vector.shape}: expected one per target, ({n},)")
         bad = int((~np.isfinite(vector)).sum())
         if bad:
-            raise ValueError(
-                f"{name} holds {bad} of {n} values that are NaN or infinite: "
-                + ("the model has diverged" if name == "predicted" else "drop those ratings")
-            )
+            why = "the model has diverged" if name == "predicted" else "drop those ratings"
+            raise ValueError(f"{name} holds {bad} of {n} values that are NaN or infinite: {why}")
     if not np.isfinite(train_mean):
         raise ValueError(f"train_mean={train_mean}: expected the mean of the training ratings")
-    return RatingResult(users, vectors["predicted"], vectors["actual"], train_mean)
+    return RatingResult(users, predicted, actual, train_mean)
 
 
 def evaluate_rating(
@@ -176,7 +164,8 @@ def evaluate_rating(
         model: A sequence model of ratings; in evaluation mode meanwhile.
         split: Leave-one-out, global-time or `random_holdout`.
         part: `valid` or `test`.
-        **options: As in `evaluate_both`, but `ks`.
+        **options: `train_mean`, the mean of the training ratings (by default that of the split),
+            and `max_len`, `max_tokens` and `target_time` of `ss4rec_lib.data.eval_batches`.
     """
     return evaluate_both(model, split, part, ks=(), **options)[0]
 
@@ -187,34 +176,20 @@ def evaluate_both(
     part: str = "test",
     *,
     ks: Sequence[int] = KS,
-    max_len: int | None = 200,
-    max_tokens: int = 12_800,
-    target_time: str = "known",
     train_mean: float | None = None,
-    progress: bool = False,
+    **batching: Any,
 ) -> tuple[RatingResult, RankingResult | None]:
     """Return `evaluate_rating` and `evaluate_ranking`, computed from the same hidden states.
 
-    Args:
-        model: See `evaluate_rating`.
-        split: See there.
-        part: See there.
-        ks: Cut-offs of the ranking, which ranks seen items too; () for no ranking, then None.
-        max_len: Most recent interactions that the model sees; None for the whole history.
-        max_tokens: Padded positions per batch.
-        target_time: What the model receives of time, see `ss4rec_lib.data.batching`.
-        train_mean: Mean of the training ratings; None to take it from the split.
-        progress: Show a progress bar.
+    Seen items are ranked too. Without cut-offs `ks` there is no ranking, and None in its place.
     """
-    check_cut_offs(ks, split)
-    check_targets(split, part)
+    check_targets(split, part, ks)
     if train_mean is None:
         train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
-    batches = eval_batches(split, part, max_tokens, max_len, target_time)
     found: list[tuple[np.ndarray, ...]] = []
     above = tied = np.zeros(0, dtype=np.int64)
     with evaluating(model) as device:
-        for batch in progress_bar(batches, desc=f"rate {part}", show=progress, leave=False):
+        for batch in eval_batches(split, part, **batching):
             batch = batch.to(device)
             hidden = model.encode(batch)  # (B, L, d_model)
             predicted = model.rate(

@@ -66,7 +66,19 @@ def expected_sampled(
         n_negatives: Negatives drawn uniformly for each target.
         replacement: True if the same negative may be drawn twice.
     """
-    above, tied, sizes = _check_counts(above, tied, n_items)
+    above, tied = np.asarray(above, dtype=np.int64), np.asarray(tied, dtype=np.int64)
+    if above.ndim != 1 or above.shape != tied.shape or len(above) == 0:
+        raise ValueError(f"above {above.shape} and tied {tied.shape}: expected two (n,), n >= 1")
+    if np.ndim(n_items) and np.shape(n_items) != above.shape:
+        raise ValueError(f"n_items has shape {np.shape(n_items)}: expected {above.shape} or one")
+    sizes = np.broadcast_to(np.asarray(n_items, dtype=np.int64), above.shape)
+    wrong = (above < 0) | (tied < 1) | (above + tied > sizes)
+    if wrong.any():
+        i = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"target {i} has {above[i]} items above it and {tied[i]} tied (itself included): "
+            f"expected above >= 0, tied >= 1 and at most {sizes[i]} items together"
+        )
     metric, k = _check(name, int(sizes.min()), n_negatives, replacement)
     values = np.empty(len(above))
     for size in np.unique(sizes):
@@ -107,23 +119,3 @@ def _check(name: str, n_items: int, n_negatives: int, replacement: bool) -> tupl
     if k > n_negatives + 1:
         raise ValueError(f"{name}: expected K of at most {n_negatives + 1}, the items ranked")
     return metric, k
-
-
-def _check_counts(
-    above: np.ndarray, tied: np.ndarray, n_items: int | np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return counts and catalogue sizes as (n,) int64."""
-    above, tied = np.asarray(above, dtype=np.int64), np.asarray(tied, dtype=np.int64)
-    if above.ndim != 1 or above.shape != tied.shape or len(above) == 0:
-        raise ValueError(f"above {above.shape} and tied {tied.shape}: expected two (n,), n >= 1")
-    if np.ndim(n_items) and np.shape(n_items) != above.shape:
-        raise ValueError(f"n_items has shape {np.shape(n_items)}: expected {above.shape} or one")
-    sizes = np.broadcast_to(np.asarray(n_items, dtype=np.int64), above.shape)
-    wrong = (above < 0) | (tied < 1) | (above + tied > sizes)
-    if wrong.any():
-        i = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"target {i} has {above[i]} items above it and {tied[i]} tied (itself included): "
-            f"expected above >= 0, tied >= 1 and at most {sizes[i]} items together"
-        )
-    return above, tied, sizes
