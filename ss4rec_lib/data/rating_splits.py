@@ -9,9 +9,7 @@
 `random_holdout` turns a random 90/10 split into a `Split`, so that a sequence model can be judged
 on the same rows as matrix factorisation and still uses the past only.
 
-Glossary
-    user, item   indices of `Sequences`: users from 0, items from 1 (0 is padding)
-    row          number of a row of the ratings table, from 0
+Users and items are indices of `Sequences`; rows are those of the ratings table, from 0.
 """
 
 from __future__ import annotations

@@ -202,10 +202,8 @@ def global_time_split(
     train_end = np.add.reduceat(times < valid_from, starts, dtype=np.int64)
     test_start = np.add.reduceat(times < test_from, starts, dtype=np.int64)
     held_out = {}
-    for part, begin, end in (
-        ("valid", train_end, test_start),
-        ("test", test_start, sequences.lengths),
-    ):
+    begins = {"valid": train_end, "test": test_start}
+    for (part, begin), end in zip(begins.items(), (test_start, sequences.lengths), strict=True):
         users = np.flatnonzero((begin < end) & (begin > 0))
         report[f"{part}_without_history"] = int(((begin < end) & (begin == 0)).sum())
         if len(users) == 0:
@@ -234,16 +232,10 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     protocol is the 5-core ("6,040 users, 3,416 items" on ML-1M). Interactions are counted as rows:
     a user who rated one film at five different times has five.
 
-    Args:
-        ratings: table with `user_id` and `item_id` (integers >= 0); other columns are carried.
-        k: the least number of interactions; None, 0 and 1 filter nothing.
-
-    Returns:
-        The rows left, in the order given, with a new RangeIndex and the same `.attrs`; `ratings`
-        itself (not a copy) when nothing is dropped.
-
-    Raises:
-        EmptyFilterError: nothing is left; the message gives the largest k that leaves something.
+    The table needs `user_id` and `item_id` (integers >= 0); other columns are carried. None, 0 and
+    1 filter nothing. The rows left keep their order and `.attrs` and get a new RangeIndex;
+    `ratings` itself (not a copy) is returned when nothing is dropped. When nothing is left, an
+    EmptyFilterError gives the largest k that leaves something.
     """
     k = check_min_interactions(k, name="k")
     if k <= 1:
