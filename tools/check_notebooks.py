@@ -54,6 +54,7 @@ TAGS = frozenset(
 LARGEST_BYTES = 3 * 2**20
 
 _MACHINE_PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|work|Users|opt|mnt)/|[A-Z]:\\)\S*")
+_INSIDE = re.compile(r"ss4rec_lib\.(?!ssm\.kernels$)\w+\.")
 _WARNING = re.compile(r"\b\w*Warning:")
 _SENTENCE_WORDS = 6
 
@@ -81,6 +82,7 @@ def problems(path: str | Path) -> list[str]:
         _executed,
         _outputs,
         _paths,
+        _imports,
         _parameters_cell,
         _record,
         _pictures,
@@ -156,6 +158,14 @@ def _paths(notebook: NotebookNode) -> Iterator[str]:
         for text in texts:
             if path := _MACHINE_PATH.search(text):
                 yield f"the cell {_name(cell)} names a path of one machine: {path.group()}"
+
+
+def _imports(notebook: NotebookNode) -> Iterator[str]:
+    # A reader finds a name in the package that the lesson names; modules inside may move.
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(_python(cell))):
+            if isinstance(node, ast.ImportFrom) and _INSIDE.match(node.module or ""):
+                yield f"imports from the module {node.module} inside a package"
 
 
 def _parameters_cell(notebook: NotebookNode) -> Iterator[str]:

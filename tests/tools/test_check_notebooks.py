@@ -114,6 +114,10 @@ def error_output():
             "cannot read the parameters dataset",
         ),
         (source(1, "dataset = 'a'  # x\nepochs = 2\nflag = True  # x"), "'epochs' has no trailing"),
+        (
+            source(5, "from ss4rec_lib.data.splits import Split"),
+            "imports from the module ss4rec_lib.data.splits",
+        ),
         (source(5, "total = = 6"), "'total = = 6' is not Python: line 1"),
         (source(2, "given = 1"), "does not call check_parameters()"),
         (source(4, "epochs"), "parameters never read: flag"),
