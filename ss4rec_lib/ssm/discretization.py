@@ -37,9 +37,7 @@ class _HoldScale(torch.autograd.Function):
     """(exp(Lambda Delta) - 1) / Lambda = Delta (exp(z) - 1)/z, and its gradients in closed form.
 
     In float32 exp(z) - 1 loses all digits for small z, so `expm1` is used, and a series near 0.
-    The gradients of autograd cancel in the same way: for long intervals it computes d/dDelta =
-    exp(z) as a sum with -1/z and +1/z in it, and for short ones d/dLambda as a difference of two
-    numbers of size 1/z.
+    The gradients of autograd would cancel in the same way: sums of terms of size 1/z.
     """
 
     @staticmethod

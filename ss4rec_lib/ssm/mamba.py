@@ -62,8 +62,7 @@ class Mamba(nn.Module):
         if not 0 < dt_min <= dt_max:
             raise ValueError(f"dt_min={dt_min}, dt_max={dt_max}: expected 0 < dt_min <= dt_max")
         self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
-        self.d_inner = expand * d_model
-        self.backend = backend
+        self.d_inner, self.backend = expand * d_model, backend
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
         self.conv1d = nn.Conv1d(
             self.d_inner, self.d_inner, d_conv, groups=self.d_inner, padding=d_conv - 1
@@ -74,16 +73,11 @@ class Mamba(nn.Module):
         self.A_log = nn.Parameter(torch.log(A))  # (d_inner, d_state)
         self.D = nn.Parameter(torch.ones(self.d_inner))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
-        self._initialise_steps(dt_min, dt_max)
-
-    @torch.no_grad()
-    def _initialise_steps(self, dt_min: float, dt_max: float, dt_floor: float = 1e-4) -> None:
-        """Initialise dt_proj as `mamba_simple.Mamba.__init__` does (dt_init='random')."""
-        bound = self.dt_rank**-0.5
-        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
+        # dt_proj starts as in `mamba_simple.Mamba.__init__` with dt_init='random'.
+        nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
         low, high = math.log(dt_min), math.log(dt_max)
-        dt = torch.exp(torch.rand(self.d_inner) * (high - low) + low).clamp(min=dt_floor)
-        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus^-1(dt)
+        dt = torch.exp(torch.rand(self.d_inner) * (high - low) + low).clamp(min=1e-4)
+        self.dt_proj.bias.data.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus^-1(dt)
 
     def initial_state(self, batch_size: int) -> MambaState:
         """Return the state before the first position: zeros."""
@@ -104,11 +98,9 @@ class Mamba(nn.Module):
         return self.conv1d.weight[:, 0], self.conv1d.bias
 
     def _convolve(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Convolve x (B, L, d_inner), causally and per channel; return also the last inputs.
-
-        The convolution is a sum of d_conv shifted products: `F.conv1d` needs channels before time,
-        and its backward on the CPU is several times slower for some lengths than for others.
-        """
+        """Convolve x (B, L, d_inner), causally and per channel; return also the last inputs."""
+        # A sum of shifted products: `F.conv1d` needs channels before time, and its backward on the
+        # CPU is several times slower for some lengths than for others.
         length = x.shape[1]
         if before is None:
             before = x.new_zeros(x.shape[0], self.d_inner, self.d_conv - 1)
@@ -157,10 +149,8 @@ class Mamba(nn.Module):
         They read the weights of the inner layers without calling these layers, so they do not apply
         if one of the layers has a forward hook.
         """
-        hooked = any(
-            layer._forward_hooks or layer._forward_pre_hooks
-            for layer in (self.x_proj, self.dt_proj, self.conv1d)
-        )
+        layers = (self.x_proj, self.dt_proj, self.conv1d)
+        hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
         same_dtype = xz.dtype == self.A_log.dtype
         return not hooked and same_dtype and xz.shape[1] > 0 and numba_applies(self.backend, xz)
 

@@ -38,7 +38,7 @@ class S5(nn.Module):
         d_H: Width H of input and output.
         d_P: Number P of states.
         dt_min: Learned steps exp(log_step) start log-uniform in [dt_min, dt_max].
-        dt_max: See `dt_min`.
+        dt_max: The largest initial step.
         interval: The transform of the seconds between interactions: `raw` (published), `clip` to
             [dt_min, dt_max], or `log1p`.
         interval_floor: Smallest interval after that; above 0, tied interactions enter the state.
@@ -76,10 +76,8 @@ class S5(nn.Module):
         self.d_H, self.d_P = d_H, d_P
         self.dt_min, self.dt_max = dt_min, dt_max
         self.interval, self.interval_floor = interval, interval_floor
-        self.discretization = discretization
-        self.unconstrained = unconstrained
+        self.discretization, self.unconstrained = discretization, unconstrained
         self.backend = backend
-
         with warnings.catch_warnings():  # s5-pytorch decorates with torch.jit.script, deprecated
             warnings.simplefilter("ignore", DeprecationWarning)
             from s5 import S5 as ReferenceS5
@@ -124,25 +122,18 @@ class S5(nn.Module):
     def forward(
         self, u: Tensor, delta: Tensor, state: Tensor | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Map u (B, L, H) to y (B, L, H); with `return_state` return also the last state.
+        """Map u (B, L, H) to y (B, L, H); with `return_state` also return the last state (B, P).
 
-        The values of `delta` are not looked at, so that no device has to wait; those of a batch
-        are checked when it is made (`ss4rec_lib.data.make_batch`).
-
-        Args:
-            u: Input, (B, L, H).
-            delta: Seconds from each interaction to the next one, (B, L), floating, >= 0.
-            state: State to continue from, (B, P), complex; zeros when None.
-            return_state: Also return the state after the last position, (B, P).
+        `delta` (B, L) holds the seconds from each interaction to the next one, floating and not
+        negative. Its values are checked when a batch is made (`ss4rec_lib.data.make_batch`), not
+        here, so that no device has to wait. `state` is complex; zeros when None.
         """
         if u.ndim != 3 or u.shape[-1] != self.d_H:
             raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, H={self.d_H})")
         check_shape("delta", delta, tuple(u.shape[:2]), "(B, L)")
         if not delta.is_floating_point():
-            raise ValueError(
-                f"delta has dtype {delta.dtype}, expected a floating one: subtract timestamps as "
-                "int64, then convert the differences with .float()"
-            )
+            # Subtract timestamps as int64 first; only their differences fit a float32.
+            raise ValueError(f"delta has dtype {delta.dtype}, expected a floating dtype")
         # B_tilde u with u real: one real product for real and imaginary parts together.
         B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
         # Under autocast the product is bfloat16; the recurrence keeps the parameters' precision.
@@ -157,9 +148,7 @@ class S5(nn.Module):
         # Re(C_tilde x) = C_re x_re - C_im x_im, again one real product.
         C_re_im = torch.cat((self.C[..., 0], -self.C[..., 1]), dim=-1)  # (H, 2P)
         y = x @ C_re_im.T + self.D * u  # (B, L, H)
-        if not return_state:
-            return y
-        return y, torch.complex(*x[:, -1].chunk(2, dim=-1))
+        return (y, torch.complex(*x[:, -1].chunk(2, dim=-1))) if return_state else y
 
     def _fused_states(self, delta: Tensor, Bu: Tensor, state: Tensor | None) -> Tensor:
         from ss4rec_lib.ssm.kernels.numba_s5 import irregular_scan

@@ -9,7 +9,7 @@
 * `"auto"`: numba on the CPU, mamba_ssm on a CUDA device, parallel where neither applies. It never
   fails, and logs each choice once.
 
-A named backend that does not apply raises RuntimeError with the reason and a remedy. Checks here
+A named backend that does not apply raises RuntimeError with the reason. Checks here
 look at shapes, dtypes and devices only, never at values.
 Glossary: (B, L, D, N) = batch, length, channels, states per channel; P = states of S5.
 """
@@ -69,10 +69,7 @@ def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) 
         if importlib.util.find_spec("mamba_ssm") is None:
             return f"the package mamba-ssm is missing; {mamba_ssm.HOW_TO_INSTALL}"
         if sample.device.type != "cuda" or sample.dtype == torch.float64:
-            return (
-                "it takes float32, float16 or bfloat16 on a CUDA device, "
-                f"not {sample.dtype} on {sample.device}"
-            )
+            return f"it takes float32, float16 or bfloat16 on CUDA, not {sample.dtype} on {sample.device}"
         if carries_state:
             return "its kernel starts from an empty state; use backend='parallel' to continue one"
     return ""
@@ -87,10 +84,7 @@ def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) 
         backend = preferred if applies else "parallel"
         _log_once(operation, backend, str(sample.device), sample.dtype)
     elif why_not := _why_not(backend, operation, sample, carries_state):
-        raise RuntimeError(
-            f"{operation}: backend {backend!r} is not available: {why_not}. "
-            "backend='auto' chooses one that applies."
-        )
+        raise RuntimeError(f"{operation}: backend {backend!r} is not available: {why_not}")
     modules = {"reference": reference, "parallel": parallel, "mamba_ssm": mamba_ssm}
     return modules.get(backend) or _numba_kernels()[0]  # type: ignore[return-value]
 
@@ -112,12 +106,8 @@ def diagonal_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
     """Compute x_k = a_k x_{k-1} + b_k for every sequence and state (S5, arXiv 2208.04933, eq. 2).
 
-    Args:
-        a: Multipliers (`Lambda_bar`), (B, L, P), real or complex.
-        b: Inputs (`B_bar u`), (B, L, P), dtype of `a`.
-        initial_state: x_{-1}, (B, P); zeros when None.
-        return_state: Return the states (B, L, P) and the last one (B, P), to continue from it.
-        backend: See the docstring of the module.
+    a (`Lambda_bar`) and b (`B_bar u`) are (B, L, P), real or complex, x_{-1} is (B, P), by default
+    zeros. Return the states (B, L, P); with `return_state` also the last one, to continue from it.
     """
     if a.ndim != 3 or a.shape[1] == 0:
         raise ValueError(f"a has shape {tuple(a.shape)}, expected (B, L, P) with L >= 1")
@@ -142,16 +132,9 @@ def selective_scan(
     `mamba_ssm.ops.selective_scan_interface.selective_scan_ref`, where u is (B, D, L), with
     `Delta` after its softplus. The numba backend refuses a positive entry of A.
 
-    Args:
-        u: Input, (B, L, D).
-        Delta: Step sizes, not negative, (B, L, D).
-        A: Continuous state matrix, not positive, (D, N).
-        B: Input projection, (B, L, N).
-        C: Output projection, (B, L, N).
-        D: Skip weight, (D,); zeros when None.
-        initial_state: (B, D, N); zeros when None.
-        return_state: Return y (B, L, D) and the last state (B, D, N), to continue from it.
-        backend: See the docstring of the module.
+    The input u and the steps Delta, not negative, are (B, L, D), A (D, N), B and C (B, L, N). D
+    (D,) and the initial state (B, D, N) are zeros by default. Return y (B, L, D); with
+    `return_state` also the last state, to continue from it.
     """
     if u.ndim != 3 or u.shape[1] == 0:
         raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with L >= 1")

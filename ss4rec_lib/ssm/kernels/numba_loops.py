@@ -1,15 +1,8 @@
 """Backend `numba`: the two scans of `reference.py` as compiled loops; float32, CPU.
 
-Three things make the loops fast:
-
-* **No (B, L, D, N) tensor.** The N states of one channel stay in the innermost cache. Backward
-  needs all states again: forward saves one in every `CHUNK`, and backward recomputes the others,
-  chunk by chunk, into a buffer of CHUNK x N. Memory is O(L N / CHUNK) per channel.
-* **An exponential that vectorises.** The numba of the package index has no vector maths library,
-  and a scalar `exp` would cost more than the rest of the loop. Arguments are never positive
-  (Delta > 0, A < 0), so a short polynomial suffices: exp(z) = 2^k exp(r), r = z - k ln 2,
-  |r| <= ln(2)/2.
-* **N innermost and contiguous.** Every line of the inner loops is one vector operation.
+The N states of a channel stay in the innermost cache, and every line of the inner loops over N is
+one vector operation. Forward saves one state in every `CHUNK`; backward recomputes the others, so
+that memory is O(L N / CHUNK) per channel.
 
 The work is cut into tasks, each a sequence and a group of channels. A call does the tasks
 `[lo, hi)` without the GIL, and `shard` divides a call between as many Python threads as PyTorch
@@ -78,7 +71,11 @@ def inlined(fastmath):
 
 @njit(inline="always")
 def exp_nonpositive(z):
-    """Return exp(z) for z <= 0 in float32, within 5e-7 relative; at most 1.7e-38 below -87."""
+    """Return exp(z) for z <= 0 in float32, within 5e-7 relative; at most 1.7e-38 below -87.
+
+    A call of a scalar `exp` would not vectorise and would cost more than the rest of the loop. Here
+    exp(z) = 2^k exp(r), with r = z - k ln 2 and |r| <= ln(2)/2, and a polynomial gives exp(r).
+    """
     z = max(z, _LOWEST)
     k = np.floor(z * _LOG2E + _HALF)
     r = (z - k * _LN2_HIGH) - k * _LN2_LOW
@@ -108,9 +105,6 @@ def shard(loop: Callable, tasks: int, *arguments: object, work: int | None = Non
     threads = max(1, min(torch.get_num_threads(), tasks))
     if work is not None:
         threads = min(threads, work // _WORTH_A_THREAD + 1)
-    if threads == 1:
-        loop(*arguments, 0, tasks)
-        return
     bounds = [tasks * i // threads for i in range(threads + 1)]
     others = [
         _pool(threads, os.getpid()).submit(loop, *arguments, lo, hi)
@@ -180,9 +174,7 @@ def selective_backward(
         b, first = task // groups, task % groups * width
         end = min(first + width, channels)
         flow[: end - first] = dx_last[b, first:end]
-        dA[b, first:end] = np.float32(0.0)
-        dB[task] = np.float32(0.0)
-        dC[task] = np.float32(0.0)
+        dA[b, first:end], dB[task], dC[task] = np.float32(0), np.float32(0), np.float32(0)
         for c in range(chunks - 1, -1, -1):
             start = c * CHUNK
             size = min(CHUNK, length - start)
@@ -201,8 +193,7 @@ def selective_backward(
                     step_u = step * u_k
                     sum_gB = np.float32(0.0)
                     sum_gAx = np.float32(0.0)
-                    # Short loops over few arrays: a long one over all of them would first have to
-                    # check, at run time, that none of them overlap.
+                    # Loops over few arrays vectorise with a cheap check that they do not overlap.
                     for n in range(N):
                         dC[task, k, n] += dy_k * before[j + 1, n]
                     for n in range(N):
@@ -228,11 +219,10 @@ def diagonal_forward(a, b, x0, x, groups, lo, hi):
     for task in range(lo, hi):
         s, first = task // groups, task % groups * width
         end = min(first + width, a.shape[2])
-        for p in range(first, end):
-            x[s, 0, p] = a[s, 0, p] * x0[s, p] + b[s, 0, p]
-        for k in range(1, a.shape[1]):
+        for k in range(a.shape[1]):
+            before = x[s, k - 1] if k > 0 else x0[s]
             for p in range(first, end):
-                x[s, k, p] = a[s, k, p] * x[s, k - 1, p] + b[s, k, p]
+                x[s, k, p] = a[s, k, p] * before[p] + b[s, k, p]
 
 
 @compiled(fastmath=False)
@@ -289,6 +279,8 @@ def selective_gradients(inputs: list[np.ndarray]) -> tuple[Tensor, ...]:
 
 
 class _SelectiveScan(torch.autograd.Function):
+    """Compute `reference.selective_scan`; A <= 0."""
+
     @staticmethod
     def forward(ctx, u, Delta, A, B, C, D, initial_state):
         inputs = as_arrays(u, Delta, A, B, C, D, initial_state)
@@ -306,6 +298,8 @@ class _SelectiveScan(torch.autograd.Function):
 
 
 class _DiagonalScan(torch.autograd.Function):
+    """Compute `reference.diagonal_scan`; complex64 or float32."""
+
     @staticmethod
     def forward(ctx, a, b, initial_state):
         arrays = as_arrays(a, b, initial_state)
@@ -330,13 +324,5 @@ class _DiagonalScan(torch.autograd.Function):
         return tuple(torch.from_numpy(g) for g in (da, db, dx0))
 
 
-def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute `reference.diagonal_scan`; complex64 or float32, CPU."""
-    return _DiagonalScan.apply(a, b, initial_state)
-
-
-def selective_scan(
-    u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute `reference.selective_scan`; float32, CPU, A <= 0."""
-    return _SelectiveScan.apply(u, Delta, A, B, C, D, initial_state)
+diagonal_scan = _DiagonalScan.apply
+selective_scan = _SelectiveScan.apply

@@ -57,12 +57,6 @@ def _softplus(v):
 
 
 @inlined(fastmath=True)
-def _weighted_row(w, row, s):
-    for d in range(s.shape[0]):
-        s[d] += w[d] * row[d]
-
-
-@inlined(fastmath=True)
 def _convolve_at(xz, w, bias, before, b, k, s):
     """Fill s with the D sums of the convolution at position k of sequence b."""
     K, D = w.shape
@@ -70,21 +64,8 @@ def _convolve_at(xz, w, bias, before, b, k, s):
     for j in range(K):
         at = k - (K - 1) + j
         row = xz[b, at] if at >= 0 else before[b, at + K - 1]
-        _weighted_row(w[j], row[:D], s)
-
-
-@inlined(fastmath=True)
-def _silu_row(s, x):
-    for d in range(s.shape[0]):
-        x[d] = s[d] * _sigmoid(s[d])
-
-
-@inlined(fastmath=True)
-def _silu_gradient_row(s, dx):
-    """Overwrite s with dx silu'(s)."""
-    for d in range(s.shape[0]):
-        sigmoid = _sigmoid(s[d])
-        s[d] = dx[d] * (sigmoid + s[d] * sigmoid * (_ONE - sigmoid))
+        for d in range(D):
+            s[d] += w[j, d] * row[d]
 
 
 @compiled(fastmath=True)
@@ -94,7 +75,8 @@ def convolve_forward(xz, w, bias, before, x, lo, hi):
     for b in range(lo, hi):
         for k in range(xz.shape[1]):
             _convolve_at(xz, w, bias, before, b, k, s)
-            _silu_row(s, x[b, k])
+            for d in range(s.shape[0]):
+                x[b, k, d] = s[d] * _sigmoid(s[d])
 
 
 @inlined(fastmath=True)
@@ -116,7 +98,9 @@ def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
         dxz[b, :, :D] = _ZERO
         for k in range(xz.shape[1]):
             _convolve_at(xz, w, bias, before, b, k, ds)
-            _silu_gradient_row(ds, dx[b, k])
+            for d in range(D):  # times silu'
+                sigmoid = _sigmoid(ds[d])
+                ds[d] = dx[b, k, d] * (sigmoid + ds[d] * sigmoid * (_ONE - sigmoid))
             for j in range(K):
                 at = k - (K - 1) + j
                 if at >= 0:
@@ -126,36 +110,20 @@ def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
             dbias[b] += ds
 
 
-@inlined(fastmath=True)
-def _softplus_row(raw, Delta):
-    for d in range(raw.shape[0]):
-        Delta[d] = _softplus(raw[d])
-
-
 @compiled(fastmath=True)
 def softplus_forward(raw, Delta, lo, hi):
     """Fill Delta (M, D)."""
     for m in range(lo, hi):
-        _softplus_row(raw[m], Delta[m])
-
-
-@inlined(fastmath=True)
-def _softplus_gradient_row(raw, dDelta):
-    for d in range(raw.shape[0]):
-        dDelta[d] *= _sigmoid(raw[d])
+        for d in range(raw.shape[1]):
+            Delta[m, d] = _softplus(raw[m, d])
 
 
 @compiled(fastmath=True)
 def softplus_backward(raw, dDelta, lo, hi):
     """Overwrite dDelta (M, D) with the gradient at raw."""
     for m in range(lo, hi):
-        _softplus_gradient_row(raw[m], dDelta[m])
-
-
-@inlined(fastmath=True)
-def _gate_row(y, z, out):
-    for d in range(y.shape[0]):
-        out[d] = y[d] * z[d] * _sigmoid(z[d])
+        for d in range(raw.shape[1]):
+            dDelta[m, d] *= _sigmoid(raw[m, d])
 
 
 @compiled(fastmath=True)
@@ -163,16 +131,9 @@ def gate_forward(y, xz, out, lo, hi):
     """Fill out (M, D) with y silu(z)."""
     D = y.shape[1]
     for m in range(lo, hi):
-        _gate_row(y[m], xz[m, D:], out[m])
-
-
-@inlined(fastmath=True)
-def _gate_gradient_row(y, z, dout, dy, dz):
-    for d in range(y.shape[0]):
-        dy[d] = dout[d] * z[d] * _sigmoid(z[d])
-    for d in range(y.shape[0]):
-        sigmoid = _sigmoid(z[d])
-        dz[d] = dout[d] * y[d] * (sigmoid + z[d] * sigmoid * (_ONE - sigmoid))
+        z = xz[m, D:]
+        for d in range(D):
+            out[m, d] = y[m, d] * z[d] * _sigmoid(z[d])
 
 
 @compiled(fastmath=True)
@@ -180,7 +141,12 @@ def gate_backward(y, xz, dout, dy, dxz, lo, hi):
     """Fill dy (M, D) and dxz[:, D:]."""
     D = y.shape[1]
     for m in range(lo, hi):
-        _gate_gradient_row(y[m], xz[m, D:], dout[m], dy[m], dxz[m, D:])
+        z, dz = xz[m, D:], dxz[m, D:]
+        for d in range(D):
+            dy[m, d] = dout[m, d] * z[d] * _sigmoid(z[d])
+        for d in range(D):
+            sigmoid = _sigmoid(z[d])
+            dz[d] = dout[m, d] * y[m, d] * (sigmoid + z[d] * sigmoid * (_ONE - sigmoid))
 
 
 def _rows(t: np.ndarray) -> np.ndarray:
