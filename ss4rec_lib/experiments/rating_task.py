@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +17,10 @@ import numpy as np
 import pandas as pd
 
 from ss4rec_lib.data import (
-    NotEnoughInteractionsWarning,
     RatingTriples,
-    global_time_split,
     held_out_ratings,
     k_core,
     k_fold,
-    leave_one_out,
     load_movielens,
     random_holdout,
     train_ratings,
@@ -38,6 +34,7 @@ from ss4rec_lib.experiments.task import (
     Task,
     TaskData,
     check_catalogue,
+    load_split,
     protocol_of_split,
     rank_both,
     trained,
@@ -56,10 +53,7 @@ HISTORY_EDGES = (0, 30, 50, 100, 200, 400, 10_000)
 class RatingParts:
     """One split of the ratings: users by original id, items by index of the catalogue.
 
-    Attributes:
-        train: To learn from.
-        valid: To choose by; None where everything that is not tested is trained on.
-        test: To be predicted.
+    `valid` is None where everything that is not tested is trained on.
     """
 
     train: RatingTriples
@@ -81,20 +75,16 @@ class RatingTask(Task):
         """Return the split, or the folds, with the ratings of each part."""
         data, reads_histories = config.data, config.preset.model.reads_histories
         max_len = config.training_options.eval_max_len if reads_histories else 200
-        ratings = load_movielens(data.dataset, path=data.path)
-        verified = bool(ratings.attrs["verified"])
-        if data.split == "5-fold":
-            return self._folds(config, k_core(ratings, data.min_interactions), verified)
-        if data.split == "random":
-            ratings = k_core(ratings, data.min_interactions)
-            split, _ = random_holdout(
-                ratings, seed=config.seed, ordering=data.ordering, max_len=max_len
-            )
+        if data.split in RANKED_SPLITS:
+            split, verified = load_split(config)
         else:
-            make = leave_one_out if data.split == "leave-one-out" else global_time_split
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotEnoughInteractionsWarning)
-                split = make(ratings, data.ordering, data.min_interactions)
+            ratings = load_movielens(data.dataset, path=data.path)
+            verified = bool(ratings.attrs["verified"])
+            ratings = k_core(ratings, data.min_interactions)
+            if data.split == "5-fold":
+                return self._folds(config, ratings, verified)
+            how = {"seed": config.seed, "ordering": data.ordering, "max_len": max_len}
+            split, _ = random_holdout(ratings, **how)
         train, valid, test = (
             RatingTriples(split.sequences.user_ids[users], items, values)
             for users, items, values in (
