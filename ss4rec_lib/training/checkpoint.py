@@ -1,10 +1,7 @@
 """A checkpoint: one file from which training continues exactly where it was.
 
-It is a safetensors file (no pickle) with the weights, the best weights so far, the optimizer's
-moments, the states of the random number generators and the state carried between batches; and, as
-text, the configuration, the data's fingerprint, the epoch, the position in it and the history. It
-is written to a temporary name, flushed and renamed, so a killed process leaves the old file or the
-new one.
+It is a safetensors file (no pickle), written to a temporary name, flushed and renamed, so a killed
+process leaves the old file or the new one. `Checkpoint` describes its content.
 
 The state that a model carries from one batch to the next is a nest of tuples of tensors, which
 differs from model to model. Every tensor has the sequences of the batch as its first axis. `each`,
@@ -44,7 +41,7 @@ class Progress:
     Attributes:
         epoch: The epoch under way, from 1.
         position: Batches done in it.
-        loss_sum: Sum of the loss over the targets of these batches, nats.
+        loss_sum: Sum of the loss over the `n_targets` targets of these batches, nats.
         n_targets: Their targets.
         seconds: Spent on them.
         rows: The history, one entry per finished epoch.
@@ -72,28 +69,30 @@ class Checkpoint:
         model: Weights now.
         best: Weights of the best epoch.
         optimizer: For each parameter's name its tensors (`step`, `exp_avg`, `exp_avg_sq`).
-        local: For each process: random number states and the carried state, by name.
+        local: For each process its random number states (`rng`, `rng_cuda`) and, in `carried`,
+            the tensors of each part's carried state.
     """
 
     identity: dict[str, Any]
     progress: Progress
-    model: dict[str, Tensor]
-    best: dict[str, Tensor]
-    optimizer: dict[str, dict[str, Tensor]]
-    local: list[dict[str, Tensor]]
+    model: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    local: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def save(run: Run, path: Path) -> None:
     """Write a checkpoint of a run atomically; all processes take part, the first one writes.
 
-    Raises:
-        CheckpointError: It cannot be written; an older checkpoint is untouched.
+    If it cannot be written, CheckpointError is raised and an older checkpoint stays untouched.
     """
-    local = {"rng": torch.get_rng_state()}
+    local: dict[str, Any] = {"rng": torch.get_rng_state()}
     if run.device.type == "cuda":
         local["rng_cuda"] = torch.cuda.get_rng_state(run.device)
-    for part, state in enumerate(run.carried):
-        local |= {f"carried/{part}/{i}": t.cpu() for i, t in enumerate(tensors_of(state))}
+    local["carried"] = {
+        part: dict(enumerate(tensor.cpu() for tensor in tensors_of(state)))
+        for part, state in enumerate(run.carried)
+    }
     everybodys = to_main(run.accelerator, local)
     if not run.accelerator.is_main_process:
         return
@@ -105,7 +104,7 @@ def save(run: Run, path: Path) -> None:
         "model": run.model.state_dict(),
         "best": run.best,
         "optimizer": moments,
-        "local": {str(rank): values for rank, values in enumerate(everybodys)},
+        "local": dict(enumerate(everybodys)),
     }
     metadata = {
         "format": FORMAT,
@@ -128,24 +127,17 @@ def load(run: Run, path: Path) -> None:
     moments = {i: saved.optimizer[name] for i, name in named if name in saved.optimizer}
     run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": moments})
     run.progress = saved.progress
-    local = saved.local[run.accelerator.process_index]
+    local = saved.local[str(run.accelerator.process_index)]
     torch.set_rng_state(local["rng"])
     if "rng_cuda" in local:
         torch.cuda.set_rng_state(local["rng_cuda"], run.device)
-    for part in range(len(run.carried)):
-        count = sum(name.startswith(f"carried/{part}/") for name in local)
-        if count:
-            tensors = (local[f"carried/{part}/{i}"] for i in range(count))
-            run.carried[part] = with_tensors(run.model.initial_state(1), tensors)
+    for part, tensors in local.get("carried", {}).items():
+        in_order = (tensors[str(i)] for i in range(len(tensors)))
+        run.carried[int(part)] = with_tensors(run.model.initial_state(1), in_order)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: Truncated, or not a checkpoint.
-    """
+    """Read a checkpoint; raise CheckpointError if it is truncated or another file."""
     try:
         tensors, metadata = read_tensors(path)
     except FileError as error:
@@ -155,34 +147,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path} is not a training checkpoint of this version: its format is "
             f"{metadata.get('format')!r}, expected {FORMAT!r}"
         )
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "local": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition("/")
-        parts[part][rest] = tensor
-    moments: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        parameter, _, key = name.rpartition("/")
-        moments.setdefault(parameter, {})[key] = tensor
-    local: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["local"].items():
-        rank, _, key = name.partition("/")
-        local.setdefault(int(rank), {})[key] = tensor
-    return Checkpoint(
-        json.loads(metadata["identity"]),
-        Progress(**json.loads(metadata["progress"])),
-        parts["model"],
-        parts["best"],
-        moments,
-        [local[rank] for rank in sorted(local)],
-    )
+    progress = Progress(**json.loads(metadata["progress"]))
+    return Checkpoint(json.loads(metadata["identity"]), progress, **_nested(tensors, "/"))
 
 
 def check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another model, configuration, data set or number of processes.
-
-    Raises:
-        CheckpointError: Naming every difference, with both values.
-    """
+    """Raise CheckpointError with all differences in model, configuration, data or processes."""
     found, expected = _flat(found, "."), _flat(json.loads(json.dumps(expected)), ".")
     differences = [
         f"{key} is {found.get(key)!r} there and {expected.get(key)!r} here"
@@ -205,6 +175,18 @@ def _flat(nested: dict[str, Any], between: str) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def _nested(flat: dict[str, Any], between: str) -> dict[str, Any]:
+    """Undo `_flat`."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *folders, name = path.split(between)
+        inner = nested
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[name] = value
+    return nested
 
 
 def each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
