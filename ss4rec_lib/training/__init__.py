@@ -7,8 +7,6 @@ from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
 from ss4rec_lib.training.loop import FitResult, Run, TrainingDiverged, fit
 from ss4rec_lib.training.objectives import (
     METRICS,
-    Objective,
-    RankingValidation,
     Step,
     Validation,
     bpr,
@@ -16,20 +14,12 @@ from ss4rec_lib.training.objectives import (
     ranking_objective,
     sampled_cross_entropy,
 )
-from ss4rec_lib.training.ratings import (
-    RatingValidation,
-    fit_ratings,
-    rating_model,
-    rating_objective,
-)
+from ss4rec_lib.training.ratings import fit_ratings, rating_model, rating_objective
 
 __all__ = [
     "METRICS",
     "CheckpointError",
     "FitResult",
-    "Objective",
-    "RankingValidation",
-    "RatingValidation",
     "Run",
     "Step",
     "TrainingConfig",

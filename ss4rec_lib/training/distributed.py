@@ -21,11 +21,7 @@ T = TypeVar("T")
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the device; `auto` is a GPU if there is one, else the CPU.
-
-    Raises:
-        ValueError: `cuda` without a CUDA device.
-    """
+    """Return the device; `auto` is a GPU if there is one, else the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

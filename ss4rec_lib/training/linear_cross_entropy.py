@@ -1,10 +1,9 @@
 """Softmax cross entropy of a linear head without the matrix of logits.
 
-The published head is scores = hidden W^T over the whole catalogue, then a softmax. For M targets
-and V items the logits alone are M V numbers. PyTorch's cross entropy stores them, their
-log-softmax and two gradients of the same size, and most of its time goes into moving these through
-memory. Here a few hundred rows are done at a time, loss and gradient together, while they are in
-the cache:
+The published head is scores = hidden W^T over the whole catalogue, then a softmax. PyTorch's cross
+entropy stores the M V logits, their log-softmax and two gradients of the same size, and most of its
+time goes into moving these through memory. Here a few hundred rows are done at a time, loss and
+gradient together, while they are in the cache:
 
     logits = h W^T                               (R, V)
     e      = exp(logits - max),  sum = sum_v e   one compiled pass over each row
@@ -72,9 +71,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with_gradient = any(ctx.needs_input_grad)
         M, V = len(hidden), len(weight)
         ids = targets.numpy()
-        if M and (ids.min() < 0 or ids.max() >= V):  # the compiled pass would write elsewhere
-            bad = ids.min() if ids.min() < 0 else ids.max()
-            raise ValueError(f"targets holds the id {bad}, expected 0 to {V - 1}")
+        wrong = ids[(ids < 0) | (ids >= V)]
+        if len(wrong):  # the compiled pass would write elsewhere
+            raise ValueError(f"targets holds the id {wrong[0]}, expected 0 to {V - 1}")
         rows = max(1, min(M, _LOGITS // V))
         # `dtype` is that of the products; the softmax between them is float32.
         h_all, W = hidden.to(dtype), weight.to(dtype)
@@ -90,15 +89,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             torch.mm(h, W.T, out=product)
             if dtype != torch.float32:
                 logits.copy_(product)
-            numba_loops.shard(
-                _softmax_rows,
-                R,
-                logits.numpy(),
-                logits.amax(dim=1).numpy(),
-                ids[first:end],
-                losses[first:end],
-                sums[:R, 0].numpy(),
-            )
+            arrays = logits.numpy(), logits.amax(dim=1).numpy(), ids[first:end], losses[first:end]
+            numba_loops.shard(_softmax_rows, R, *arrays, sums[:R, 0].numpy())
             if with_gradient:
                 E = logits.to(dtype)  # (R, V): sum times (softmax minus the one-hot target)
                 scale = sums[:R].reciprocal()  # (R, 1)
@@ -131,9 +123,6 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
         hidden: (M, d), floating.
         weight: (V, d), same dtype.
         targets: Column ids, (M,), int64, each in [0, V).
-
-    Raises:
-        ValueError: Shapes that do not fit, or (compiled) a target outside [0, V).
     """
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(

@@ -85,10 +85,9 @@ def fit(
     training cleanly: the best weights so far are put back and the history is returned.
 
     With `checkpoint`, everything needed to continue is written there every
-    `config.checkpoint_seconds` and after each epoch. A process that is killed loses the work since
-    then and nothing else. Called again with `resume=True` (same model configuration, data and
-    `config`), training continues and ends, on the same machine, with bit for bit the history and
-    weights of an uninterrupted run.
+    `config.checkpoint_seconds` and after each epoch. Called again with `resume=True` (same model
+    configuration, data and `config`), training continues and ends, on the same machine, with bit
+    for bit the history and weights of an uninterrupted run.
 
     Started as N processes (`accelerate launch --multi_gpu --num_processes N`; on the CPU
     `torchrun --nproc_per_node N`), they share the rows of every batch and add up their gradients.
@@ -105,14 +104,9 @@ def fit(
         on_epoch: Called after every epoch with the history so far.
         progress: Show a progress bar.
 
-    Returns:
-        The history, the epoch chosen and why training stopped.
-
     Raises:
-        ValueError: Nothing to train on or to validate with; a model that this split or
-            configuration does not fit.
-        CheckpointError: The file exists but `resume` is not set, belongs to another run, is
-            truncated, or cannot be written.
+        ValueError: A model, split and configuration that do not fit together.
+        CheckpointError: The file exists but `resume` is not set, or it cannot be used or written.
         TrainingDiverged: A loss or gradient that is not finite.
     """
     config = config or TrainingConfig()
@@ -125,13 +119,23 @@ def fit(
         )
     if config.history == "full" and not model.carries_state:
         raise ValueError(
-            f"history='full' needs a model that carries a state; {type(model).__name__} does not: "
-            "choose history='windows'"
+            f"history='full' needs a model that carries a state; {type(model).__name__} does not"
         )
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs the checkpoint to continue; got checkpoint=None")
     run = Run(model, split, config, objective, validation)
     run.plan(1)  # no training targets: an error now, before any file is written
     path = None if checkpoint is None else Path(checkpoint)
-    _prepare_checkpoint(run, path, resume)
+    if path is not None:
+        if not path.exists():
+            save(run, path)  # a full disk shows here
+        elif not resume:
+            raise CheckpointError(
+                f"{path} exists already, and nothing was changed: resume=True continues it; to "
+                "train anew remove it or name another file"
+            )
+        else:
+            load(run, path)
     _train(run, path, on_epoch, progress)
     model.load_state_dict(run.best)
     model.eval()
@@ -183,25 +187,19 @@ class Run:
     def plan(self, epoch: int) -> Batches:
         """Return the batches of an epoch; they depend on seed and epoch alone."""
         c = self.config
-        if c.history == "full" and c.max_len is not None:
-            return carried_batches(
-                self.split, c.max_tokens, c.max_len, c.seed, epoch, target_time=c.target_time
-            )
-        return train_batches(
-            self.split, c.max_tokens, c.max_len, c.seed, epoch, target_time=c.target_time
-        )
+        make: Callable[..., Batches] = carried_batches if c.history == "full" else train_batches
+        return make(self.split, c.max_tokens, c.max_len, c.seed, epoch, target_time=c.target_time)
 
     def train_step(self, batch: Batch) -> tuple[float, float]:
         """Compute the gradient; return the loss summed over this process' targets and its norm.
 
         The rows are shared between processes and, in each, between the accumulated parts. Each
-        part's loss is divided by the targets of the whole batch, so the gradients add up to that
-        of one process in one part. (Processes average gradients: hence the factor.) Loss and norm
-        are the only numbers that are copied to Python, together and once per step.
+        part's loss is divided by the targets of the whole batch, so the gradients add up.
+        (Processes average gradients: hence the factor.) Loss and norm are the only numbers that
+        are copied to Python, together and once per step.
         """
         accelerator, parts = self.accelerator, self.config.accumulate
-        processes = accelerator.num_processes
-        carry = self.config.history == "full"
+        processes, carry = accelerator.num_processes, self.config.history == "full"
         self.optimizer.zero_grad()
         losses = []
         for part in range(parts):
@@ -216,12 +214,10 @@ class Run:
                 (loss * processes).backward()
             losses.append(loss.detach())
         limit = self.config.gradient_clip
-        norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), math.inf if limit is None else limit
-        )
+        limit = math.inf if limit is None else limit
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         total = functools.reduce(torch.add, losses)
-        loss_sum, norm = torch.stack((total * batch.n_targets, norm)).tolist()
-        return loss_sum, norm
+        return tuple(torch.stack((total * batch.n_targets, norm)).tolist())
 
     def is_best(self, row: dict[str, Any]) -> bool:
         """Return True if an epoch's row beats the best one so far; the first one does."""
@@ -244,29 +240,9 @@ class Run:
         }
 
 
-def _prepare_checkpoint(run: Run, path: Path | None, resume: bool) -> None:
-    """Load what there is to continue, or write the first checkpoint: a full disk shows here."""
-    if path is None:
-        if resume:
-            raise ValueError("resume=True needs the checkpoint to continue; got checkpoint=None")
-    elif not path.exists():
-        save(run, path)
-    elif resume:
-        load(run, path)
-    else:
-        raise CheckpointError(
-            f"{path} exists already, and nothing was changed: resume=True continues it; to train "
-            "anew remove it or name another file"
-        )
-
-
 def _train(
-    run: Run,
-    path: Path | None,
-    on_epoch: Callable[[pd.DataFrame], None] | None,
-    progress: bool,
+    run: Run, path: Path | None, on_epoch: Callable[[pd.DataFrame], None] | None, progress: bool
 ) -> None:
-    """Run epochs until something ends training."""
     bar = progress_bar(total=run.config.epochs, show=progress, bar_format=_BAR)
     at = run.progress
     try:

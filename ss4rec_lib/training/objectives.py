@@ -1,12 +1,10 @@
 """What training minimises at every position of every sequence, and what chooses the epoch.
 
-SS4Rec is causal: the hidden state at position k depends on items 0..k and on nothing later. One
-pass over a sequence therefore yields the loss of every prefix, where the published code runs one
-pass per prefix.
+SS4Rec is causal, so one pass over a sequence yields the loss of every prefix, where the published
+code runs one pass per prefix.
 
 Every objective is `objective(model, hidden, batch, n)`: the sum over the targets of a batch divided
-by `n`. Parts of a step (several processes, or accumulated one after the other) give the targets of
-the whole step as `n`, so that the sum of the parts is the mean over the step.
+by `n`, the targets of the whole step, so that the sum over the parts of a step is its mean.
 
 Glossary: M targets, K negatives, d = d_model, V = n_items + 1.
 """
@@ -14,6 +12,7 @@ Glossary: M targets, K negatives, d = d_model, V = n_items + 1.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -35,12 +34,7 @@ Objective = Callable[[Any, Tensor, Batch, int], Tensor]
 
 
 class Validation(Protocol):
-    """What chooses the epoch.
-
-    Attributes:
-        criterion: The metric to compare, a key of what the call returns.
-        lower_is_better: True if a smaller value of it is better.
-    """
+    """What chooses the epoch: `criterion` is a key of the metrics that the call returns."""
 
     criterion: str
     lower_is_better: bool
@@ -54,11 +48,7 @@ class Step(nn.Module):
     """From a batch to its loss: model and objective in one module.
 
     What adds up the gradients of several processes wraps a module, and must see the whole way.
-
-    Args:
-        model: What is trained.
-        objective: What is minimised.
-        precision: `float32`, or `bf16` for matrix products under autocast.
+    `precision` is `float32`, or `bf16` for matrix products under autocast.
     """
 
     def __init__(self, model: Recommender, objective: Objective, precision: str) -> None:
@@ -70,13 +60,9 @@ class Step(nn.Module):
     def forward(
         self, batch: Batch, n: int, state: Any = None, carry: bool = False
     ) -> tuple[Tensor, Any]:
-        """Return the loss of a batch, and the state after it without its gradient.
+        """Return the loss of a batch, and with `carry` the state after it without its gradient.
 
-        Args:
-            batch: Sequences and targets.
-            n: Targets of the whole step, by which the sum is divided.
-            state: What to continue from; None for the beginning.
-            carry: True to return a state, else it is None.
+        `n` are the targets of the whole step; `state` is continued, None for the beginning.
         """
         autocast = torch.autocast(batch.items.device.type, torch.bfloat16) if self._bf16 else None
         with autocast or contextlib.nullcontext():
@@ -148,15 +134,7 @@ def sampled_cross_entropy(
     "logQ correction"). Then K^-1 sum_j exp(s_j) / q_j is an unbiased estimate of sum_i exp(s_i);
     without the correction, popular items would be pushed down for being drawn often. A draw that
     hits the target is left out of that target's sum. As K grows this becomes the cross entropy over
-    items 1..n_items.
-
-    Args:
-        model: Has `score_weight`, (V, d).
-        hidden: (M, d).
-        batch: The batch, with M targets.
-        n: What the sum is divided by.
-        probabilities: q, (V,), positive for every item, 0 for padding.
-        n_negatives: K.
+    items 1..n_items. `probabilities` is q, (V,), positive for every item, 0 for padding.
     """
     targets, weight = targets_of(batch), _weight(model)
     drawn = torch.multinomial(probabilities, n_negatives, replacement=True)  # (K,)
@@ -172,8 +150,8 @@ def _weight(model: Recommender) -> Tensor:
     weight = model.score_weight
     if weight is None:
         raise ValueError(
-            f"loss_type={model.config.loss_type!r} needs a model with `score_weight`, "
-            f"(n_items + 1, d); {type(model).__name__} has none: choose 'CE', or give it one"
+            f"loss_type={model.config.loss_type!r} needs a model with `score_weight`; "
+            f"{type(model).__name__} has none: choose 'CE'"
         )
     return weight
 
@@ -184,23 +162,18 @@ def ranking_objective(
     """Return the objective that `model.config.loss_type` names.
 
     `SAMPLED_CE` draws items in proportion to (1 + their count in the training part)^0.75.
-
-    Raises:
-        ValueError: An unknown name, or a loss that needs `score_weight` of a model without it.
     """
     loss_type = model.config.loss_type
     if loss_type == "CE":
         return cross_entropy
     _weight(model)
     if loss_type == "BPR":
-        return lambda *given: bpr(*given, n_negatives=n_negatives)
+        return functools.partial(bpr, n_negatives=n_negatives)
     if loss_type == "SAMPLED_CE":
         q = (torch.from_numpy(split.train_counts()).double() + 1) ** 0.75
         q[0] = 0
         q = (q / q.sum()).float().to(device)
-        return lambda *given: sampled_cross_entropy(
-            *given, probabilities=q, n_negatives=n_negatives
-        )
+        return functools.partial(sampled_cross_entropy, probabilities=q, n_negatives=n_negatives)
     raise ValueError(f"loss_type={loss_type!r}: choose one of CE, BPR, SAMPLED_CE")
 
 

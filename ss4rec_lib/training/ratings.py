@@ -9,12 +9,7 @@ from torch import Tensor
 
 from ss4rec_lib.data import Batch, Split, train_ratings
 from ss4rec_lib.evaluation import evaluate_both
-from ss4rec_lib.models import (
-    BiasBaseline,
-    RatingConfig,
-    RatingSS4Rec,
-    SS4Rec,
-)
+from ss4rec_lib.models import BiasBaseline, RatingConfig, RatingSS4Rec, SS4Rec
 from ss4rec_lib.training.config import TrainingConfig
 from ss4rec_lib.training.distributed import resolve_device
 from ss4rec_lib.training.loop import FitResult, fit
@@ -32,13 +27,8 @@ def rating_model(
 ) -> RatingSS4Rec:
     """Return a model that starts as the bias baseline of the training part.
 
-    Args:
-        split: Its training part gives the mean, the items' biases and the range of ratings.
-        config: Options. `levels` are replaced by the ratings that occur in training.
-        trunk: A trained SS4Rec to start from; None for a new one.
-
-    Raises:
-        ValueError: All training ratings are equal, or the trunk has another catalogue.
+    `levels` of the configuration are replaced by the ratings that occur in training. `trunk` is a
+    trained SS4Rec to start from; None for a new one.
     """
     known = train_ratings(split)
     levels = tuple(float(level) for level in np.unique(known.ratings))
@@ -103,7 +93,7 @@ class RatingValidation:
         }
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """Return RMSE and MAE of the validation part, then HR@10, NDCG@10 and MRR@10."""
+        """Return the metrics of the validation part."""
         k = min(10, self._split.sequences.n_items)
         ks = (k,) if self._ranked else ()
         rating, ranking = evaluate_both(model, self._split, "valid", ks=ks, **self._options)
@@ -120,16 +110,9 @@ def fit_ratings(
 
     A model that is trained for ranking alone is chosen by validation NDCG@10. The history has
     `rmse` and `mae` of validation, with ranking also `hr@10`, `ndcg@10` and `mrr@10`.
-
-    Args:
-        model: See `rating_model`.
-        split: Its `train` part is learned, its `valid` part chooses the epoch.
-        config: See `TrainingConfig`.
-        **options: As in `fit`, also for what is returned and raised.
     """
     config = config or TrainingConfig()
     device = resolve_device(config.device)
-    ranking = ranking_objective(model, split, config.n_negatives, device)
+    objective = rating_objective(ranking_objective(model, split, config.n_negatives, device))
     validation = RatingValidation(split, config, model.config.train_for)
-    objective = rating_objective(ranking)
     return fit(model, split, config, objective=objective, validation=validation, **options)
