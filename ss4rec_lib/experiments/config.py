@@ -328,36 +328,28 @@ def _assign(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
         tree[section][option] = value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with `1e-3` as a number, as YAML 1.2 and Python read it."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$|^[-+]?\.\d+[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a configuration file; raise a `ConfigError` that names the line or the wrong name."""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no configuration: expected task, data, model, training")
-    for name, value in content.items():
-        if name not in RunConfig.model_fields:
-            raise ConfigError(
-                f"{path}: {_unknown(str(name), value, RunConfig.model_fields, 'a run')}"
-            )
+    for name in content.keys() - RunConfig.model_fields.keys():
+        unknown = _unknown(str(name), content[name], RunConfig.model_fields, "a run")
+        raise ConfigError(f"{path}: {unknown}")
     try:
-        return content | {part: _section(content[part]) for part in _SECTIONS if part in content}
+        found = {part: _section(content[part]) for part in _SECTIONS if part in content}
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+    for options in found.values():
+        for name, value in options.items():
+            if isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
+                options[name] = float(value)  # YAML 1.1 takes 1e-3 as text
+    return content | found
 
 
 def refuse_differences(folder: Path, saved: RunConfig, asked: Mapping[str, Any]) -> None:

@@ -102,6 +102,9 @@ def test_text_is_read_by_the_type_of_its_option(text, value):
 
 def test_a_yaml_file_may_be_overruled(tmp_path):
     path = tmp_path / "run.yaml"
+    path.write_text("data: {dataset: planted}\ntraining: {epochs: '3'}\n")
+    with pytest.raises(ConfigError, match="epochs='3'"):
+        run_config(file=path)
     path.write_text(
         "task: ranking\ndata: {dataset: planted}\nmodel: {name: bpr, n_layers: 1}\n"
         "training: {learning_rate: 1e-2, epochs: 9}\nseed: 3\n"
