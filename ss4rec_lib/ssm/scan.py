@@ -69,7 +69,7 @@ def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) 
         if importlib.util.find_spec("mamba_ssm") is None:
             return f"the package mamba-ssm is missing; {mamba_ssm.HOW_TO_INSTALL}"
         if sample.device.type != "cuda" or sample.dtype == torch.float64:
-            return f"it takes float32, float16 or bfloat16 on CUDA, not {sample.dtype} on {sample.device}"
+            return f"it takes CUDA tensors below float64, not {sample.dtype} on {sample.device}"
         if carries_state:
             return "its kernel starts from an empty state; use backend='parallel' to continue one"
     return ""

@@ -132,8 +132,7 @@ def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi
         b, first = task // groups, task % groups * width
         end = min(first + width, channels)
         x[: end - first] = x0[b, first:end]
-        # All channels of a chunk before the next chunk: the data of a chunk stay in the cache,
-        # however long the sequence is.
+        # All channels of a chunk before the next chunk, so that its data stay in the cache.
         for start in range(0, length, CHUNK):
             stop = min(start + CHUNK, length)
             for d in range(first, end):

@@ -94,8 +94,7 @@ def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
     K, D = w.shape
     ds = np.empty(D, dtype=np.float32)
     for b in range(lo, hi):
-        dw[b], dbias[b], dbefore[b] = _ZERO, _ZERO, _ZERO
-        dxz[b, :, :D] = _ZERO
+        dw[b], dbias[b], dbefore[b], dxz[b, :, :D] = _ZERO, _ZERO, _ZERO, _ZERO
         for k in range(xz.shape[1]):
             _convolve_at(xz, w, bias, before, b, k, ds)
             for d in range(D):  # times silu'

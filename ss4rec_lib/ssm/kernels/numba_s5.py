@@ -52,10 +52,7 @@ _MATHS = {"contract", "reassoc", "nsz"}
 
 @njit(inline="always")
 def _sin_cos(angle):
-    """Return sine and cosine of a float64 angle, as float32.
-
-    The angle is reduced in float64, because Im(Lambda) Delta reaches 1e10 for intervals of a year.
-    """
+    """Return sine and cosine of a float64 angle (up to 1e10 for intervals of a year) as float32."""
     quarter = np.floor(angle * _TWO_OVER_PI + 0.5)
     r = f32(angle - quarter * _HALF_PI)
     r = min(max(r, -_QUARTER_PI), _QUARTER_PI)
@@ -82,8 +79,7 @@ def _series(zr, zi, c0, c1, c2, c3, c4, c5):
 def _hold(lr, li, inv_r, inv_i, Delta):
     """Return Lambda_bar and scale of one state and one step, real and imaginary parts."""
     zr, zi = lr * Delta, li * Delta
-    # Re(Lambda) is positive in an unconstrained layer that training has made unstable. The
-    # polynomial is accurate there too, up to its overflow.
+    # Re(Lambda) may become positive in an unconstrained layer; the polynomial is accurate there.
     size = exp_nonpositive(min(zr, _OVERFLOW))
     sine, cosine = _sin_cos(np.float64(li) * np.float64(Delta))
     ar, ai = size * cosine, size * sine
@@ -96,7 +92,7 @@ def _hold(lr, li, inv_r, inv_i, Delta):
 
 
 # Loops over a row of states are functions of their own, with few arrays each. Only then can the
-# compiler check cheaply that the arrays do not overlap, and process several states at a time.
+# compiler check cheaply that the arrays do not overlap. In one function they take twice the time.
 
 
 @inlined(_MATHS)
@@ -247,9 +243,8 @@ class _IrregularScan(torch.autograd.Function):
         inv = torch.cat((lam[:P], -lam[P:])) / torch.cat((size, size))  # 1 / Lambda
         arrays = as_arrays(lam, inv, step, delta, Bu, x0)
         x = np.empty_like(arrays[4])
-        batch = delta.shape[0]
-        groups = channel_groups(batch, P)
-        shard(irregular_forward, batch * groups, *arrays, x, groups, work=delta.numel() * P)
+        groups = channel_groups(len(delta), P)
+        shard(irregular_forward, len(delta) * groups, *arrays, x, groups, work=delta.numel() * P)
         x = torch.from_numpy(x)
         ctx.save_for_backward(lam, inv, step, delta, Bu, x0, x)
         return x
