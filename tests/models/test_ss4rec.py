@@ -148,7 +148,7 @@ def test_states_that_do_not_fit_are_refused():
     model, items, delta = model_and_batch()
     kinds = {name: SS4Rec(30, SMALL.replace(model_type=name)) for name in MODEL_TYPES}
     for name, other in kinds.items():
-        with pytest.raises(ValueError, match=r"batch size|initial_state has shape"):
+        with pytest.raises(ValueError, match=r"state.* \(2, "):
             other(items, delta, other.initial_state(2))
         if name != "ss4rec":
             with pytest.raises(ValueError, match="state is of a model with other layers"):
