@@ -22,12 +22,7 @@ from ss4rec_lib.data.download import Located, locate
 from ss4rec_lib.data.items import read_items
 from ss4rec_lib.data.parsing import read_ratings
 from ss4rec_lib.data.planted import planted_items, planted_ratings
-from ss4rec_lib.data.validation import (
-    DataError,
-    DataWarning,
-    UnknownDatasetError,
-    validate_ratings,
-)
+from ss4rec_lib.data.validation import DataError, DataWarning, validate_ratings
 
 PLANTED = "planted"  # generated: it has no file and therefore no entry in `CATALOGUE`
 
@@ -132,7 +127,7 @@ def lookup(name: str) -> Dataset:
     """Return the entry of a data set that lives in files; an unknown name is a DataError."""
     entry = CATALOGUE.get(name) if isinstance(name, str) else None
     if entry is None:
-        raise UnknownDatasetError(
+        raise DataError(
             f"unknown dataset {name!r}.{did_you_mean(str(name).strip().lower(), DATASETS)} Known "
             f"datasets: {', '.join(DATASETS)}."
         )

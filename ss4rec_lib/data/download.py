@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -28,17 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 import pooch
-import requests
 
 from ss4rec_lib.data.parsing import COMPRESSED, ZIP_SUFFIXES, DataFile, member_names
-from ss4rec_lib.data.validation import (
-    DataError,
-    DownloadError,
-    HashMismatchError,
-    SourcesExhaustedError,
-    UnusablePathError,
-    UnverifiedSourcesError,
-)
+from ss4rec_lib.data.validation import DataError, UnusablePathError
 from ss4rec_lib.files import PARTIAL, publish_file
 
 if TYPE_CHECKING:
@@ -74,13 +67,8 @@ def locate(
     """Find the "ratings" or "items" of a data set, fetching it when it is not on this machine.
 
     `path` is a folder, ratings file or archive; with None the environment variable, the cache and
-    the remote sources are tried in turn.
-
-    Raises:
-        UnusablePathError: `path` or the environment variable names nothing usable.
-        HashMismatchError: a cached file is not the published one.
-        UnsafeArchiveError, CorruptFileError: an archive cannot be read.
-        SourcesExhaustedError: no source has it; lists why each failed.
+    the remote sources are tried in turn. A path or variable that names nothing usable is an
+    UnusablePathError; a DataError tells which file is wrong, or why each source failed.
     """
     if path is not None:
         return _named(dataset, path, "path=", kind)
@@ -91,10 +79,9 @@ def locate(
     if found is None:
         with dataset_lock(folder):
             # Another process may have fetched it while this one waited for the lock.
-            found = _cached(dataset, folder, kind)
-            if found is None:
+            if _cached(dataset, folder, kind) is None:
                 _fetch_archive(dataset, folder)
-                found = _cached(dataset, folder, kind)
+            found = _cached(dataset, folder, kind)
     assert found is not None
     # Once per cache folder, and never for one that cannot be written to.
     with contextlib.suppress(OSError), open(folder / ".licence-shown", "x"):
@@ -109,19 +96,17 @@ def checkout() -> Path | None:
 
 @functools.cache
 def _checkout(root: Path) -> Path | None:
-    try:
+    with contextlib.suppress(OSError, ValueError):
         text = (root / "pyproject.toml").read_text(encoding="utf-8")
-        found = tomllib.loads(text).get("project", {}).get("name") == PROJECT
-    except (OSError, ValueError):
-        return None
-    return root if found else None
+        if tomllib.loads(text).get("project", {}).get("name") == PROJECT:
+            return root
+    return None
 
 
 def cache_dir() -> Path:
-    """Return the folder that holds one sub-folder per cached data set; it need not exist.
+    """Return `SS4REC_DATA`, the `data/` of a checkout, or the user's cache folder.
 
-    It is named by the environment variable `SS4REC_DATA`; else it is `data/` of the repository when
-    the package runs from a checkout; else the user's cache folder.
+    It holds a folder per data set and need not exist.
     """
     if named := os.environ.get("SS4REC_DATA", "").strip():
         return Path(os.path.abspath(os.path.expanduser(named)))
@@ -170,10 +155,10 @@ def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
         if path.is_file():
             algorithm, _, digest = known.partition(":")
             if (found := pooch.file_hash(str(path), algorithm)) != digest:
-                raise HashMismatchError(
-                    f"{path}: {algorithm} {found}, expected {digest} ({path.stat().st_size:,} "
-                    "bytes found). The file is not the published one, probably incomplete or "
-                    f"altered. Delete it and fetch it again (ss4rec data {dataset.name}); {advice}."
+                raise DataError(
+                    f"{path}: {algorithm} {found}, expected {digest}. The file is not the "
+                    "published one, probably incomplete or altered. Delete it and fetch it again "
+                    f"(ss4rec data {dataset.name}); {advice}."
                 )
             origin = "GroupLens' archive" if name == dataset.archive else "the copy in the wheel"
             where = f"{origin} {_shown(path)} ({algorithm} verified)"
@@ -183,7 +168,7 @@ def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
         return None
     located = _judged(dataset, bare, f"{_shown(bare.path)}, placed in the cache by hand", kind)
     if kind == "ratings" and dataset.ratings_md5 and not located.verified:
-        raise HashMismatchError(
+        raise DataError(
             f"{bare.path}: {located.doubt}, so it is not the official {dataset.ratings} of "
             f"{dataset.name}. Delete it; or, {advice}."
         )
@@ -193,8 +178,7 @@ def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
 def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -> Located:
     """Return the file in a folder, archive or file the user named, accepted even if it differs."""
     path = Path(named).expanduser()
-    root = checkout()
-    if not path.is_absolute() and not path.exists() and root and (root / path).exists():
+    if not path.exists() and (root := checkout()) and (root / path).exists():
         # A lesson runs in notebooks/, its variables were set at the top of the repository.
         path = root / path
     if not path.exists():
@@ -228,12 +212,10 @@ def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -
 
 def _bare_file(dataset: Dataset, folder: Path, kind: str) -> DataFile | None:
     """Return the plain or compressed file in a folder or its sub-folder of the archive's name."""
-    for name in dataset.file_names(kind):
-        for place in (folder, folder / dataset.folder, folder / dataset.name):
-            for suffix in ("", *COMPRESSED):
-                if (place / (name + suffix)).is_file():
-                    return DataFile(place / (name + suffix))
-    return None
+    places = (folder, folder / dataset.folder, folder / dataset.name)
+    candidates = itertools.product(dataset.file_names(kind), places, ("", *COMPRESSED))
+    paths = (place / (name + suffix) for name, place, suffix in candidates)
+    return next((DataFile(path) for path in paths if path.is_file()), None)
 
 
 def _member(dataset: Dataset, path: Path, kind: str) -> DataFile:
@@ -268,7 +250,7 @@ def _fetch_archive(dataset: Dataset, folder: Path) -> None:
     if dataset.wheel:
         title = f"package index (pip download {dataset.wheel.requirement})"
         attempts.append((title, dataset.wheel.requirement, _pip_download))
-    failures: list[tuple[str, Exception]] = []
+    failures = []
     for (title, address, fetcher), (name, known) in zip(attempts, dataset.archives, strict=True):
         partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
         try:
@@ -277,10 +259,9 @@ def _fetch_archive(dataset: Dataset, folder: Path) -> None:
             pooch.retrieve(address, known, name, partial, downloader=downloader)
             publish_file(partial / name, folder / name)
             return
-        except (DownloadError, OSError) as error:
-            failures.append((title, error))
-        except ValueError as error:  # what pooch raises for another hash
-            failures.append((title, HashMismatchError(str(error))))
+        except (ValueError, OSError) as error:  # ValueError: pooch found another hash
+            reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            failures.append(f"  - {title}: {textwrap.shorten(str(reason), 300)}")
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     lines = [
@@ -288,42 +269,34 @@ def _fetch_archive(dataset: Dataset, folder: Path) -> None:
         "  - path=: not given",
         f"  - environment variable {dataset.variable}: not set",
         f"  - cache {folder}: no {dataset.archive} or {dataset.ratings} there",
-        *(f"  - {title}: {textwrap.shorten(str(error), 300)}" for title, error in failures),
+        *failures,
         f"What to do: on any machine that reaches it, download {url} and put it, as it is, into "
         f"{folder}; or set {dataset.variable} to the archive, to its unpacked folder or to "
         f"{dataset.ratings}.",
     ]
-    bad_hash = any(isinstance(error, HashMismatchError) for _, error in failures)
-    raise (UnverifiedSourcesError if bad_hash else SourcesExhaustedError)("\n".join(lines))
+    raise DataError("\n".join(lines))
 
 
 def _get(_: str, url: str, target: str, *__: object) -> None:
     """Download one address to a file: short wait for a connection, one attempt."""
     bar = sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE")
     wait = (CONNECT_SECONDS, STALL_SECONDS)
-    get = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=wait)
-    try:
-        get(url, target, None)
-    except requests.ConnectTimeout as error:
-        raise DownloadError(f"no connection within {CONNECT_SECONDS} s") from error
-    except requests.RequestException as error:
-        raise DownloadError(f"{type(error).__name__}: {error}") from error
+    pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=wait)(url, target, None)
 
 
 def _pip_download(name: str, requirement: str, target: str, *_: object) -> None:
     """Fetch a wheel as a file with pip; nothing is installed and no dependency is fetched."""
-    command = [sys.executable, "-m", "pip", "download", requirement, "--no-deps"]
-    command += ["--only-binary=:all:", "--ignore-requires-python", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=1"]
-    command += [f"--timeout={CONNECT_SECONDS}", "-d", os.path.dirname(target)]
+    options = (
+        "--no-deps --only-binary=:all: --ignore-requires-python --no-input --quiet --retries=1 "
+        f"--disable-pip-version-check --progress-bar=off --timeout={CONNECT_SECONDS}"
+    )
+    command = [sys.executable, "-m", "pip", "download", requirement, *options.split()]
+    command += ["-d", os.path.dirname(target)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise DownloadError(f"pip took longer than {PIP_SECONDS} s") from error
+        raise DataError(f"pip took longer than {PIP_SECONDS} s") from error
     if done.returncode:
         said = done.stderr.strip() or "no message"
-        raise DownloadError(f"pip failed with status {done.returncode}: {said.splitlines()[-1]}")
-    try:
-        os.replace(Path(target).parent / name, target)
-    except FileNotFoundError as error:
-        raise DownloadError(f"pip did not bring {name}") from error
+        raise DataError(f"pip failed with status {done.returncode}: {said.splitlines()[-1]}")
+    os.replace(Path(target).parent / name, target)

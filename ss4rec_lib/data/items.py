@@ -13,7 +13,7 @@ from functools import partial
 import pandas as pd
 
 from ss4rec_lib.data.parsing import DataFile
-from ss4rec_lib.data.validation import CorruptFileError, require_columns
+from ss4rec_lib.data.validation import DataError, require_columns
 
 # Meaning of the 19 flags at the end of a line of `u.item`, in order (`u.genre`).
 U_ITEM_GENRES = (
@@ -59,18 +59,18 @@ def read_items(file: DataFile) -> pd.DataFrame:
             item, raw_title, raw_year, genres = fields()
             item = int(item)
         except (ValueError, IndexError) as error:
-            raise CorruptFileError(
+            raise DataError(
                 f"{file.label}, line {number}: {line[:80]!r} is not an item "
                 f"({error}); expected an id, a title and genres."
             ) from error
         if item in rows:
-            raise CorruptFileError(f"{file.label}, line {number}: item {item} is there twice.")
+            raise DataError(f"{file.label}, line {number}: item {item} is there twice.")
         title, year = split_title(raw_title)
         if year is None and (match := re.search(r"\d{4}", raw_year)):
             year = int(match.group())
         rows[item] = (title, year, [genre for genre in genres if genre not in NO_GENRE])
     if not rows:
-        raise CorruptFileError(f"{file.label} has no items; expected one per line.")
+        raise DataError(f"{file.label} has no items; expected one per line.")
     titles, years, genres = zip(*rows.values(), strict=True)
     columns = {
         "title": pd.Series(titles, dtype="str"),

@@ -29,8 +29,7 @@ import pandas as pd
 
 from ss4rec_lib.data.validation import (
     COLUMNS,
-    CorruptFileError,
-    UnsafeArchiveError,
+    DataError,
     require_columns,
 )
 
@@ -74,8 +73,8 @@ class DataFile:
         """Open for reading, decompressed.
 
         Raises:
-            CorruptFileError: the container is truncated or damaged; raised while reading, too.
-            UnsafeArchiveError: the archive has a member that would land outside its folder.
+            DataError: the container is truncated or damaged; raised while reading, too.
+            DataError: the archive has a member that would land outside its folder.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(_readable(self.label))
@@ -97,11 +96,11 @@ def member_names(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _readable(label: str) -> Iterator[None]:
-    """Turn the errors of a damaged container into a `CorruptFileError` that names the file."""
+    """Turn the errors of a damaged container into a `DataError` that names the file."""
     try:
         yield
     except _READ_ERRORS as error:
-        raise CorruptFileError(
+        raise DataError(
             f"{label} is truncated or damaged ({type(error).__name__}: {error or 'early end'}); "
             "expected a complete archive. Delete it and fetch or copy it again."
         ) from error
@@ -113,7 +112,7 @@ def _check_members(archive: zipfile.ZipFile, label: str) -> None:
         name = info.orig_filename  # before zipfile cuts at NUL or changes separators
         outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
         if outside or "\0" in name or stat.S_ISLNK(info.external_attr >> 16):
-            raise UnsafeArchiveError(
+            raise DataError(
                 f"{label}: member {name!r} is a link or leads out of its folder; nothing of this "
                 "archive is read. It is not an official archive: delete it and fetch it again."
             )
@@ -139,8 +138,8 @@ def read_ratings(file: DataFile) -> pd.DataFrame:
         one row per line in the file's order, RangeIndex.
 
     Raises:
-        CorruptFileError: the container is damaged, or a line cannot be read (named by number).
-        MissingColumnError: a CSV without one of the four columns.
+        DataError: the container is damaged, or a line cannot be read (named by number).
+        DataError: a CSV without one of the four columns.
     """
     layout = detect_layout(file)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
@@ -150,16 +149,16 @@ def read_ratings(file: DataFile) -> pd.DataFrame:
             for block in _blocks(stream, layout):
                 for name, values in _converted(block).items():
                     parts[name].append(values)
-    except CorruptFileError:
+    except DataError:
         raise
     except Exception as error:  # pandas raises a dozen kinds; the slow pass finds the line
         _find_bad_line(file, layout)
-        raise CorruptFileError(
+        raise DataError(
             f"{file.label} cannot be read ({type(error).__name__}: {error}), though each line "
             "looks right on its own; look for an unclosed quotation mark."
         ) from error
     if not any(map(len, parts["user_id"])):
-        raise CorruptFileError(f"{file.label} has no ratings; expected {layout}.")
+        raise DataError(f"{file.label} has no ratings; expected {layout}.")
     # Column by column, letting go of the blocks: the peak is the table and one column more.
     return pd.DataFrame({name: np.concatenate(parts.pop(name)) for name in COLUMNS}, copy=False)
 
@@ -170,7 +169,7 @@ def detect_layout(file: DataFile) -> Layout:
         first = stream.readline(1 << 16)
     text = first.decode("utf-8-sig", errors="replace").rstrip("\r\n")
     if not text.strip():
-        raise CorruptFileError(f"{file.label}, line 1 is empty; expected ratings.")
+        raise DataError(f"{file.label}, line 1 is empty; expected ratings.")
     if file.name == "u.data":  # user<TAB>item<TAB>rating<TAB>timestamp
         return Layout("\t")
     if file.name.endswith(".dat") or ("::" in text and "\t" not in text):
@@ -187,7 +186,7 @@ def detect_layout(file: DataFile) -> Layout:
         return Layout(",", [_CSV_NAMES.get(name, name) for name in names], has_header=True)
     if len(text.split("\t")) == len(COLUMNS):
         return Layout("\t")
-    raise CorruptFileError(
+    raise DataError(
         f"{file.label}, line 1: {text[:80]!r}; expected u.data (tabs), ratings.dat (::), "
         "ratings.csv (userId,movieId,rating,timestamp) or RecBole's .inter."
     )
@@ -244,7 +243,7 @@ def _find_bad_line(file: DataFile, layout: Layout) -> None:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
             text = text.rstrip("\r\n")
             if text.strip() and (fault := _fault(text, layout)):
-                raise CorruptFileError(
+                raise DataError(
                     f"{file.label}, line {number}: {text[:80]!r}: {fault}; expected {layout}."
                 )
 

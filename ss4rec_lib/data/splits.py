@@ -26,7 +26,6 @@ import pandas as pd
 from ss4rec_lib.data.sequences import Sequences, check_ordering, index_ids, sort_histories
 from ss4rec_lib.data.validation import (
     DataError,
-    EmptyFilterError,
     NotEnoughInteractionsWarning,
     check_integer,
     validate_ratings,
@@ -124,7 +123,7 @@ def leave_one_out(
         min_interactions: the k of the k-core filter before splitting; None or 0 for no filter.
 
     Raises:
-        DataError: the table is not usable, the filter leaves nothing (EmptyFilterError), or no user
+        DataError: the table is not usable, the filter leaves nothing (DataError), or no user
             has three interactions.
     """
     prepared = _prepare(ratings, ordering, min_interactions)
@@ -177,7 +176,7 @@ def global_time_split(
         test_from: seconds since 1970; by default their 90 % quantile.
 
     Raises:
-        DataError: the table is not usable, the filter leaves nothing (EmptyFilterError), the cuts
+        DataError: the table is not usable, the filter leaves nothing (DataError), the cuts
             are not `first interaction < valid_from < test_from <= last interaction`, or a part
             would have no target.
     """
@@ -235,7 +234,7 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     The table needs `user_id` and `item_id` (integers >= 0); other columns are carried. None, 0 and
     1 filter nothing. The rows left keep their order and `.attrs` and get a new RangeIndex;
     `ratings` itself (not a copy) is returned when nothing is dropped. When nothing is left, an
-    EmptyFilterError gives the largest k that leaves something.
+    DataError gives the largest k that leaves something.
     """
     k = check_min_interactions(k, name="k")
     if k <= 1:
@@ -252,7 +251,7 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
             return rows is not None and len(rows) == 0
 
         largest = 1 + bisect.bisect_left(range(2, k), True, key=is_empty)
-        raise EmptyFilterError(
+        raise DataError(
             f"the {k}-core filter leaves nothing of {len(ratings)} rows ({len(user_ids)} users, "
             f"{len(item_ids)} items): no group of users and items has {k} interactions each. The "
             f"largest value that leaves something is {largest}; choose at most that, or None for "

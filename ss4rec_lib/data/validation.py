@@ -24,55 +24,15 @@ _MARK = "_checked"  # in .attrs: digest of the content that was checked
 
 
 class DataError(ValueError):
-    """Base of everything that can be wrong with data, its files or its sources."""
-
-
-class UnknownDatasetError(DataError):
-    """A data set name that is not in the catalogue."""
-
-
-class UnusablePathError(DataError):
-    """A path named by the user (argument or environment variable) that holds no usable data."""
-
-
-class HashMismatchError(DataError):
-    """A downloaded or cached file whose content is not the published one."""
-
-
-class CorruptFileError(DataError):
-    """A truncated or damaged archive, or a line that cannot be read (named by its number)."""
-
-
-class UnsafeArchiveError(DataError):
-    """An archive with a member that would land outside the folder it belongs to."""
-
-
-class MissingColumnError(DataError):
-    """A ratings table without one of the columns it needs."""
+    """Data, a file of data or a source of files that cannot be used."""
 
 
 class InvalidRatingsError(DataError):
     """A value no ratings table may hold: NaN, a fractional id, a time in milliseconds, ..."""
 
 
-class DuplicateRatingsError(InvalidRatingsError):
-    """The same user, item and timestamp on more than one row."""
-
-
-class EmptyFilterError(DataError):
-    """A filter that leaves nothing."""
-
-
-class DownloadError(DataError):
-    """One source that could not be fetched; the next one is tried."""
-
-
-class SourcesExhaustedError(DataError):
-    """No source had the data set; lists what was tried, why each failed and what to do by hand."""
-
-
-class UnverifiedSourcesError(SourcesExhaustedError, HashMismatchError):
-    """No source had the data set, and one delivered a file that is not the published one."""
+class UnusablePathError(DataError):
+    """A path named by the user (argument or environment variable) that holds no usable data."""
 
 
 class DataWarning(UserWarning):
@@ -107,10 +67,10 @@ def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
         RangeIndex, `.attrs` kept. Columns that have these dtypes already are not copied.
 
     Raises:
-        MissingColumnError: a column is missing.
+        DataError: a column is missing.
         InvalidRatingsError: no rows, NaN or infinity, ids that are not integers of at least 0,
             timestamps that are fractional, negative or look like milliseconds.
-        DuplicateRatingsError: a (user, item, timestamp) occurs on more than one row.
+        InvalidRatingsError: a (user, item, timestamp) occurs on more than one row.
     """
     if not isinstance(df, pd.DataFrame):
         raise InvalidRatingsError(f"{source}: expected a DataFrame, found {type(df).__name__}.")
@@ -131,13 +91,13 @@ def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
 
 
 def require_columns(found: Iterable, expected: Iterable[str], source: str) -> None:
-    """Raise `MissingColumnError` unless every expected column is there exactly once."""
+    """Raise `DataError` unless every expected column is there exactly once."""
     found, expected = [str(name) for name in found], list(expected)
     listed = f"found: {', '.join(found) or 'none'}; expected: {', '.join(expected)}"
     if missing := [name for name in expected if name not in found]:
-        raise MissingColumnError(f"{source}: missing column(s) {', '.join(missing)} ({listed}).")
+        raise DataError(f"{source}: missing column(s) {', '.join(missing)} ({listed}).")
     if repeated := [name for name in expected if found.count(name) > 1]:
-        raise MissingColumnError(f"{source}: column {repeated[0]} is there twice ({listed}).")
+        raise DataError(f"{source}: column {repeated[0]} is there twice ({listed}).")
 
 
 def _is_canonical(df: pd.DataFrame) -> bool:
@@ -252,7 +212,7 @@ def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
     example = subset[again].iloc[0]
     first, second = rows[(subset == example).all(axis=1).to_numpy()][:2]
     shown = ", ".join(f"{name} {value}" for name, value in example.items())
-    raise DuplicateRatingsError(
+    raise InvalidRatingsError(
         f"{source}: {int(again.sum())} duplicate row(s): {shown} is on row {first} and again on "
         f"row {second} (counted from 0). Keep one of each, for instance with "
         'ratings.drop_duplicates(["user_id", "item_id", "timestamp"]).'

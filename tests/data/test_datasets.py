@@ -40,7 +40,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     def refuse(*_: object) -> None:
-        raise errors.DownloadError("no network in tests")
+        raise errors.DataError("no network in tests")
 
     monkeypatch.setattr(download, "_get", refuse)
     monkeypatch.setattr(download, "_pip_download", refuse)
@@ -80,14 +80,14 @@ def test_names_and_variables() -> None:
     ("name", "near"), [("ml1m", "ml-1m"), ("ML-100K", "ml-100k"), ("plantd", "planted")]
 )
 def test_an_unknown_name_gets_the_nearest_suggested(name: str, near: str) -> None:
-    with pytest.raises(errors.UnknownDatasetError, match=f"{name!r}.*{near!r}") as caught:
+    with pytest.raises(errors.DataError, match=f"{name!r}.*{near!r}") as caught:
         lookup(name)
     assert all(known in str(caught.value) for known in DATASETS)
 
 
 @pytest.mark.parametrize("name", ["", "zzzzzzzz", None, 7, ["ml-1m"]])
 def test_a_name_like_no_other_gets_the_list(name: object) -> None:
-    with pytest.raises(errors.UnknownDatasetError, match="ml-100k, ml-1m"):
+    with pytest.raises(errors.DataError, match="ml-100k, ml-1m"):
         lookup(name)
 
 
@@ -164,8 +164,8 @@ def test_a_file_that_cannot_be_verified_says_whether_its_counts_agree(
             errors.InvalidRatingsError,
             "ratings.dat: timestamp is 97.*millis",
         ),
-        ("1::1193::4::978300760", errors.DuplicateRatingsError, "ratings.dat.*978300760"),
-        ("1::661::nan::978302109", errors.CorruptFileError, "ratings.dat, line 2: .*'nan'"),
+        ("1::1193::4::978300760", errors.InvalidRatingsError, "ratings.dat.*978300760"),
+        ("1::661::nan::978302109", errors.DataError, "ratings.dat, line 2: .*'nan'"),
     ],
 )
 def test_values_no_ratings_file_may_hold(
@@ -177,10 +177,10 @@ def test_values_no_ratings_file_may_hold(
 
 
 def test_nothing_anywhere_is_one_error_and_unknown_names_are_told_apart() -> None:
-    with pytest.raises(errors.SourcesExhaustedError, match="no network in tests"):
+    with pytest.raises(errors.DataError, match="no network in tests"):
         data.load_movielens("ml-1m")
     for function in (data.load_movielens, data.load_items, data.fetch):
-        with pytest.raises(errors.UnknownDatasetError, match=r"'ml20m'.*'ml-20m'"):
+        with pytest.raises(errors.DataError, match=r"'ml20m'.*'ml-20m'"):
             function("ml20m")
 
 
@@ -190,7 +190,7 @@ def test_fetch_gives_the_file_that_will_be_read(
     cached = official(monkeypatch, "ml-1m", tmp_path / "cache" / "ml-1m")
     assert data.fetch("ml-1m") == cached
     cached.write_bytes(b"damaged")
-    with pytest.raises(errors.HashMismatchError, match=str(cached)):
+    with pytest.raises(errors.DataError, match=str(cached)):
         data.fetch("ml-1m")
 
 

@@ -15,7 +15,7 @@ from ss4rec_lib.data.sequences import (
     protocol_times,
     stable_order,
 )
-from ss4rec_lib.data.validation import DataError, DuplicateRatingsError
+from ss4rec_lib.data.validation import DataError, InvalidRatingsError
 
 ARRAYS = ("items", "times", "ratings", "offsets", "user_ids", "item_ids")
 
@@ -187,7 +187,7 @@ def test_unknown_ordering_names_both(ordering):
 
 
 def test_duplicate_rows_are_refused():
-    with pytest.raises(DuplicateRatingsError):
+    with pytest.raises(InvalidRatingsError, match="1 duplicate row"):
         build_sequences(pd.concat([small(), small().tail(1)]))
 
 

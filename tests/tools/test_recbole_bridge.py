@@ -27,7 +27,7 @@ from ss4rec_lib.data import (
     leave_one_out,
     planted_ratings,
 )
-from ss4rec_lib.data.validation import DuplicateRatingsError
+from ss4rec_lib.data.validation import InvalidRatingsError
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import ModelConfig, Recommender
 from tools.recbole_bridge import needs_benchmark, read_recbole, recbole_config, write_recbole
@@ -237,7 +237,7 @@ def test_rounded_times_that_repeat_a_row_are_written_but_not_read_back(tmp_path)
     ratings = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
     split = leave_one_out(ratings, "recbole-float32", min_interactions=None)
     folder = write_recbole(split, tmp_path, "x")
-    with pytest.raises(DuplicateRatingsError, match="timestamp 1000000000 is on row 2 and"):
+    with pytest.raises(InvalidRatingsError, match="timestamp 1000000000 is on row 2 and"):
         read_recbole(folder)
     folder = write_recbole(ratings, tmp_path, "y")  # what the documentation advises
     again = leave_one_out(read_recbole(folder), "recbole-float32", min_interactions=None)
