@@ -52,24 +52,15 @@ _SET_ALIASES = {"protocol": "ordering"}
 
 
 class DataConfig(Config):
-    """Which data, and how they are split.
+    """Which data, and how they are split."""
 
-    Attributes:
-        dataset: One of `ss4rec_lib.data.DATASETS`.
-        path: A folder, file or archive to read it from; None for the usual places.
-        ordering: `exact-time` or `recbole-float32`, the protocol; without effect on `5-fold`.
-        split: `leave-one-out`, `global-time`, and for ratings also `random` and `5-fold`.
-        min_interactions: k of the k-core filter, 0 for none; by default 5, and 0 for the splits of
-            single ratings (`random`, `5-fold`).
-        folds: With `5-fold`, how many of the five are run.
-    """
-
-    dataset: str
-    path: str | None = None
-    ordering: Literal["exact-time", "recbole-float32"] = "exact-time"
+    dataset: str  # one of `ss4rec_lib.data.DATASETS`
+    path: str | None = None  # a folder, file or archive; None for the usual places
+    ordering: Literal["exact-time", "recbole-float32"] = "exact-time"  # no effect on 5-fold
     split: Literal["leave-one-out", "global-time", "random", "5-fold"] = "leave-one-out"
+    # k of the k-core filter, 0 for none; by default 0 for the splits of single ratings.
     min_interactions: int = Field(5, ge=0)
-    folds: int = Field(FOLDS, ge=1, le=FOLDS)
+    folds: int = Field(FOLDS, ge=1, le=FOLDS)  # with 5-fold, how many are run
 
     @model_validator(mode="before")
     @classmethod
@@ -113,13 +104,9 @@ def _model_section(value: Any) -> Any:
 class RunConfig(Config):
     """Everything that a run depends on, beside the code and the machine.
 
-    Attributes:
-        data: See `DataConfig`; a mapping is taken too.
-        model: `name`, one of the task's presets in `ss4rec_lib.models.PRESETS`, and the options
-            that differ from that preset.
-        training: The fields of `TrainingConfig` that differ from what the preset starts from.
-        task: `ranking` or `rating`.
-        seed: Of initial weights, batch order, dropout, negatives and random splits.
+    `model` has the `name` of one of the task's presets in `ss4rec_lib.models.PRESETS`, and the
+    options that differ from it. `training` has the fields of `TrainingConfig` that differ from what
+    the preset starts from. `seed` is that of everything that is drawn.
     """
 
     data: Annotated[DataConfig, BeforeValidator(_data_section)]

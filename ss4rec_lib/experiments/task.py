@@ -41,42 +41,25 @@ class ExperimentError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """The data of a run.
+    """The data of a run."""
 
-    Attributes:
-        split: Train, validation and test views; None with `5-fold`.
-        protocol: What a figure must name for others to compare with it.
-        verified: Whether the ratings are the published ones, by hash.
-        parts: The `RatingParts` of rating runs; one, or one per fold.
-    """
-
-    split: Any  # a Split
-    protocol: dict[str, Any]
-    verified: bool
-    parts: list[Any] = field(default_factory=list)
+    split: Any  # the Split; None with `5-fold`
+    protocol: dict[str, Any]  # what a figure must name for others to compare with it
+    verified: bool  # the ratings are the published ones, by hash
+    parts: list[Any] = field(default_factory=list)  # RatingParts; one, or one per fold
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A fitted model, and how it was fitted.
+    """A fitted model, and how it was fitted."""
 
-    Attributes:
-        model: With the weights of the chosen epoch; with `5-fold` the last fold's.
-        history: One row per epoch; empty where there are no epochs to choose from.
-        epochs: Passes over the data, or draws, that were run.
-        best_epoch: The epoch whose weights were kept, 0 where none was chosen.
-        stopped: `epochs`, `patience`, `interrupted`, or `fitted` in one go.
-        seconds: Of fitting, validation left out.
-        fold_models: One model of ratings per fold.
-    """
-
-    model: Any
-    history: pd.DataFrame
-    epochs: int
-    best_epoch: int
-    stopped: str
-    seconds: float
-    fold_models: list[Any] = field(default_factory=list)
+    model: Any  # with the weights of the chosen epoch; with `5-fold` the last fold's
+    history: pd.DataFrame  # one row per epoch; empty where there are no epochs to choose from
+    epochs: int  # passes over the data, or draws, that were run
+    best_epoch: int  # whose weights were kept, 0 where none was chosen
+    stopped: str  # `epochs`, `patience`, `interrupted`, or `fitted` in one go
+    seconds: float  # of fitting, without validation
+    fold_models: list[Any] = field(default_factory=list)  # one model of ratings per fold
 
 
 def trained(model: Recommender, result: FitResult) -> Outcome:
@@ -88,27 +71,16 @@ def trained(model: Recommender, result: FitResult) -> Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Metrics of one part under one condition.
+    """Metrics of one part under one condition."""
 
-    Attributes:
-        part: `valid` or `test`.
-        target_time: What the model received of time; None for models of ratings without time.
-        masked: Whether seen items are left out of the ranking; None for predicted ratings.
-        ranked_by: `score`, or `rating` for the ratings that a model expects; else None.
-        metrics: By name, with standard errors as `NAME_se`.
-        values: One number per target by name: `above` and `tied`, or `squared_error`.
-        users: The user of each target.
-        slices: Metrics of parts of the targets.
-    """
-
-    part: str
-    target_time: str | None
-    masked: bool | None
-    ranked_by: str | None
-    metrics: Mapping[str, float]
-    values: Mapping[str, np.ndarray]
-    users: np.ndarray
-    slices: Mapping[str, list[dict[str, Any]]] | None = None
+    part: str  # `valid` or `test`
+    target_time: str | None  # None for models of ratings without time
+    masked: bool | None  # seen items are left out of the ranking; None for predicted ratings
+    ranked_by: str | None  # `score`, or `rating` for expected ratings; None for predicted ratings
+    metrics: Mapping[str, float]  # standard errors as `NAME_se`
+    values: Mapping[str, np.ndarray]  # one number per target: `above`, `tied`, `squared_error`
+    users: np.ndarray  # of each target
+    slices: Mapping[str, list[dict[str, Any]]] | None = None  # metrics of parts of the targets
 
 
 class Task(abc.ABC):

@@ -41,22 +41,15 @@ _WIDTH = 100  # of the summary, characters
 
 @dataclass(frozen=True)
 class LessonRun:
-    """Outcome of one lesson.
-
-    Attributes:
-        seconds: Wall time, including the start of the kernel.
-        parameters: Values that were given; defaults are not repeated.
-        record: Recorded results; empty after a failure.
-        error: The failing cell and what it raised, or None.
-    """
+    """Outcome of one lesson."""
 
     name: str
     title: str
     notebook: str
-    seconds: float
-    parameters: dict[str, Any]
-    record: dict[str, Any]
-    error: str | None
+    seconds: float  # wall time, including the start of the kernel
+    parameters: dict[str, Any]  # values that were given; defaults are not repeated
+    record: dict[str, Any]  # empty after a failure
+    error: str | None  # the failing cell and what it raised
 
 
 def notebooks_folder() -> Path:
