@@ -3,7 +3,6 @@
 from ss4rec_lib.models.base import (
     CRITERION,
     Dropout,
-    Fitted,
     ModelConfig,
     Recommender,
     last_of,
@@ -26,13 +25,7 @@ from ss4rec_lib.models.published_weights import (
     official_state_dict,
 )
 from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
-from ss4rec_lib.models.rating_baselines import (
-    BiasBaseline,
-    BiasConfig,
-    GlobalMean,
-    GlobalMeanConfig,
-    RatingBaseline,
-)
+from ss4rec_lib.models.rating_baselines import BiasBaseline, BiasConfig, GlobalMean, RatingBaseline
 from ss4rec_lib.models.rating_factors import (
     BayesianFM,
     BayesianFMConfig,
@@ -41,7 +34,6 @@ from ss4rec_lib.models.rating_factors import (
     RatingNeuralCF,
     RatingNeuralCFConfig,
     SVDPlusPlus,
-    SVDPlusPlusConfig,
 )
 from ss4rec_lib.models.registry import (
     PRESETS,
@@ -52,60 +44,17 @@ from ss4rec_lib.models.registry import (
     n_learned,
 )
 from ss4rec_lib.models.sasrec import SASRec, SASRecConfig
-from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig, SS4RecState
+from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
 __all__ = [
-    "ALS",
-    "CRITERION",
-    "PRESETS",
-    "RANKING_PRESETS",
-    "RATING_PRESETS",
-    "ALSConfig",
-    "BayesianFM",
-    "BayesianFMConfig",
-    "BiasBaseline",
-    "BiasConfig",
-    "BiasedMF",
-    "BiasedMFConfig",
-    "Dropout",
-    "Fitted",
-    "GRU4Rec",
-    "GRU4RecConfig",
-    "GlobalMean",
-    "GlobalMeanConfig",
-    "ItemKNN",
-    "ItemKNNConfig",
-    "MatrixBPR",
-    "MatrixBPRConfig",
-    "ModelConfig",
-    "NeuralCF",
-    "NeuralCFConfig",
-    "Popularity",
-    "PopularityConfig",
-    "Preset",
-    "RatingBaseline",
-    "RatingConfig",
-    "RatingNeuralCF",
-    "RatingNeuralCFConfig",
-    "RatingSS4Rec",
-    "RecentPopularity",
-    "RecentPopularityConfig",
-    "Recommender",
-    "SASRec",
-    "SASRecConfig",
-    "SS4Rec",
-    "SS4RecConfig",
-    "SS4RecState",
-    "SVDPlusPlus",
-    "SVDPlusPlusConfig",
-    "interaction_matrix",
-    "last_of",
-    "load_model",
-    "load_official_checkpoint",
-    "load_official_state_dict",
-    "make_model",
-    "n_learned",
-    "official_state_dict",
-    "save_model",
-    "training_interactions",
-]
+    "ALS", "CRITERION", "PRESETS", "RANKING_PRESETS", "RATING_PRESETS", "ALSConfig",
+    "BayesianFM", "BayesianFMConfig", "BiasBaseline", "BiasConfig", "BiasedMF",
+    "BiasedMFConfig", "Dropout", "GRU4Rec", "GRU4RecConfig", "GlobalMean", "ItemKNN",
+    "ItemKNNConfig", "MatrixBPR", "MatrixBPRConfig", "ModelConfig", "NeuralCF",
+    "NeuralCFConfig", "Popularity", "PopularityConfig", "Preset", "RatingBaseline",
+    "RatingConfig", "RatingNeuralCF", "RatingNeuralCFConfig", "RatingSS4Rec",
+    "RecentPopularity", "RecentPopularityConfig", "Recommender", "SASRec", "SASRecConfig",
+    "SS4Rec", "SS4RecConfig", "SVDPlusPlus", "interaction_matrix", "last_of", "load_model",
+    "load_official_checkpoint", "load_official_state_dict", "make_model", "n_learned",
+    "official_state_dict", "save_model", "training_interactions",
+]  # fmt: skip

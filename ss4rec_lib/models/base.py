@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
     from ss4rec_lib.training import TrainingConfig
 
-# Kinds of options that several configurations have.
-Count = Annotated[int, Field(ge=1)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 LossType = Literal["CE", "BPR", "SAMPLED_CE"]
 
 # The metric that chooses the epoch and the options of fitted baselines. They score what a user has
@@ -52,7 +46,7 @@ class ModelConfig(Config):
 
     @property
     def display_name(self) -> str:
-        """The name of the model in a table: `label`, or the name of the class."""
+        """The name of the model in a table."""
         return self.label or type(self).__name__.removesuffix("Config")
 
     @property
@@ -80,11 +74,9 @@ class Recommender(nn.Module):
         reads_histories: The scores depend on the items of the history.
         carries_state: `forward(items, delta, state, return_state=True)` continues from a state.
         fitted: Made by `fit`, in one go; False if `ss4rec_lib.training.fit` trains the model.
-        learns: The model has weights or factors to be saved; False if it only counts, so that the
-            same data give the same model again in seconds.
+        learns: The model has weights or factors to be saved; False if it only counts.
         chooses_epoch: A validation part chooses the epoch.
-        trained_with: The fields of `TrainingConfig` that matter to the model beside the seed; None
-            for all of them.
+        trained_with: Fields of `TrainingConfig` that matter beside the seed; None for all.
         requires: A package of the extra `peers` that fitting needs.
         item_table: The tensor of the state dict with one row per item and one for padding.
     """
@@ -98,13 +90,14 @@ class Recommender(nn.Module):
     trained_with: ClassVar[tuple[str, ...] | None] = None
     requires: ClassVar[str | None] = None
     item_table: ClassVar[str] = "item_embedding.weight"
+    config_type: ClassVar[type[ModelConfig]] = ModelConfig
 
-    config: Any  # the ModelConfig of the subclass
+    config: Any  # of config_type
 
-    def __init__(self, n_items: int, config: ModelConfig) -> None:
+    def __init__(self, n_items: int, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.n_items = check_size("n_items", n_items)
-        self.config = config
+        self.config = config or self.config_type()
 
     @property
     def display_name(self) -> str:
@@ -118,10 +111,7 @@ class Recommender(nn.Module):
 
     @property
     def score_weight(self) -> Tensor | None:
-        """The matrix (n_items + 1, d) whose inner products with hidden states are the scores.
-
-        With it a loss need not store the scores of all items. None if the scores are no products.
-        """
+        """The matrix (n_items + 1, d) whose products with hidden states are the scores, if any."""
         return None
 
     def forward(self, items: Tensor, delta: Tensor) -> Any:
@@ -160,12 +150,9 @@ class Recommender(nn.Module):
     ) -> Fitted:
         """Fit a baseline to the training part of a split; the same arguments give the same model.
 
-        Args:
-            split: Its training part is learned.
-            config: Of the class of configuration that belongs to this model.
-            training: Its seed and the fields named in `trained_with` are used.
-            validate: Return validation metrics of a model, with `masked_ndcg@10` among them. It
-                chooses the epoch of a baseline that has epochs; None keeps the last one.
+        Of `training` the seed and the fields in `trained_with` are used. `validate` returns metrics
+        of a model, with `masked_ndcg@10` among them, by which a baseline with epochs chooses one;
+        None keeps the last.
 
         Raises:
             ImportError: The package `requires` is not installed.
@@ -177,6 +164,24 @@ class Recommender(nn.Module):
     def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
         """Return a model whose state dict has the shapes of saved tensors."""
         return cls(n_items, config)
+
+
+class SequenceModel(Recommender):
+    """A model of hidden states whose products with the items' embeddings are the scores."""
+
+    item_embedding: nn.Embedding
+
+    @property
+    def score_weight(self) -> Tensor:
+        """The item embeddings, (n_items + 1, d_model)."""
+        return self.item_embedding.weight
+
+    def initialise(self, module: nn.Module) -> None:
+        """Draw normal weights of embeddings, padding included, and Linear layers; biases are 0."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class Baseline(Recommender):
@@ -196,24 +201,16 @@ class Baseline(Recommender):
 
     @classmethod
     def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        """Return the fitted model, which is not timed; see `fit`."""
+        """Return the fitted model."""
         raise NotImplementedError
 
 
-class Interactions(NamedTuple):
-    """Interactions as three columns of the same length, (n,)."""
-
-    users: np.ndarray  # int64, from 0
-    items: np.ndarray  # int32, 1..n_items
-    times: np.ndarray  # int64 seconds
-
-
-def training_interactions(split: Split) -> Interactions:
-    """Return the interactions of the training part, user by user."""
+def training_interactions(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return users, from 0, items and times (s) of the training part, user by user, (n,) each."""
     sequences = split.sequences
     users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
     kept = split.in_train()
-    return Interactions(users[kept], sequences.items[kept], sequences.times[kept])
+    return users[kept], sequences.items[kept], sequences.times[kept]
 
 
 def import_peer(name: str) -> ModuleType:

@@ -27,14 +27,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from ss4rec_lib.models.base import (
-    Baseline,
-    Count,
-    ModelConfig,
-    NotNegative,
-    Positive,
-    import_peer,
-)
+from ss4rec_lib.configuration import Count, NotNegative, Positive
+from ss4rec_lib.models.base import Baseline, ModelConfig, import_peer
 from ss4rec_lib.models.neighbours import distinct, interaction_matrix
 
 if TYPE_CHECKING:
@@ -64,7 +58,21 @@ class MatrixBPRConfig(ModelConfig):
     iterations: Count = 100
 
 
-class ALS(Baseline):
+class _Factorisation(Baseline):
+    requires = "implicit"
+    item_table = "item_factors"
+
+    @classmethod
+    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
+        """Return a model with the saved factors, which its constructor takes by name."""
+        make: Any = cls
+        try:
+            return make(**tensors, config=config)
+        except TypeError as error:
+            raise ValueError(f"its tensors are {', '.join(tensors)}") from error
+
+
+class ALS(_Factorisation):
     """Scores from a user's factors, which are computed anew from the history.
 
     Args:
@@ -73,14 +81,12 @@ class ALS(Baseline):
     """
 
     trained_with = ("max_len",)
-    requires = "implicit"
-    item_table = "item_factors"
-
+    config_type = ALSConfig
     config: ALSConfig
     item_factors: Tensor
 
     def __init__(self, item_factors: np.ndarray | Tensor, config: ALSConfig | None = None) -> None:
-        super().__init__(len(item_factors) - 1, config or ALSConfig())
+        super().__init__(len(item_factors) - 1, config)
         factors = torch.as_tensor(item_factors, dtype=torch.float64).clone()
         if factors.ndim != 2 or factors.shape[1] != self.config.factors:
             raise ValueError(
@@ -107,15 +113,8 @@ class ALS(Baseline):
             FloatingPointError: The factors are not finite.
         """
         config = config or ALSConfig()
-        _, items = _factors(
-            "als", "AlternatingLeastSquares", matrix, random_state=seed, **config.model_dump()
-        )
-        return cls(items, config)
-
-    @classmethod
-    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
-        """Return a model with the saved factors."""
-        return cls(tensors["item_factors"], config)
+        options = {"random_state": seed, **config.model_dump()}
+        return cls(_factors("als", "AlternatingLeastSquares", matrix, options)[1], config)
 
     def user_factors(self, history: Tensor) -> Tensor:
         """Map item ids (..., W), 0 for none, to factors (..., factors)."""
@@ -135,7 +134,7 @@ class ALS(Baseline):
         return self.history_scores(batch.items)
 
 
-class MatrixBPR(Baseline):
+class MatrixBPR(_Factorisation):
     """Scores from learned factors of the users of the training part.
 
     Args:
@@ -147,9 +146,7 @@ class MatrixBPR(Baseline):
     needs_known_users = True
     reads_histories = False
     trained_with = ("learning_rate",)
-    requires = "implicit"
-    item_table = "item_factors"
-
+    config_type = MatrixBPRConfig
     user_factors: Tensor
     item_factors: Tensor
 
@@ -165,7 +162,7 @@ class MatrixBPR(Baseline):
                 f"user_factors has shape {tuple(users.shape)}, item_factors {tuple(items.shape)}: "
                 "expected (n_users, f) and (n_items + 1, f)"
             )
-        super().__init__(len(items) - 1, config or MatrixBPRConfig())
+        super().__init__(len(items) - 1, config)
         self.register_buffer("user_factors", users.clone())
         self.register_buffer("item_factors", items.clone())
 
@@ -186,14 +183,8 @@ class MatrixBPR(Baseline):
         """Do as `ALS.learned`, by stochastic gradient descent in one thread and so repeatably."""
         config = config or MatrixBPRConfig()
         options = {"learning_rate": learning_rate, "random_state": seed, "num_threads": 1}
-        kind = "BayesianPersonalizedRanking"
-        users, items = _factors("bpr", kind, matrix, **options, **config.model_dump())
-        return cls(users, items, config)
-
-    @classmethod
-    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
-        """Return a model with the saved factors."""
-        return cls(tensors["user_factors"], tensors["item_factors"], config)
+        options |= config.model_dump()
+        return cls(*_factors("bpr", "BayesianPersonalizedRanking", matrix, options), config)
 
     def scores(self, batch: Batch) -> Tensor:
         """Return the scores of each row's user, (B, n_items + 1)."""
@@ -201,7 +192,7 @@ class MatrixBPR(Baseline):
 
 
 def _factors(
-    module: str, kind: str, matrix: sparse.csr_array, **options: Any
+    module: str, kind: str, matrix: sparse.csr_array, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the factors that `implicit` learns, of users and of padding and items."""
     make = getattr(import_peer(f"implicit.cpu.{module}"), kind)

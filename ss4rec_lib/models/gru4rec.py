@@ -17,15 +17,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ss4rec_lib.models.base import (
-    Count,
-    Dropout,
-    LossType,
-    ModelConfig,
-    Probability,
-    Recommender,
-    check_history,
-)
+from ss4rec_lib.configuration import Count, Probability
+from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel, check_history
 
 
 class GRU4RecConfig(ModelConfig):
@@ -38,13 +31,14 @@ class GRU4RecConfig(ModelConfig):
     loss_type: LossType = "CE"
 
 
-class GRU4Rec(Recommender):
+class GRU4Rec(SequenceModel):
     """Next-item recommender with a gated recurrent unit."""
 
+    config_type = GRU4RecConfig
     config: GRU4RecConfig
 
     def __init__(self, n_items: int, config: GRU4RecConfig | None = None) -> None:
-        super().__init__(n_items, config or GRU4RecConfig())
+        super().__init__(n_items, config)
         width = self.config.embedding_size
         self.item_embedding = nn.Embedding(self.n_items + 1, width, padding_idx=0)
         self.dropout = Dropout(self.config.dropout_prob)
@@ -63,8 +57,3 @@ class GRU4Rec(Recommender):
         x = self.dropout(self.item_embedding(items))  # (B, L, embedding_size)
         h, _ = self.gru(x)  # (B, L, hidden_size)
         return self.dense(h)
-
-    @property
-    def score_weight(self) -> Tensor:
-        """The item embeddings, (n_items + 1, embedding_size)."""
-        return self.item_embedding.weight

@@ -22,13 +22,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from ss4rec_lib.models.base import (
-    Baseline,
-    Count,
-    ModelConfig,
-    NotNegative,
-    training_interactions,
-)
+from ss4rec_lib.configuration import Count, NotNegative
+from ss4rec_lib.models.base import Baseline, ModelConfig, training_interactions
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
@@ -55,11 +50,11 @@ class ItemKNN(Baseline):
 
     learns = False
     trained_with = ("max_len",)
-
+    config_type = ItemKNNConfig
     config: ItemKNNConfig
 
     def __init__(self, matrix: Any, config: ItemKNNConfig | None = None) -> None:
-        super().__init__(matrix.shape[1] - 1, config or ItemKNNConfig())
+        super().__init__(matrix.shape[1] - 1, config)
         self.similarity = _nearest(matrix, self.config)
 
     @classmethod

@@ -28,13 +28,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ss4rec_lib.configuration import Count, Positive, Probability
 from ss4rec_lib.models.base import (
     CRITERION,
-    Count,
     Fitted,
     ModelConfig,
-    Positive,
-    Probability,
     Recommender,
     Validate,
     check_size,
@@ -61,15 +59,9 @@ def fit_epochs(
 ) -> tuple[list[dict[str, float]], int]:
     """Train epoch by epoch in place, keep the weights of the best one, end in evaluation mode.
 
-    Args:
-        network: Its dropout is on while it trains.
-        optimizer: Of its parameters.
-        steps: Yield the mean loss and the number of examples of each step of an epoch.
-        validate: Return validation metrics; None keeps the last epoch.
-        criterion: The metric that chooses the epoch, the first of equal ones.
-        sign: 1 if a larger value is better, -1 if a smaller one is.
-        epochs: Most epochs to run.
-        patience: Stop after this many epochs without a better one.
+    `steps` yields the mean loss and the number of examples of each step of an epoch. Of the metrics
+    of `validate`, `criterion` times `sign` chooses the epoch, the first of equal ones; without it
+    the last one is kept. `patience` counts epochs without a better one.
 
     Returns:
         One row per epoch (`epoch`, `train_loss`, the metrics, `train_seconds`, `valid_seconds`),
@@ -85,17 +77,15 @@ def fit_epochs(
         begin = time.perf_counter()
         network.train()
         total, examples = 0.0, 0
-        for loss, n in steps():
+        for step_loss, n in steps():
             optimizer.zero_grad()
-            loss.backward()
+            step_loss.backward()
             optimizer.step()
-            total, examples = total + loss.item() * n, examples + n
+            total, examples = total + step_loss.item() * n, examples + n
         loss = total / examples
         network.eval()
         trained = time.perf_counter()
-        metrics = {}
-        if validate is not None and math.isfinite(loss):
-            metrics = dict(validate())
+        metrics = dict(validate()) if validate is not None and math.isfinite(loss) else {}
         if not math.isfinite(loss + metrics.get(criterion, 0.0)):
             raise FloatingPointError(
                 f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}: try a smaller "
@@ -138,16 +128,14 @@ class NeuralCF(Recommender):
     needs_known_users = True
     reads_histories = False
     fitted = True
-    trained_with = (
-        "epochs", "learning_rate", "patience", "n_negatives", "device",
-    )  # fmt: skip
+    trained_with = ("epochs", "learning_rate", "patience", "n_negatives", "device")
     item_table = "item_mf.weight"
-
+    config_type = NeuralCFConfig
     config: NeuralCFConfig
 
     def __init__(self, n_users: int, n_items: int, config: NeuralCFConfig | None = None) -> None:
-        config = config or NeuralCFConfig()
         super().__init__(n_items, config)
+        config = self.config
         self.n_users = check_size("n_users", n_users)
         mf, mlp = config.mf_embedding_size, config.mlp_embedding_size
         self.user_mf, self.item_mf = nn.Embedding(n_users, mf), nn.Embedding(n_items + 1, mf)
@@ -186,7 +174,6 @@ class NeuralCF(Recommender):
         return cls(len(tensors["user_mf.weight"]), n_items, config)
 
     def _first(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the parts of the first layer of user and item, (..., width) each."""
         of_user, of_item = self.first.weight.split(self.config.mlp_embedding_size, dim=1)
         return (
             F.linear(self.dropout(self.user_mlp(user)), of_user, self.first.bias),
@@ -194,7 +181,7 @@ class NeuralCF(Recommender):
         )
 
     def _perceptron(self, first: Tensor) -> Tensor:
-        """Return the perceptron's part of scores, from its first layer: (..., width) to (...)."""
+        """Map what the first layer gives, (..., width), to the perceptron's part of scores."""
         x = first.relu()
         for layer in self.later:
             x = layer(self.dropout(x)).relu()

@@ -5,10 +5,9 @@ Ji et al., "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR
 popular at another time, or will be. The score of an item at moment t is therefore the number of
 training interactions with it in the window t - W < time <= t.
 
-The moment is either the same for all users, the end of the training part, or one per user, the last
-interaction of the history. Under leave-one-out users live in different years, so the end of the
-training part lies years after most of their targets, and the second is the fair choice. Only
-training interactions are counted, in either.
+The moment is the end of the training part for all users, or the last interaction of each history.
+Under leave-one-out the end of the training part lies years after most targets, and the second is
+the fair choice. Only training interactions are counted, in either.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ss4rec_lib.models.base import Baseline, ModelConfig, Positive, training_interactions
+from ss4rec_lib.configuration import Positive
+from ss4rec_lib.models.base import Baseline, ModelConfig, training_interactions
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
@@ -41,7 +41,7 @@ class Popularity(Baseline):
     reads_histories = False
     learns = False
     trained_with = ()
-
+    config_type = PopularityConfig
     counts: Tensor
 
     def __init__(self, train_counts: np.ndarray, config: PopularityConfig | None = None) -> None:
@@ -50,7 +50,7 @@ class Popularity(Baseline):
             raise ValueError(
                 f"train_counts has shape {counts.shape}: expected (n_items + 1,) counts >= 0"
             )
-        super().__init__(len(counts) - 1, config or PopularityConfig())
+        super().__init__(len(counts) - 1, config)
         # float64: counts of the largest data sets stay exact, and so do ties.
         self.register_buffer("counts", torch.tensor(counts, dtype=torch.float64))
 
@@ -95,7 +95,7 @@ class RecentPopularity(Baseline):
     reads_histories = False
     learns = False
     trained_with = ()
-
+    config_type = RecentPopularityConfig
     config: RecentPopularityConfig
 
     def __init__(
@@ -106,7 +106,7 @@ class RecentPopularity(Baseline):
         config: RecentPopularityConfig | None = None,
         known_times: np.ndarray | None = None,
     ) -> None:
-        super().__init__(n_items, config or RecentPopularityConfig())
+        super().__init__(n_items, config)
         if self.config.moments == "user" and known_times is None:
             raise ValueError("moments='user' needs known_times, the times of all interactions")
         order = np.argsort(times, kind="stable")
@@ -133,10 +133,6 @@ class RecentPopularity(Baseline):
         window = self.config.window_days * DAY
         first = np.searchsorted(self._times, distinct - window, side="right")
         end = np.searchsorted(self._times, distinct, side="right")
-        counts = np.stack(
-            [
-                np.bincount(self._items[a:b], minlength=self.n_items + 1)
-                for a, b in zip(first, end, strict=True)
-            ]
-        )
+        windows = [self._items[a:b] for a, b in zip(first, end, strict=True)]
+        counts = np.stack([np.bincount(items, minlength=self.n_items + 1) for items in windows])
         return counts.astype(np.float64)[inverse]

@@ -18,14 +18,13 @@ last axis of 2, since not every file format knows complex numbers.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ss4rec_lib.files import FileError, read_tensors
 from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
@@ -51,17 +50,17 @@ def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tens
     """
     weights = _named_tensors(state_dict)
     if model is None:
-        _check_names(weights, _count_blocks(weights))
-        n_items, config = _read_sizes(weights)
-    else:
-        _check_model(model)
-        n_items, config = model.n_items, model.config
-        _check_names(weights, config.n_layers)
-    _check_shapes(weights, _published_shapes(n_items, config))
-    model = SS4Rec(n_items, config) if model is None else model
+        blocks = {found[1] for name in weights if (found := re.match(r"model\.(\d+)", name))}
+        n_layers = max(1, len(blocks))  # so that a missing first block is named
+        _check_names(weights, SS4Rec(1, SS4RecConfig(n_layers=n_layers)))
+        model = SS4Rec(*_read_sizes(weights, n_layers))
+    _check_names(weights, model)
+    ours = _published(model)
+    _check_shapes(weights, ours)
     new = [
         (parameter, _converted(name, weights[name], parameter.dtype))
-        for name, parameter in _same_in_both(model).items()
+        for name, parameter in ours.items()
+        if isinstance(parameter, nn.Parameter)
     ]
     for i, block in enumerate(model.blocks):
         new += _new_eigenvalues(block.s5, f"model.{i}.S5.seq.Lambda", weights)
@@ -77,15 +76,11 @@ def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
     Of an `unconstrained` model `load_official_state_dict` gives the same bits back. The top-level
     LayerNorm, which the published forward pass never uses, is ones and zeros.
     """
-    _check_model(model)
-    like = model.item_embedding.weight[0].detach()
-    found = {"LayerNorm.weight": torch.ones_like(like), "LayerNorm.bias": torch.zeros_like(like)}
-    for name, parameter in _same_in_both(model).items():
-        value = parameter.detach().clone(memory_format=torch.contiguous_format)
+    found = {}
+    for name, tensor in _published(model).items():
+        value = tensor.detach().clone(memory_format=torch.contiguous_format)
         found[name] = torch.view_as_complex(value) if name.endswith(".S5.seq.C") else value
-    for i, block in enumerate(model.blocks):
-        found[f"model.{i}.S5.seq.Lambda"] = block.s5.Lambda.detach().clone()
-    return {name: found[name] for name in _published_shapes(model.n_items, model.config)}
+    return found
 
 
 def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> SS4Rec:
@@ -102,7 +97,7 @@ def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> S
             `load_official_state_dict` refuses.
     """
     path = Path(path)
-    content = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_pth(path)
+    content: Any = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_pth(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     values = content.values() if isinstance(content, Mapping) else ()
@@ -141,42 +136,11 @@ def _read_pth(path: Path) -> Any:
             ) from error
 
 
-def _published_shapes(n_items: int, config: SS4RecConfig) -> dict[str, tuple[int, ...]]:
-    """Return every key in the published order, with the shape of its numbers."""
-    H, P, N = config.hidden_size, config.d_P, config.d_state
-    d_inner, dt_rank = config.expand * H, math.ceil(H / 16)  # dt_rank="auto" of mamba_ssm
-    s5 = {"Lambda": (P,), "B": (P, H), "C": (H, P), "D": (H,), "log_step": (P,)}
-    block = {f"S5.seq.{name}": shape for name, shape in s5.items()} | {
-        "S6.A_log": (d_inner, N),
-        "S6.D": (d_inner,),
-        "S6.in_proj.weight": (2 * d_inner, H),
-        "S6.conv1d.weight": (d_inner, 1, config.d_conv),
-        "S6.conv1d.bias": (d_inner,),
-        "S6.x_proj.weight": (dt_rank + 2 * N, d_inner),
-        "S6.dt_proj.weight": (d_inner, dt_rank),
-        "S6.dt_proj.bias": (d_inner,),
-        "S6.out_proj.weight": (H, d_inner),
-        "LayerNorm.weight": (H,),
-        "LayerNorm.bias": (H,),
-    }
-    shapes = {"item_embedding.weight": (n_items + 1, H)} | dict.fromkeys(_UNUSED, (H,))
-    for i in range(config.n_layers):
-        shapes |= {f"model.{i}.{name}": shape for name, shape in block.items()}
-    return shapes
+def _published(model: SS4Rec) -> dict[str, Tensor]:
+    """Return our tensors by published key, in the published order, B and C as real pairs.
 
-
-def _same_in_both(model: SS4Rec) -> dict[str, Any]:
-    """Return our parameters by published key, without Lambda; complex ones as real pairs."""
-    found = {"item_embedding.weight": model.item_embedding.weight}
-    for i, block in enumerate(model.blocks):
-        own = {f"S5.seq.{name}": getattr(block.s5, name) for name in ("B", "C", "D", "log_step")}
-        own |= {f"S6.{name}": parameter for name, parameter in block.mamba.named_parameters()}
-        own |= {f"LayerNorm.{name}": parameter for name, parameter in block.norm.named_parameters()}
-        found |= {f"model.{i}.{name}": parameter for name, parameter in own.items()}
-    return found
-
-
-def _check_model(model: SS4Rec) -> None:
+    All are parameters but Lambda and the unused ones.
+    """
     if not isinstance(model, SS4Rec):
         raise ValueError(f"model is a {type(model).__name__}, expected an SS4Rec")
     if model.config.model_type != "ss4rec":
@@ -184,6 +148,16 @@ def _check_model(model: SS4Rec) -> None:
             f"model_type={model.config.model_type!r}: published weights are of 'ss4rec', with both "
             "layers in every block"
         )
+    found: dict[str, Tensor] = {"item_embedding.weight": model.item_embedding.weight}
+    like = found["item_embedding.weight"].detach()[0]
+    found |= {"LayerNorm.weight": torch.ones_like(like), "LayerNorm.bias": torch.zeros_like(like)}
+    for i, block in enumerate(model.blocks):
+        names = ("Lambda", "B", "C", "D", "log_step")
+        own = {f"S5.seq.{name}": getattr(block.s5, name) for name in names}
+        own |= {f"S6.{name}": parameter for name, parameter in block.mamba.named_parameters()}
+        own |= {f"LayerNorm.{name}": parameter for name, parameter in block.norm.named_parameters()}
+        found |= {f"model.{i}.{name}": tensor for name, tensor in own.items()}
+    return found
 
 
 def _named_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -203,24 +177,19 @@ def _named_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if name not in _UNUSED}
 
 
-def _count_blocks(weights: dict[str, Tensor]) -> int:
-    """Return the number of blocks named; at least 1, so that a missing first one is named."""
-    return len({found[1] for name in weights if (found := re.match(r"model\.(\d+)", name))}) or 1
-
-
-def _check_names(weights: dict[str, Tensor], n_layers: int) -> None:
-    shapes = _published_shapes(1, SS4RecConfig(n_layers=n_layers))  # names do not depend on sizes
-    missing = [name for name in shapes if name not in weights and name not in _UNUSED]
-    unexpected = [name for name in weights if name not in shapes]
+def _check_names(weights: dict[str, Tensor], model: SS4Rec) -> None:
+    ours = _published(model)
+    missing = [name for name in ours if name not in weights and name not in _UNUSED]
+    unexpected = [name for name in weights if name not in ours]
     if missing or unexpected:
         raise ValueError(
-            f"these are not the weights of a published SS4Rec with n_layers={n_layers}: missing: "
-            f"{missing}, unexpected: {unexpected}. (Names such as blocks.0 are this library's own: "
-            "use SS4Rec.load_state_dict.)"
+            f"these are not the weights of a published SS4Rec with n_layers={model.config.n_layers}"
+            f": missing: {missing}, unexpected: {unexpected}. (Names such as blocks.0 are this "
+            "library's own: use SS4Rec.load_state_dict.)"
         )
 
 
-def _read_sizes(weights: dict[str, Tensor]) -> tuple[int, SS4RecConfig]:
+def _read_sizes(weights: dict[str, Tensor], n_layers: int) -> tuple[int, SS4RecConfig]:
     """Return n_items and the configuration that the shapes imply, to be checked afterwards."""
 
     def sizes(name: str, axes: int) -> tuple[int, ...]:
@@ -240,7 +209,7 @@ def _read_sizes(weights: dict[str, Tensor]) -> tuple[int, SS4RecConfig]:
         )
     config = SS4RecConfig.official(
         hidden_size=hidden_size,
-        n_layers=_count_blocks(weights),
+        n_layers=n_layers,
         d_P=sizes("model.0.S5.seq.log_step", 1)[0],
         d_H=hidden_size,
         d_state=d_state,
@@ -251,12 +220,14 @@ def _read_sizes(weights: dict[str, Tensor]) -> tuple[int, SS4RecConfig]:
     return rows - 1, config
 
 
-def _check_shapes(weights: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+def _check_shapes(weights: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
     wrong = []
     for name, value in weights.items():
-        wanted = [f"{shapes[name]} real"]
+        shape = tuple(ours[name].shape)
+        wanted = [f"{shape} real"]
         if name.endswith(_COMPLEX):
-            wanted = [f"{shapes[name]} complex", f"{(*shapes[name], 2)} real"]
+            shape = shape if ours[name].is_complex() else shape[:-1]
+            wanted = [f"{shape} complex", f"{(*shape, 2)} real"]
         found = f"{tuple(value.shape)} {'complex' if value.is_complex() else 'real'}"
         if found not in wanted:
             wrong.append(f"{name} has shape {found}, expected {' or '.join(wanted)}")

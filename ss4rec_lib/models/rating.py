@@ -34,13 +34,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.models.base import (
-    Dropout,
-    NotNegative,
-    Positive,
-    Recommender,
-    last_of,
-)
+from ss4rec_lib.configuration import NotNegative, Positive
+from ss4rec_lib.models.base import Dropout, Recommender, last_of
 from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
 if TYPE_CHECKING:
@@ -105,7 +100,7 @@ class RatingSS4Rec(Recommender):
     """
 
     item_table = "trunk.item_embedding.weight"
-
+    config_type = RatingConfig
     config: RatingConfig
     trunk: SS4Rec
     head: Any
@@ -123,7 +118,7 @@ class RatingSS4Rec(Recommender):
         owners: np.ndarray | None = None,
         trunk: SS4Rec | None = None,
     ) -> None:
-        super().__init__(n_items, config or RatingConfig())
+        super().__init__(n_items, config)
         config = self.config
         if not math.isfinite(mean):
             raise ValueError(f"mean={mean}: expected the mean of the training ratings")

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ss4rec_lib.models.base import Count, ModelConfig, NotNegative
+from ss4rec_lib.configuration import Count, NotNegative
+from ss4rec_lib.models.base import ModelConfig
 
 Triples = Sequence[np.ndarray]  # users, items, ratings
 
@@ -77,7 +78,7 @@ class RatingBaseline(abc.ABC):
         self.mean = float(ratings.mean())
         self.user_ids, user = np.unique(users, return_inverse=True)
         self.item_ids, item = np.unique(items, return_inverse=True)
-        self._fit(user, item, ratings, valid)
+        self._fit((user, item, ratings), valid)
         return self
 
     def predict(self, users: ArrayLike, items: ArrayLike) -> np.ndarray:
@@ -99,10 +100,8 @@ class RatingBaseline(abc.ABC):
         return _places(self.user_ids, users), _places(self.item_ids, items)
 
     @abc.abstractmethod
-    def _fit(
-        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
-    ) -> None:
-        """Learn from places in `user_ids` and `item_ids`; `valid` has ids."""
+    def _fit(self, train: Triples, valid: Triples | None) -> None:
+        """Learn from places in `user_ids` and `item_ids`, and ratings; `valid` has ids."""
 
     @abc.abstractmethod
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -125,9 +124,7 @@ class GlobalMean(RatingBaseline):
 
     config_type = GlobalMeanConfig
 
-    def _fit(
-        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
-    ) -> None:
+    def _fit(self, train: Triples, valid: Triples | None) -> None:
         """Do nothing: `fit` has taken the mean."""
 
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -155,9 +152,8 @@ class BiasBaseline(RatingBaseline):
 
     config_type = BiasConfig
 
-    def _fit(
-        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
-    ) -> None:
+    def _fit(self, train: Triples, valid: Triples | None) -> None:
+        user, item, ratings = train
         config = self.config
         self.n_passes = config.n_epochs
         deviation = ratings - self.mean

@@ -24,14 +24,8 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.models.base import (
-    Count,
-    ModelConfig,
-    NotNegative,
-    Positive,
-    Probability,
-    import_peer,
-)
+from ss4rec_lib.configuration import Count, NotNegative, Positive, Probability
+from ss4rec_lib.models.base import ModelConfig, import_peer
 from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_epochs
 from ss4rec_lib.models.rating_baselines import BiasBaseline, RatingBaseline, Triples, or_zero
 
@@ -65,9 +59,8 @@ class BiasedMF(RatingBaseline):
     config_type = BiasedMFConfig
     requires = "surprise"
 
-    def _fit(
-        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
-    ) -> None:
+    def _fit(self, train: Triples, valid: Triples | None) -> None:
+        user, item, ratings = train
         surprise: Any = import_peer("surprise")
         self.n_passes = self.config.n_epochs
         algorithm = self._algorithm(surprise)
@@ -139,18 +132,16 @@ class BayesianFM(RatingBaseline):
     config_type = BayesianFMConfig
     requires = "myfm"
 
-    def _fit(
-        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
-    ) -> None:
+    def _fit(self, train: Triples, valid: Triples | None) -> None:
+        user, item, ratings = train
         self._myfm: Any = import_peer("myfm")
         implicit, n_iter = self.config.implicit, self.config.n_iter
         self.n_passes = n_iter
-        self._parts = None
+        self._parts: Any = None
         n_users, n_items = len(self.user_ids), len(self.item_ids)
-        by_user, by_item = rated(user, item), rated(item, user)
         self._blocks: list[Any] = []
-        for n, other in ((n_users, by_user), (n_items, by_item)):
-            own = sparse.hstack([sparse.eye(n), other]) if implicit else sparse.eye(n)
+        for n, other in ((n_users, rated(user, item)), (n_items, rated(item, user))):
+            own: Any = sparse.hstack([sparse.eye(n), other]) if implicit else sparse.eye(n)
             unknown = sparse.csr_matrix((1, own.shape[1]))  # a last row, of zeros
             self._blocks.append(sparse.vstack([own, unknown], format="csr"))
         shapes = [n_users, n_items, n_items, n_users] if implicit else [n_users, n_items]
@@ -270,9 +261,8 @@ class RatingNeuralCF(RatingBaseline):
     config_type = RatingNeuralCFConfig
     chooses_epoch = True
 
-    def _fit(
-        self, user: np.ndarray, item: np.ndarray, ratings: np.ndarray, valid: Triples | None
-    ) -> None:
+    def _fit(self, train: Triples, valid: Triples | None) -> None:
+        user, item, ratings = train
         config = self.config
         torch.manual_seed(self.seed)
         rng = np.random.default_rng(self.seed)

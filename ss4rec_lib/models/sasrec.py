@@ -40,16 +40,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.models.base import (
-    Count,
-    Dropout,
-    LossType,
-    ModelConfig,
-    Positive,
-    Probability,
-    Recommender,
-    check_history,
-)
+from ss4rec_lib.configuration import Count, Positive, Probability
+from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel, check_history
 
 LAYER_NORM_EPS = 1e-12  # as RecBole's
 BUCKET_WIDTH = 0.301  # natural logarithm, as in HSTU's published code: a factor of 1.35 per bucket
@@ -174,18 +166,19 @@ class SASRecLayer(nn.Module):
         return self.outer_norm(self.dropout(y) + x)
 
 
-class SASRec(Recommender):
+class SASRec(SequenceModel):
     """Next-item recommender with self-attention.
 
     Positions are counted from the beginning of a row (as RecBole does): counted from the last real
     item, position k would change with what follows it, and one pass could not train all positions.
     """
 
+    config_type = SASRecConfig
     config: SASRecConfig
 
     def __init__(self, n_items: int, config: SASRecConfig | None = None) -> None:
-        config = config or SASRecConfig()
         super().__init__(n_items, config)
+        config = self.config
         d = config.hidden_size
         self.item_embedding = nn.Embedding(self.n_items + 1, d, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_positions, d)
@@ -198,14 +191,7 @@ class SASRec(Recommender):
         self.norm = nn.LayerNorm(d, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.n_layers))
-        self.apply(self._initialise)
-
-    def _initialise(self, module: nn.Module) -> None:
-        """N(0, 0.02) for embeddings and Linear weights, 0 for Linear biases, as RecBole."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
+        self.apply(self.initialise)
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
         """Return hidden states, (B, L, hidden_size); at most `max_positions` in a row."""
@@ -226,8 +212,3 @@ class SASRec(Recommender):
         for layer, bias in zip(self.layers, biases, strict=True):
             x = layer(x, bias)
         return x
-
-    @property
-    def score_weight(self) -> Tensor:
-        """The item embeddings, (n_items + 1, hidden_size)."""
-        return self.item_embedding.weight

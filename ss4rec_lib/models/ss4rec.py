@@ -22,17 +22,8 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from ss4rec_lib.models.base import (
-    Count,
-    Dropout,
-    LossType,
-    ModelConfig,
-    NotNegative,
-    Positive,
-    Probability,
-    Recommender,
-    check_history,
-)
+from ss4rec_lib.configuration import Count, NotNegative, Positive, Probability
+from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel, check_history
 from ss4rec_lib.ssm import BACKENDS, S5, Mamba, MambaState
 
 LAYER_NORM_EPS = 1e-12  # as published
@@ -156,25 +147,20 @@ class SS4RecBlock(nn.Module):
     def forward(
         self, x: Tensor, delta: Tensor, state: BlockState | None = None
     ) -> tuple[Tensor, BlockState]:
-        """Map hidden (B, L, d_model) and seconds (B, L) to hidden and the state after L."""
-        s5_state, mamba_state = state or (None, None)
-        if self.s5 is not None:
-            y, s5_state = self.s5(x, delta, s5_state, return_state=True)
-            x = self.norm(self.dropout(y) + x)  # (B, L, d_model)
-        if self.mamba is not None:
-            y, mamba_state = self.mamba(x, mamba_state, return_state=True)
-            x = self.norm(self.dropout(y) + x)  # (B, L, d_model)
-        return x, (s5_state, mamba_state)
+        """Map hidden (B, L, d_model) and seconds (B, L) to hidden and the state after L.
 
-    def step(self, x: Tensor, delta: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
-        """Apply `forward` to one position: x (B, d_model), delta (B,) seconds."""
-        s5_state, mamba_state = state
-        if self.s5 is not None and s5_state is not None:
-            y, s5_state = self.s5.step(x, delta, s5_state)
-            x = self.norm(self.dropout(y) + x)  # (B, d_model)
-        if self.mamba is not None and mamba_state is not None:
-            y, mamba_state = self.mamba.step(x, mamba_state)
-            x = self.norm(self.dropout(y) + x)  # (B, d_model)
+        Or one position, from a state: hidden (B, d_model) and seconds (B,).
+        """
+        s5_state, mamba_state = state or (None, None)
+        s5: Any = self.s5 if x.ndim == 3 or self.s5 is None else self.s5.step
+        mamba: Any = self.mamba if x.ndim == 3 or self.mamba is None else self.mamba.step
+        more = {"return_state": True} if x.ndim == 3 else {}  # a step always returns it
+        if s5 is not None:
+            y, s5_state = s5(x, delta, s5_state, **more)
+            x = self.norm(self.dropout(y) + x)
+        if mamba is not None:
+            y, mamba_state = mamba(x, mamba_state, **more)
+            x = self.norm(self.dropout(y) + x)
         return x, (s5_state, mamba_state)
 
     def initial_state(self, batch_size: int) -> BlockState:
@@ -185,26 +171,19 @@ class SS4RecBlock(nn.Module):
         )
 
 
-class SS4Rec(Recommender):
+class SS4Rec(SequenceModel):
     """Next-item recommender over irregularly timed interactions."""
 
     carries_state = True
-
+    config_type = SS4RecConfig
     config: SS4RecConfig
 
     def __init__(self, n_items: int, config: SS4RecConfig | None = None) -> None:
-        config = config or SS4RecConfig.official()
         super().__init__(n_items, config)
+        config = self.config
         self.item_embedding = nn.Embedding(self.n_items + 1, config.hidden_size, padding_idx=0)
         self.blocks: Any = nn.ModuleList(SS4RecBlock(config) for _ in range(config.n_layers))
-        self.apply(self._published_initialisation)
-
-    def _published_initialisation(self, module: nn.Module) -> None:
-        """As published, overwrite also Mamba's own `dt_proj` and the row of the padding id."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+        self.apply(self.initialise)  # as published, Mamba's own `dt_proj` too
 
     def _check_state(self, state: SS4RecState) -> None:
         """Raise ValueError for the state of a model with other layers; layers check shapes."""
@@ -235,23 +214,21 @@ class SS4Rec(Recommender):
                 nothing.
         """
         check_history(items, delta)
-        before = (None,) * len(self.blocks)
+        x = self.item_embedding(items)  # (B, L, d_model)
+        x, layers = self._through_blocks(x if extra is None else x + extra, delta, state)
+        return (x, SS4RecState(x[:, -1], layers)) if return_state else x
+
+    def _through_blocks(
+        self, x: Tensor, delta: Tensor, state: SS4RecState | None
+    ) -> tuple[Tensor, tuple[BlockState, ...]]:
         if state is not None:
             self._check_state(state)
-            before = state.layers
-        x = self.item_embedding(items)  # (B, L, d_model)
-        if extra is not None:
-            x = x + extra
+        before = (None,) * len(self.blocks) if state is None else state.layers
         layers = []
         for block, layer_state in zip(self.blocks, before, strict=True):
             x, layer_state = block(x, delta, layer_state)
             layers.append(layer_state)
-        return (x, SS4RecState(x[:, -1], tuple(layers))) if return_state else x
-
-    @property
-    def score_weight(self) -> Tensor:
-        """The item embeddings, (n_items + 1, d_model)."""
-        return self.item_embedding.weight
+        return x, tuple(layers)
 
     def initial_state(self, batch_size: int) -> SS4RecState:
         """Return the state of a user without history."""
@@ -268,10 +245,4 @@ class SS4Rec(Recommender):
             delta: Seconds from this interaction to the next one (or to now), (B,).
         """
         check_history(item[:, None], delta[:, None])
-        self._check_state(state)
-        x = self.item_embedding(item)  # (B, d_model)
-        layers = []
-        for block, layer_state in zip(self.blocks, state.layers, strict=True):
-            x, layer_state = block.step(x, delta, layer_state)
-            layers.append(layer_state)
-        return SS4RecState(x, tuple(layers))
+        return SS4RecState(*self._through_blocks(self.item_embedding(item), delta, state))
