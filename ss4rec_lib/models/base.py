@@ -1,9 +1,8 @@
 """What all recommenders have in common: a configuration, one interface, and a cheap dropout.
 
 A sequence model maps histories to hidden states, `forward(items, delta)`, and hidden states to
-scores of the catalogue, `logits(hidden)`. A fitted baseline overrides `scores(batch)` instead.
-Training, evaluation and experiments use this interface and the class attributes below; they never
-ask for the class of a model.
+scores of the catalogue, `logits(hidden)`. A fitted baseline overrides `scores(batch)` instead. No
+code elsewhere asks for the class of a model.
 
 Nothing here reads the values of a tensor: a batch is checked once, when it is made, so that a
 device never has to wait for Python. Glossary: B sequences, L positions.

@@ -12,8 +12,7 @@ so the scores depend on the history alone, and the latest items of held-out user
 BPR: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009 (arXiv
 1205.2618). Its user factors are learned, so it scores users of the training part, not histories.
 
-`implicit` is needed for training only. Scores are computed here, from factors that are ordinary
-buffers of the model.
+`implicit` is needed for training only; factors are ordinary buffers of the model.
 """
 
 from __future__ import annotations

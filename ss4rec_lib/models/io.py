@@ -62,15 +62,13 @@ def load_model(path: str | Path) -> Recommender:
 
 
 def _config(path: Path, metadata: Mapping[str, str]) -> ModelConfig:
-    name = metadata.get("config_type", "")
-    kind = next((kind for kind in MODELS if kind.__name__ == name), None)
-    if kind is None:
+    name, kinds = metadata.get("config_type"), {kind.__name__: kind for kind in MODELS}
+    if name not in kinds:
         raise FileError(
-            f"{path} has a configuration of type {name!r}: expected one of "
-            f"{', '.join(each.__name__ for each in MODELS)}"
+            f"{path} has a configuration of type {name!r}: expected one of {', '.join(kinds)}"
         )
     try:
-        return kind(**json.loads(metadata["config"]))
+        return kinds[name](**json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{path} has an unusable configuration: {error}") from error
 

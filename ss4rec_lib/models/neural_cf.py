@@ -7,10 +7,10 @@ factorisation and a multi-layer perceptron, each with embeddings of its own:
     mlp   = relu(... relu(W_1 [p'_u; q'_i] + b_1) ...)
     score = h . [gmf; mlp] + b
 
-It scores users of the training part, whatever has happened since. All items of a user are scored
-together: W_1 [p'; q'] = W_1u p' + W_1i q' is two small products instead of one per pair, and the
-part of gmf is one matrix product. (Dropout before the first layer therefore drops the same elements
-of an embedding in all its pairs of a step; RecBole draws them pair by pair.)
+All items of a user are scored together: W_1 [p'; q'] = W_1u p' + W_1i q' is two small products
+instead of one per pair, and the part of gmf is one matrix product. (Dropout before the first layer
+therefore drops the same elements of an embedding in all its pairs of a step; RecBole draws them
+pair by pair.)
 
 Glossary: U users of a step, V = n_items + 1 columns, K negatives.
 """
@@ -175,10 +175,8 @@ class NeuralCF(Recommender):
 
     def _first(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         of_user, of_item = self.first.weight.split(self.config.mlp_embedding_size, dim=1)
-        return (
-            F.linear(self.dropout(self.user_mlp(user)), of_user, self.first.bias),
-            F.linear(self.dropout(self.item_mlp(item)), of_item),
-        )
+        p, q = self.dropout(self.user_mlp(user)), self.dropout(self.item_mlp(item))
+        return F.linear(p, of_user, self.first.bias), F.linear(q, of_item)
 
     def _perceptron(self, first: Tensor) -> Tensor:
         """Map what the first layer gives, (..., width), to the perceptron's part of scores."""
@@ -271,5 +269,5 @@ def fit_neural_cf(
 
     return fit_epochs(
         model, optimizer, steps, validate,
-        criterion=CRITERION, sign=1, epochs=epochs, patience=patience,
+        criterion=CRITERION, sign=1, epochs=epochs, patience=patience
     )  # fmt: skip

@@ -89,12 +89,6 @@ def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> S
     A `.safetensors` file is read as such, anything else by `torch.load(weights_only=True)`, which
     builds tensors and plain containers and refuses all other pickled objects. RecBole pickles its
     `Config` beside the weights; the error then says how to take the weights out.
-
-    Raises:
-        FileNotFoundError: No such file.
-        FileError: Truncated, or not written by `torch.save` (or not a safetensors file).
-        ValueError: Refused because of pickled objects, not a checkpoint, or weights that
-            `load_official_state_dict` refuses.
     """
     path = Path(path)
     content: Any = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_pth(path)

@@ -4,22 +4,19 @@
     hidden = the blocks of an SS4Rec trunk over x and delta         # (B, L, d_model), causal
     rating = mu + b_item[target] + b(history) + head([hidden, e_target, hidden * e_target])
 
-`hidden[k]` depends on items and ratings 0..k and the interval to interaction k + 1; the target's
-item enters only here, after the trunk, and its rating nowhere. By default no parameter belongs to a
-user. In place of a user's bias stands the shrunken mean of the residuals of the history
+The target's item enters only here, after the trunk, and its rating nowhere. By default no parameter
+belongs to a user. In place of a user's bias stands the shrunken mean of the history's residuals
 
     b(history) = sum_{j <= k} (r_j - mu - b_item[i_j]) / (k + 1 + shrinkage)
 
 which is the b_u of the bias baseline, computed from the past alone, so that a new user needs no
 training. The last layer of the head starts at 0, so an untrained model *is* that baseline.
 
-With `user_factors` the model also has a vector for each user, as in matrix factorisation, for what
-no history of limited length can show. It adds `p_u . q_item`, with the squared lengths of both as a
-penalty (Koren, Bell, Volinsky 2009, equation 5). p_u starts at 0 and stays there for a user without
-training interactions.
+With `user_factors` a user adds `p_u . q_item`, with the squared lengths of both as a penalty
+(Koren, Bell, Volinsky 2009, equation 5), for what no history of limited length can show. p_u starts
+at 0 and stays there for a user without training interactions.
 
-The scores of the catalogue are the trunk's, so the same hidden state ranks and rates, and can be
-trained for either or both.
+The scores of the catalogue are the trunk's, so the same hidden state ranks and rates.
 """
 
 from __future__ import annotations
@@ -51,8 +48,7 @@ class RatingConfig(SS4RecConfig):
         train_for: `rating`, the squared error alone; `ranking`, the trunk's loss alone (the head
             stays as it is, so ratings are predicted by the biases); `both`, their weighted sum.
         rating_weight: With `both`, the loss is ranking loss + rating_weight * squared error.
-        use_ratings: Use the history's ratings, in the embedding and in b(history). Without them the
-            model depends on items and times alone.
+        use_ratings: Use the history's ratings, in the embedding and in b(history).
         user_factors: Length of p_u and q_item; 0 for none, a model without users.
         user_penalty: Added to a target's squared error, times |p_u|^2 + |q_item|^2.
         levels: The ratings there are, ascending; a rating enters as the nearest of them, and
@@ -94,8 +90,8 @@ class RatingSS4Rec(Recommender):
         mean: mu, the mean of the training ratings.
         item_bias: Where b_item starts, (n_items + 1,), entry 0 for padding; 0 when None.
         shrinkage: Where the shrinkage of b(history) starts, in ratings; it is learned.
-        owners: With `user_factors`, the user of each history: (n_histories,), integers from 0, one
-            vector for each. A random split has many histories of one user.
+        owners: With `user_factors`, the user of each history, (n_histories,), integers from 0. A
+            random split has many histories of one user.
         trunk: A trained SS4Rec to start from; it becomes a part of this model. None for a new one.
     """
 

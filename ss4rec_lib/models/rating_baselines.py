@@ -1,9 +1,7 @@
 """The interface of rating baselines, and the two simplest: the global mean, and biases.
 
-All are fitted on triples (user, item, rating) and ignore time. Users and items are any integers; an
-unknown one has bias 0 and no factors. Predictions are clipped to the range of the training ratings,
-as Surprise clips them; `scores`, to rank by, are not. `rating_factors` has the models with a vector
-per user and item.
+Users and items are any integers; an unknown one has bias 0 and no factors. Predictions are clipped
+to the range of the training ratings, as Surprise clips them; `scores`, to rank by, are not.
 """
 
 from __future__ import annotations

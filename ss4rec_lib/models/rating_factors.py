@@ -7,7 +7,6 @@
 
 The libraries (Surprise 1.1.5, myFM 0.4.0) are in the extra `peers`; here they get one interface,
 and predictions for whole vectors. Surprise's defaults are those behind its published table.
-
 Glossary: mu global mean, b bias, I_u the items user u rated in training, y_j the implicit factor of
 having rated j.
 """
@@ -15,6 +14,7 @@ having rated j.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,15 @@ class BiasedMF(RatingBaseline):
 
     config_type = BiasedMFConfig
     requires = "surprise"
+    algorithm, more = "SVD", MappingProxyType({})
 
     def _fit(self, train: Triples, valid: Triples | None) -> None:
         user, item, ratings = train
         surprise: Any = import_peer("surprise")
         self.n_passes = self.config.n_epochs
-        algorithm = self._algorithm(surprise)
+        algorithm = getattr(surprise, self.algorithm)(
+            **self.config.model_dump(), random_state=self.seed, **self.more
+        )
         table = pd.DataFrame({"user": user, "item": item, "rating": ratings})
         reader = surprise.Reader(rating_scale=(self.low, self.high))
         trainset = surprise.Dataset.load_from_df(table, reader).build_full_trainset()
@@ -79,9 +82,6 @@ class BiasedMF(RatingBaseline):
         if hasattr(algorithm, "yj"):  # what the rated items add to the factors of each user
             p = p + rated(user, item) @ np.asarray(algorithm.yj)[of_item]
         self.user_factors = or_zero(p)  # (n_users + 1, f)
-
-    def _algorithm(self, surprise: Any) -> Any:
-        return surprise.SVD(**self.config.model_dump(), random_state=self.seed)
 
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         biases = self.mean + self.user_bias[user] + self.item_bias[item]
@@ -99,10 +99,7 @@ class SVDPlusPlus(BiasedMF):
     """
 
     config_type = SVDPlusPlusConfig
-
-    def _algorithm(self, surprise: Any) -> Any:
-        options = self.config.model_dump()
-        return surprise.SVDpp(**options, random_state=self.seed, cache_ratings=True)
+    algorithm, more = "SVDpp", MappingProxyType({"cache_ratings": True})
 
 
 class BayesianFMConfig(ModelConfig):
@@ -206,13 +203,10 @@ class _BiasedNeuralCF(nn.Module):
         n_users, n_items = len(biases.user_bias), len(biases.item_bias)
         self.mean = biases.mean
         self.user_bias, self.item_bias = (
-            nn.Embedding.from_pretrained(
-                torch.from_numpy(np.append(start, 0.0)).float()[:, None], freeze=False
-            )
-            for start in (biases.user_bias, biases.item_bias)
+            nn.Embedding.from_pretrained(torch.from_numpy(or_zero(b)).float()[:, None], False)
+            for b in (biases.user_bias, biases.item_bias)
         )
-        self.net = NeuralCF(n_users + 1, n_items + 1, config)  # its items begin at 1
-        net = self.net
+        self.net = net = NeuralCF(n_users + 1, n_items + 1, config)  # its items begin at 1
         with torch.no_grad():
             # Unknown users and items have last rows of zeros, which no training pair changes.
             for table in (net.user_mf, net.user_mlp, net.item_mf, net.item_mlp):
@@ -262,17 +256,13 @@ class RatingNeuralCF(RatingBaseline):
     chooses_epoch = True
 
     def _fit(self, train: Triples, valid: Triples | None) -> None:
-        user, item, ratings = train
-        config = self.config
+        (user, item, ratings), config = train, self.config
         torch.manual_seed(self.seed)
         rng = np.random.default_rng(self.seed)
         width = config.mlp_embedding_size
-        shape = NeuralCFConfig(
-            mf_embedding_size=config.mf_embedding_size,
-            mlp_embedding_size=width,
-            mlp_hidden_size=(2 * width, width),
-            dropout_prob=config.dropout_prob,
-        )
+        names = ("mf_embedding_size", "mlp_embedding_size", "dropout_prob")
+        options = {name: getattr(config, name) for name in names}
+        shape = NeuralCFConfig(mlp_hidden_size=(2 * width, width), **options)
         self.network = network = _BiasedNeuralCF(BiasBaseline().fit(user, item, ratings), shape)
         biases = [network.user_bias.weight, network.item_bias.weight]
         decayed = {"params": network.net.parameters(), "weight_decay": config.weight_decay}
@@ -293,7 +283,7 @@ class RatingNeuralCF(RatingBaseline):
 
         rows, self.best_epoch = fit_epochs(
             network, optimizer, steps, None if valid is None else validate,
-            criterion="rmse", sign=-1, epochs=config.epochs, patience=config.patience,
+            criterion="rmse", sign=-1, epochs=config.epochs, patience=config.patience
         )  # fmt: skip
         seconds = ("train_seconds", "valid_seconds")
         self.history = [{k: v for k, v in row.items() if k not in seconds} for row in rows]

@@ -91,10 +91,7 @@ RATING_PRESETS: Mapping[str, Preset] = {
 }
 
 # By task and name.
-PRESETS: Mapping[str, Mapping[str, Preset]] = {
-    "ranking": RANKING_PRESETS,
-    "rating": RATING_PRESETS,
-}
+PRESETS: Mapping[str, Mapping[str, Preset]] = {"ranking": RANKING_PRESETS, "rating": RATING_PRESETS}
 
 # The models that have something to save, by class of configuration.
 MODELS: Mapping[type[ModelConfig], Any] = {

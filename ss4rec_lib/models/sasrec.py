@@ -20,13 +20,12 @@ the attention logit per bucket of age, on a logarithmic scale. TiSASRec (Li et a
 Aware Self-Attention for Sequential Recommendation", WSDM 2020) learns whole vectors for clipped
 linear intervals between t[k] and t[j], and does not use the target's time.
 
-A bias that is equal for all keys cancels in a softmax. It can express which items are recent, not
+A bias that is equal for all keys cancels in a softmax: it can express which items are recent, not
 how long ago all of them were (HSTU's attention has no softmax). The bucket of the interval to the
 target, `delta[k]`, is therefore also embedded and added to the input of position k.
 
-All this follows from `delta` alone, so the values of `target_time` apply: with `hidden` the last
-age counts from a typical moment, with `none` ages are numbers of interactions, and with `previous`
-the age of item j at position k is t[k] - t[j-1].
+All this follows from `delta` alone, so `target_time` applies: with `none`, for example, ages are
+numbers of interactions.
 
 Glossary: B sequences, L positions, d = hidden_size, H heads, N layers.
 """

@@ -83,14 +83,9 @@ class SS4RecConfig(ModelConfig):
         if self.backend not in BACKENDS:
             raise ValueError(f"backend={self.backend!r}: expected one of {', '.join(BACKENDS)}")
         if self.d_H != self.hidden_size:
-            raise ValueError(
-                f"d_H={self.d_H} but hidden_size={self.hidden_size}: the residual sums need them "
-                "equal; set both"
-            )
+            raise ValueError(f"d_H={self.d_H}, hidden_size={self.hidden_size}: must be equal")
         if self.dt_min > self.dt_max:
-            raise ValueError(
-                f"dt_min={self.dt_min}, dt_max={self.dt_max}: expected dt_min <= dt_max"
-            )
+            raise ValueError(f"dt_min={self.dt_min} is above dt_max={self.dt_max}")
         return self
 
     @property
@@ -205,13 +200,8 @@ class SS4Rec(SequenceModel):
     ) -> Tensor | tuple[Tensor, SS4RecState]:
         """Return hidden states, (B, L, d_model), as `Recommender.forward`.
 
-        Args:
-            items: (B, L).
-            delta: (B, L).
-            state: The state after earlier interactions; None for none.
-            return_state: Also return the state after position L (of a row without padding).
-            extra: Added to the embedding of each item, (B, L, d_model); None, as published, for
-                nothing.
+        They continue from `state`; `return_state` also returns the state after position L (of a row
+        without padding). `extra`, (B, L, d_model), is added to the embeddings of the items.
         """
         check_history(items, delta)
         x = self.item_embedding(items)  # (B, L, d_model)
@@ -239,10 +229,7 @@ class SS4Rec(SequenceModel):
     def step(self, state: SS4RecState, item: Tensor, delta: Tensor) -> SS4RecState:
         """Add one interaction, in time and memory independent of the length of the history.
 
-        Args:
-            state: State before this interaction; the state after it is returned.
-            item: Item ids, (B,).
-            delta: Seconds from this interaction to the next one (or to now), (B,).
+        `item` are ids, (B,), `delta` the seconds to the next interaction (or to now), (B,).
         """
         check_history(item[:, None], delta[:, None])
         return SS4RecState(*self._through_blocks(self.item_embedding(item), delta, state))
