@@ -4,7 +4,7 @@ from ss4rec_lib.training.checkpoint import CheckpointError, each, tensors_of
 from ss4rec_lib.training.config import TrainingConfig
 from ss4rec_lib.training.distributed import make_accelerator, resolve_device, same_everywhere
 from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
-from ss4rec_lib.training.loop import FitResult, Run, TrainingDiverged, fit
+from ss4rec_lib.training.loop import FitResult, Run, TrainingDiverged, fit, fit_ratings
 from ss4rec_lib.training.objectives import (
     METRICS,
     Step,
@@ -12,9 +12,10 @@ from ss4rec_lib.training.objectives import (
     bpr,
     cross_entropy,
     ranking_objective,
+    rating_model,
+    rating_objective,
     sampled_cross_entropy,
 )
-from ss4rec_lib.training.ratings import fit_ratings, rating_model, rating_objective
 
 __all__ = [
     "METRICS",

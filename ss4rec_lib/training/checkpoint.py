@@ -36,47 +36,31 @@ class CheckpointError(ValueError):
 
 @dataclass
 class Progress:
-    """How far training has come, apart from tensors.
+    """How far training has come, apart from tensors."""
 
-    Attributes:
-        epoch: The epoch under way, from 1.
-        position: Batches done in it.
-        loss_sum: Sum of the loss over the `n_targets` targets of these batches, nats.
-        n_targets: Their targets.
-        seconds: Spent on them.
-        rows: The history, one entry per finished epoch.
-        best_epoch: The best epoch so far, 0 for none.
-        stopped: Why training ended; empty while it goes on.
-    """
-
-    epoch: int = 1
-    position: int = 0
-    loss_sum: float = 0.0
+    epoch: int = 1  # under way, from 1
+    position: int = 0  # batches done in it
+    loss_sum: float = 0.0  # over the targets of these batches, nats
     n_targets: int = 0
     seconds: float = 0.0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    stopped: str = ""
+    rows: list[dict[str, float]] = field(default_factory=list)  # one per finished epoch
+    best_epoch: int = 0  # 0 for none
+    stopped: str = ""  # why training ended; empty while it goes on
 
 
 @dataclass
 class Checkpoint:
     """The content of the file.
 
-    Attributes:
-        identity: What must be the same to continue: configuration, data, shapes, processes.
-        progress: How far training has come.
-        model: Weights now.
-        best: Weights of the best epoch.
-        optimizer: For each parameter's name its tensors (`step`, `exp_avg`, `exp_avg_sq`).
-        local: For each process its random number states (`rng`, `rng_cuda`) and, in `carried`,
-            the tensors of each part's carried state.
+    `optimizer` has the tensors (`step`, `exp_avg`, `exp_avg_sq`) of each parameter, by name.
+    `local` has for each process its random number states (`rng`, `rng_cuda`) and, in `carried`, the
+    tensors of each part's carried state.
     """
 
-    identity: dict[str, Any]
+    identity: dict[str, Any]  # what must be the same to continue
     progress: Progress
-    model: dict[str, Tensor] = field(default_factory=dict)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    model: dict[str, Tensor] = field(default_factory=dict)  # weights now
+    best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
     optimizer: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     local: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -100,12 +84,8 @@ def save(run: Run, path: Path) -> None:
         run.names[i]: {key: torch.as_tensor(value) for key, value in state.items()}
         for i, state in run.optimizer.state_dict()["state"].items()
     }
-    parts = {
-        "model": run.model.state_dict(),
-        "best": run.best,
-        "optimizer": moments,
-        "local": dict(enumerate(everybodys)),
-    }
+    parts = {"model": run.model.state_dict(), "best": run.best, "optimizer": moments}
+    parts["local"] = dict(enumerate(everybodys))
     metadata = {
         "format": FORMAT,
         "identity": json.dumps(run.identity),
@@ -143,10 +123,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except FileError as error:
         raise CheckpointError(str(error)) from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is not a training checkpoint of this version: its format is "
-            f"{metadata.get('format')!r}, expected {FORMAT!r}"
-        )
+        found = metadata.get("format")
+        raise CheckpointError(f"{path} has the format {found!r}, expected {FORMAT!r}")
     progress = Progress(**json.loads(metadata["progress"]))
     return Checkpoint(json.loads(metadata["identity"]), progress, **_nested(tensors, "/"))
 
@@ -161,8 +139,7 @@ def check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) 
     ]
     if differences:
         raise CheckpointError(
-            f"{path} is of another run: {'; '.join(differences)}. Nothing was changed. Continue "
-            "with the settings it was made with, or train into another folder."
+            f"{path} is of another run, and nothing was changed: {'; '.join(differences)}"
         )
 
 
@@ -189,7 +166,7 @@ def _nested(flat: dict[str, Any], between: str) -> dict[str, Any]:
     return nested
 
 
-def each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def each(state: Any, change: Callable[[Tensor], Any]) -> Any:
     """Return a carried state with every tensor changed; None stays None."""
     if state is None or isinstance(state, Tensor):
         return None if state is None else change(state)
@@ -200,13 +177,8 @@ def each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
 def tensors_of(state: Any) -> list[Tensor]:
     """Return all tensors of a carried state in a fixed order, complex ones as real pairs."""
     found: list[Tensor] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        found.append(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
-        return tensor
-
-    each(state, note)
-    return found
+    each(state, found.append)
+    return [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in found]
 
 
 def with_tensors(template: Any, tensors: Iterator[Tensor]) -> Any:

@@ -39,10 +39,8 @@ def make_accelerator(device: torch.device) -> Accelerator:
     from accelerate.state import AcceleratorState, PartialState
 
     # What `accelerate launch --cpu --num_processes 2` leaves behind when it starts one process.
-    asked_for_several = (
-        "MASTER_ADDR" in os.environ and os.environ.get("ACCELERATE_USE_CPU") == "True"
-    )
-    if asked_for_several and not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "PMI_SIZE"} & set(os.environ):
+    several = "MASTER_ADDR" in os.environ and os.environ.get("ACCELERATE_USE_CPU") == "True"
+    if several and not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "PMI_SIZE"} & set(os.environ):
         logger.warning(
             "accelerate launch was asked for several processes on the CPU but started one: "
             "this is a single process. For several: torchrun --nproc_per_node N"

@@ -124,13 +124,10 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
         weight: (V, d), same dtype.
         targets: Column ids, (M,), int64, each in [0, V).
     """
-    if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
-        raise ValueError(
-            f"hidden has shape {tuple(hidden.shape)} and weight {tuple(weight.shape)}: expected "
-            "(M, d) and (V, d)"
-        )
-    if targets.shape != hidden.shape[:1]:
-        raise ValueError(f"targets has shape {tuple(targets.shape)}, expected ({len(hidden)},)")
+    shapes = {"hidden": hidden.shape, "weight": weight.shape, "targets": targets.shape}
+    fit = [len(shape) for shape in shapes.values()] == [2, 2, 1]
+    if not fit or hidden.shape[1] != weight.shape[1] or len(hidden) != len(targets):
+        raise ValueError(f"expected hidden (M, d), weight (V, d), targets (M,); got {shapes}")
     on_cpu = hidden.device.type == "cpu" and weight.device.type == "cpu"
     if on_cpu and hidden.dtype == weight.dtype == torch.float32 and numba_available():
         autocast = torch.is_autocast_enabled("cpu")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ss4rec_lib.data import Batch, Batches, Split, carried_batches, train_batches
-from ss4rec_lib.models import Recommender
+from ss4rec_lib.models import RatingSS4Rec, Recommender
 from ss4rec_lib.progress import progress_bar
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training.checkpoint import CheckpointError, Progress, each, load, save
@@ -31,9 +31,11 @@ from ss4rec_lib.training.distributed import (
 from ss4rec_lib.training.objectives import (
     Objective,
     RankingValidation,
+    RatingValidation,
     Step,
     Validation,
     ranking_objective,
+    rating_objective,
 )
 
 logger = logging.getLogger(__name__)
@@ -50,16 +52,13 @@ class TrainingDiverged(FloatingPointError):
 class FitResult:
     """The outcome of training, beside the model itself.
 
-    Attributes:
-        history: One row per epoch: `epoch`, `train_loss` (nats per target), validation metrics,
-            `train_seconds`, `valid_seconds`, `targets_per_second`, `learning_rate`.
-        best_epoch: The epoch whose weights the model now has, counted from 1.
-        stopped: Why training ended: `epochs`, `patience` or `interrupted`.
+    The history has one row per epoch: `epoch`, `train_loss` (nats per target), validation metrics,
+    `train_seconds`, `valid_seconds`, `targets_per_second`, `learning_rate`.
     """
 
     history: pd.DataFrame
-    best_epoch: int
-    stopped: str
+    best_epoch: int  # whose weights the model now has, from 1
+    stopped: str  # why training ended: `epochs`, `patience` or `interrupted`
 
     @property
     def train_seconds(self) -> float:
@@ -110,13 +109,11 @@ def fit(
         TrainingDiverged: A loss or gradient that is not finite.
     """
     config = config or TrainingConfig()
+    n_items = split.sequences.n_items
     if len(split.held_out["valid"][0]) == 0:
         raise ValueError("the split has no validation targets: the best epoch cannot be chosen")
-    if model.n_items != split.sequences.n_items:
-        raise ValueError(
-            f"the model knows {model.n_items} items, the split has {split.sequences.n_items}: make "
-            "the model with n_items=split.sequences.n_items"
-        )
+    if model.n_items != n_items:
+        raise ValueError(f"the model knows {model.n_items} items, the split has {n_items}")
     if config.history == "full" and not model.carries_state:
         raise ValueError(
             f"history='full' needs a model that carries a state; {type(model).__name__} does not"
@@ -142,8 +139,23 @@ def fit(
     return FitResult(pd.DataFrame(run.progress.rows), run.progress.best_epoch, run.progress.stopped)
 
 
+def fit_ratings(
+    model: RatingSS4Rec, split: Split, config: TrainingConfig | None = None, **options: Any
+) -> FitResult:
+    """Train a rating model in place: `fit` with a loss over ratings, chosen by validation RMSE.
+
+    A model that is trained for ranking alone is chosen by validation NDCG@10. The history has
+    `rmse` and `mae` of validation, with ranking also `hr@10`, `ndcg@10` and `mrr@10`.
+    """
+    config = config or TrainingConfig()
+    device = resolve_device(config.device)
+    objective = rating_objective(ranking_objective(model, split, config.n_negatives, device))
+    validation = RatingValidation(split, config, model.config.train_for)
+    return fit(model, split, config, objective=objective, validation=validation, **options)
+
+
 def learning_rate_factor(done: float, epochs: int, warmup_epochs: float, schedule: str) -> float:
-    """Return the factor on the learning rate after `done` epochs (maybe a fraction), in [0, 1]."""
+    """Return the factor on the learning rate after `done` epochs, in [0, 1]."""
     factor = min(1.0, done / warmup_epochs) if warmup_epochs > 0 else 1.0
     if schedule == "cosine":
         factor *= 0.5 * (1 + math.cos(math.pi * min(done / epochs, 1.0)))
@@ -181,7 +193,7 @@ class Run:
         self.carried: list[Any] = [None] * config.accumulate
 
     def weights(self) -> dict[str, Tensor]:
-        """Return a copy of the model's weights."""
+        """Return a copy of the weights."""
         return {name: t.detach().clone() for name, t in self.model.state_dict().items()}
 
     def plan(self, epoch: int) -> Batches:
@@ -218,14 +230,6 @@ class Run:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         total = functools.reduce(torch.add, losses)
         return tuple(torch.stack((total * batch.n_targets, norm)).tolist())
-
-    def is_best(self, row: dict[str, Any]) -> bool:
-        """Return True if an epoch's row beats the best one so far; the first one does."""
-        if self.progress.best_epoch == 0:
-            return True
-        name = self.validation.criterion
-        best = self.progress.rows[self.progress.best_epoch - 1][name]
-        return row[name] < best if self.validation.lower_is_better else row[name] > best
 
     @functools.cached_property  # the fingerprint reads all data; it goes into every checkpoint
     def identity(self) -> dict[str, Any]:
@@ -292,10 +296,10 @@ def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
         if not math.isfinite(norm + (loss_sum if alone else 0.0)):
             run.model.load_state_dict(run.best)
             raise TrainingDiverged(
-                f"loss {loss_sum / batch.n_targets:g} and gradient norm {norm:g} in epoch "
+                f"loss {loss_sum / batch.n_targets:g}, gradient norm {norm:g} in epoch "
                 f"{progress.epoch}, batch {number} of shape {tuple(batch.items.shape)}, longest "
-                f"interval {batch.delta.max():g} s, learning rate {rate:g}; the weights of epoch "
-                f"{progress.best_epoch} were put back. Try a smaller learning_rate."
+                f"interval {batch.delta.max():g} s; the weights of epoch {progress.best_epoch} are "
+                f"back in place. Try a learning_rate below {rate:g}."
             )
         run.optimizer.step()
         progress.position = number + 1
@@ -326,7 +330,9 @@ def _end_epoch(run: Run) -> None:
         "learning_rate": run.optimizer.param_groups[0]["lr"],
     }
     progress.rows.append(row)
-    if run.is_best(row):
+    name, lower = run.validation.criterion, run.validation.lower_is_better
+    best = progress.rows[progress.best_epoch - 1][name]  # in the first epoch its own
+    if progress.epoch == 1 or (row[name] < best if lower else row[name] > best):
         run.best, progress.best_epoch = run.weights(), progress.epoch
     if progress.epoch - progress.best_epoch >= config.patience:
         progress.stopped = "patience"

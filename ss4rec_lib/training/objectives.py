@@ -16,13 +16,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.data import Batch, Split
-from ss4rec_lib.evaluation import evaluate_ranking
-from ss4rec_lib.models import Recommender
+from ss4rec_lib.data import Batch, Split, train_ratings
+from ss4rec_lib.evaluation import evaluate_both, evaluate_ranking
+from ss4rec_lib.models import BiasBaseline, RatingConfig, RatingSS4Rec, Recommender, SS4Rec
 from ss4rec_lib.training.checkpoint import each
 from ss4rec_lib.training.config import TrainingConfig
 from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
@@ -74,11 +75,6 @@ class Step(nn.Module):
         return loss, each(state, Tensor.detach)
 
 
-def targets_of(batch: Batch) -> Tensor:
-    """Return the items to be predicted, (M,)."""
-    return at_targets(batch.targets, batch)
-
-
 def at_targets(values: Tensor, batch: Batch) -> Tensor:
     """Return the entries of (B, L, ...) at the positions with a target, (M, ...)."""
     values = values.flatten(0, 1)
@@ -93,7 +89,7 @@ def cross_entropy(model: Recommender, hidden: Tensor, batch: Batch, n: int) -> T
     As published, the column of the padding id takes part in the softmax. With `score_weight` the
     scores are never stored (see `linear_cross_entropy`); without it, `model.logits(hidden)` are.
     """
-    targets, weight = targets_of(batch), model.score_weight
+    targets, weight = at_targets(batch.targets, batch), model.score_weight
     if weight is None:
         return F.cross_entropy(model.logits(hidden), targets, reduction="sum") / n
     return linear_cross_entropy(hidden, weight, targets) / n
@@ -108,7 +104,7 @@ def bpr(
     -log(1e-10 + sigmoid(difference)), here through `logsigmoid`, which cannot underflow), with the
     mean over `n_negatives` uniformly drawn negatives per target.
     """
-    targets, weight = targets_of(batch), _weight(model)
+    targets, weight = at_targets(batch.targets, batch), _weight(model)
     # Draw from the n_items - 1 other ids: those from the target on are moved up by one.
     shape = (len(targets), n_negatives)
     negatives = torch.randint(1, max(model.n_items, 2), shape, device=targets.device)
@@ -136,7 +132,7 @@ def sampled_cross_entropy(
     hits the target is left out of that target's sum. As K grows this becomes the cross entropy over
     items 1..n_items. `probabilities` is q, (V,), positive for every item, 0 for padding.
     """
-    targets, weight = targets_of(batch), _weight(model)
+    targets, weight = at_targets(batch.targets, batch), _weight(model)
     drawn = torch.multinomial(probabilities, n_negatives, replacement=True)  # (K,)
     correction = torch.log(n_negatives * probabilities[drawn])  # (K,)
     negative = hidden @ weight[drawn].T - correction  # (M, K)
@@ -178,7 +174,7 @@ def ranking_objective(
 
 
 class RankingValidation:
-    """NDCG@10 and its companions, seen items in the ranking."""
+    """HR@10, NDCG@10 and MRR@10, with seen items in the ranking."""
 
     criterion = "ndcg@10"
     lower_is_better = False
@@ -188,6 +184,87 @@ class RankingValidation:
         self._options = {"max_len": config.eval_max_len, "target_time": config.target_time}
 
     def __call__(self, model: Recommender) -> dict[str, float]:
-        """Return HR@10, NDCG@10 and MRR@10 of the validation part."""
+        """Return the metrics of the validation part."""
         result = evaluate_ranking(model, self._split, "valid", **self._options)
         return {name: result[name] for name in METRICS}
+
+
+def rating_model(
+    split: Split, config: RatingConfig | None = None, trunk: SS4Rec | None = None
+) -> RatingSS4Rec:
+    """Return a model that starts as the bias baseline of the training part.
+
+    `levels` of the configuration are replaced by the ratings that occur in training. `trunk` is a
+    trained SS4Rec to start from; None for a new one.
+    """
+    known = train_ratings(split)
+    levels = tuple(float(level) for level in np.unique(known.ratings))
+    if len(levels) < 2:
+        raise ValueError(f"all training ratings are {levels}: there is nothing to learn from them")
+    if config is None:
+        config = RatingConfig() if trunk is None else RatingConfig(**trunk.config.model_dump())
+    biases = BiasBaseline().fit(*known)
+    item_bias = np.zeros(split.sequences.n_items + 1)
+    item_bias[biases.item_ids] = biases.item_bias
+    owners = np.unique(split.sequences.user_ids, return_inverse=True)[1]
+    return RatingSS4Rec(
+        split.sequences.n_items,
+        config.replace(levels=levels),
+        mean=float(known.ratings.mean(dtype=np.float64)),
+        item_bias=item_bias,
+        shrinkage=biases.config.reg_u,
+        owners=owners,
+        trunk=trunk,
+    )
+
+
+def rating_objective(ranking: Objective) -> Objective:
+    """Return the loss that `RatingConfig.train_for` asks for, around a ranking objective.
+
+    It is the mean squared error with the penalty of the users' and items' vectors (squared rating
+    units), the ranking loss (nats), or the ranking loss + rating_weight * squared error.
+    """
+
+    def objective(model: Any, hidden: Tensor, batch: Batch, n: int) -> Tensor:
+        config = model.config
+        loss = hidden.new_zeros(())
+        if config.train_for != "rating":
+            loss = ranking(model, hidden, batch, n)
+        if config.train_for == "ranking":
+            return loss
+        targets = at_targets(batch.targets, batch)
+        bias = at_targets(model.history_bias(batch.items, batch.ratings), batch)  # (M,)
+        user = model.user_vectors(batch.users)  # (B, 1, f), or None
+        if user is not None:
+            user = at_targets(user.expand(-1, batch.items.shape[1], -1), batch)  # (M, f)
+        expected = model.predict_ratings(hidden, targets, bias, user)  # (M,)
+        actual = at_targets(batch.target_ratings, batch)  # (M,)
+        squared = (expected.float() - actual).square() + model.penalty(targets, user)
+        weight = config.rating_weight if config.train_for == "both" else 1.0
+        return loss + weight * (squared.sum() / n)
+
+    return objective
+
+
+class RatingValidation:
+    """RMSE and MAE, and the ranking metrics too if the model is trained to rank."""
+
+    def __init__(self, split: Split, config: TrainingConfig, train_for: str = "rating") -> None:
+        self.lower_is_better = train_for != "ranking"
+        self.criterion = "rmse" if self.lower_is_better else "ndcg@10"
+        self._split, self._ranked = split, train_for != "rating"
+        self._options = {
+            "max_len": config.eval_max_len,
+            "target_time": config.target_time,
+            "train_mean": float(train_ratings(split).ratings.mean(dtype=np.float64)),
+        }
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Return the metrics of the validation part."""
+        k = min(10, self._split.sequences.n_items)
+        ks = (k,) if self._ranked else ()
+        rating, ranking = evaluate_both(model, self._split, "valid", ks=ks, **self._options)
+        found = {name: rating[name] for name in ("rmse", "mae")}
+        if ranking is not None:
+            found |= {name: ranking[name.replace("@10", f"@{k}")] for name in METRICS}
+        return found

@@ -101,8 +101,8 @@ def test_without_gradients_it_gives_the_same_loss():
 @pytest.mark.parametrize(
     ("hidden", "weight", "targets", "message"),
     [
-        ((3, 4), (9, 5), [0, 1, 2], r"hidden has shape \(3, 4\) and weight \(9, 5\)"),
-        ((3, 4), (9, 4), [0, 1], r"targets has shape \(2,\), expected \(3,\)"),
+        ((3, 4), (9, 5), [0, 1, 2], r"hidden.*\[3, 4\].*weight.*\[9, 5\]"),
+        ((3, 4), (9, 4), [0, 1], r"targets.*\[2\]"),
         ((3, 4), (9, 4), [0, 1, 9], "the id 9, expected 0 to 8"),
         ((3, 4), (9, 4), [0, -1, 2], "the id -1, expected 0 to 8"),
     ],
