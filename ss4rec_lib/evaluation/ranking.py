@@ -35,13 +35,10 @@ GAINS = {
 
 
 def expected_gain(metric: str, k: int, above: np.ndarray, tied: np.ndarray) -> np.ndarray:
-    """Return metric@k of each target, averaged over the ranks that its ties allow.
+    """Return metric@k of each target, (n,), averaged over the ranks that its ties allow.
 
-    Args:
-        metric: `hr`, `ndcg` or `mrr`.
-        k: Cut-off, at least 1.
-        above: Items scored strictly above each target, (n,), integer.
-        tied: Items with the target's score, the target included, (n,), at least 1.
+    `above` (n,) counts the items scored strictly above the target, `tied` (n,) those with its
+    score, itself included.
     """
     # cumulative[j] = sum of the gains of ranks 1..j, so a tie over ranks g+1..g+t is a difference.
     gains = GAINS[metric](np.arange(1, k + 1, dtype=np.float64))
@@ -79,11 +76,8 @@ class Metrics(Mapping[str, float]):
 class RankingResult(Metrics):
     """Metrics by name (`hr@10`, `hr@10_se`, ...), and the counts they were computed from.
 
-    Attributes:
-        users: User index of each target, (n,).
-        above: Items scored strictly above each target, (n,).
-        tied: Items tied with it, itself included, (n,).
-        ks: Cut-offs.
+    (n,) each: user index `users`, items scored strictly `above` the target, and `tied` with it,
+    itself included.
     """
 
     def __init__(
@@ -114,10 +108,8 @@ class RankingResult(Metrics):
 def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Count, for each row, the items above the target and those tied with it, (B,) int64 each.
 
-    Args:
-        scores: (B, n_items + 1); column 0, padding, is ignored. -inf takes an item out of the
-            catalogue; NaN is a ValueError.
-        targets: Item ids, (B,). A target counts as tied with itself.
+    Column 0 of the scores (B, n_items + 1), padding, is ignored. -inf takes an item out of the
+    catalogue. A target counts as tied with itself.
     """
     rows = int(torch.isnan(scores[:, 1:]).any(dim=1).sum())
     if rows:

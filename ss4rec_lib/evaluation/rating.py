@@ -40,16 +40,11 @@ METRICS = ("rmse", "mae", "r2", "calibration_slope", "calibration_intercept")
 
 
 class RatingResult(Metrics):
-    """Metrics by name (`rmse`, `rmse_se`, ...), and the predictions they were computed from.
+    """The `METRICS` by name, each also with `_se`, and the ratings they were computed from.
 
-    Names are those of `METRICS`, each also with `_se`. A standard error with a single user, and
-    the calibration line of predictions that are all equal, are NaN.
-
-    Attributes:
-        users: user of each target, (n,): the unit of standard errors and of pairing.
-        predicted: float64, (n,).
-        actual: float64, (n,).
-        train_mean: mean of the training ratings, what R^2 compares with.
+    A standard error with a single user, and the calibration line of predictions that are all equal,
+    are NaN. `users` (n,) are the unit of standard errors and of pairing; `predicted` and `actual`
+    are (n,) float64.
     """
 
     def __init__(
@@ -57,11 +52,13 @@ class RatingResult(Metrics):
     ) -> None:
         self.users, self.predicted, self.actual = users, predicted, actual
         self.train_mean = float(train_mean)
-        self._user_index = np.unique(users, return_inverse=True)[1]
+        index = np.unique(users, return_inverse=True)[1]
         self._metrics = {}
         for name, (value, influence) in self._values_and_influences().items():
-            self._metrics[name] = float(value)
-            self._metrics[f"{name}_se"] = self._standard_error(influence)
+            by_user = np.bincount(index, weights=influence)
+            g = len(by_user)
+            se = np.sqrt(g / (g - 1) * (by_user**2).sum()) if g > 1 else np.nan
+            self._metrics |= {name: float(value), f"{name}_se": float(se)}
 
     def per_target(self, name: str) -> np.ndarray:
         """Return every target's error, (n,): `mse` squared, `mae` absolute, `error` signed."""
@@ -91,7 +88,6 @@ class RatingResult(Metrics):
         ).reset_index(drop=True)
 
     def _values_and_influences(self) -> dict[str, tuple[float, np.ndarray]]:
-        """Return each metric with its influences: the first-order error of each target, (n,)."""
         n = len(self.actual)
         squared, absolute = self.per_target("mse"), self.per_target("mae")
         mse, mae = squared.mean(), absolute.mean()
@@ -116,11 +112,6 @@ class RatingResult(Metrics):
             "calibration_intercept": (intercept, residual / n - self.predicted.mean() * of_slope),
         }
 
-    def _standard_error(self, influence: np.ndarray) -> float:
-        by_user = np.bincount(self._user_index, weights=influence)
-        g = len(by_user)
-        return float(np.sqrt(g / (g - 1) * (by_user**2).sum())) if g > 1 else float("nan")
-
     def __repr__(self) -> str:
         return f"RatingResult({len(self.actual):,} targets; {self._shown(METRICS[:3])})"
 
@@ -128,13 +119,10 @@ class RatingResult(Metrics):
 def rating_metrics(
     predicted: np.ndarray, actual: np.ndarray, *, train_mean: float, users: np.ndarray | None = None
 ) -> RatingResult:
-    """Return RMSE, MAE, R^2 and calibration of predictions, with standard errors over users.
+    """Return RMSE, MAE, R^2 and calibration of (n,) predictions, with standard errors over users.
 
-    Args:
-        predicted: (n,) predicted ratings, in the order of `actual`.
-        actual: (n,) ratings.
-        train_mean: Mean of the training ratings: what R^2 compares with.
-        users: (n,) user of each target, integers; None if each target has a user of its own.
+    `train_mean` is the mean of the training ratings, which R^2 compares with. `users` are (n,)
+    integers, or None if each target has a user of its own.
     """
     predicted, actual = (np.asarray(v, dtype=np.float64) for v in (predicted, actual))
     n = actual.size

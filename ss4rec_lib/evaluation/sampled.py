@@ -10,11 +10,8 @@ number X that outrank the target has a known distribution, so the expected sampl
 
 A sampled metric is thus a full-catalogue metric with another gain: h instead of the gain it is
 named after (Krichene and Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020). HR@K is a
-step at rank K; its h is nearly flat there and falls slowly, around rank K N / m, and with m = 1 it
-is a straight line in r, the AUC. So a model that puts every target at rank 50 can beat, sampled,
-one that puts half of them first and loses the others, though its own HR@10 is zero: the order of
-two models may flip, however many users there are. Sampled figures compare with nothing but figures
-of the same m, N and sampling.
+step at rank K; its h falls slowly, around rank K N / m. The order of two models may therefore flip.
+Compare sampled figures only with figures of the same m, N and sampling.
 """
 
 from __future__ import annotations
@@ -28,16 +25,13 @@ from ss4rec_lib.evaluation.ranking import GAINS, parse_metric
 def sampled_gain(
     name: str, n_items: int, n_negatives: int, *, replacement: bool = False
 ) -> np.ndarray:
-    """Return h(r), the expected sampled metric of a target of full-catalogue rank r.
+    """Return h(r) of ranks r = 1 ... N, the expected sampled metric at a full-catalogue rank, (N,).
 
     Args:
         name: `hr@K`, `ndcg@K` or `mrr@K`.
         n_items: N, the items that are ranked, the target included.
         n_negatives: m, drawn uniformly from the N - 1 others.
         replacement: True if the same negative may be drawn twice.
-
-    Returns:
-        (N,) float64, h of ranks 1 ... N; falls, or stays, with r.
     """
     metric, k = _check(name, n_items, n_negatives, replacement)
     return _gain(metric, k, n_items, n_negatives, replacement, np.arange(1, n_items + 1))
@@ -58,13 +52,13 @@ def expected_sampled(
     above + 1 ... above + tied.
 
     Args:
-        name: `hr@K`, `ndcg@K` or `mrr@K`.
+        name: See `sampled_gain`, also for `n_negatives` and `replacement`.
         above: Items scored above each target, (n,); `RankingResult.above`.
         tied: Items tied with it, itself included, (n,); `RankingResult.tied`.
         n_items: Items that are ranked, the target included: the catalogue, or (n,) numbers where
             seen items are masked and users differ.
-        n_negatives: Negatives drawn uniformly for each target.
-        replacement: True if the same negative may be drawn twice.
+        n_negatives: See there.
+        replacement: See there.
     """
     above, tied = np.asarray(above, dtype=np.int64), np.asarray(tied, dtype=np.int64)
     if above.ndim != 1 or above.shape != tied.shape or len(above) == 0:
@@ -99,7 +93,6 @@ def expected_sampled(
 def _gain(
     metric: str, k: int, n_items: int, n_negatives: int, replacement: bool, ranks: np.ndarray
 ) -> np.ndarray:
-    """Return the values of h at some ranks, (n,)."""
     j = np.arange(k)[:, None]  # negatives above the target, (K, 1)
     if replacement:
         share = (ranks - 1) / max(n_items - 1, 1)
@@ -110,7 +103,6 @@ def _gain(
 
 
 def _check(name: str, n_items: int, n_negatives: int, replacement: bool) -> tuple[str, int]:
-    """Return the metric and K of a name, if they fit the sampling."""
     if n_items < 2:
         raise ValueError(f"n_items={n_items}: expected at least 2")
     if n_negatives < 1 or (n_negatives > n_items - 1 and not replacement):

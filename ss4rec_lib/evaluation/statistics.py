@@ -57,13 +57,8 @@ def bootstrap_interval(
     """Return the BCa bootstrap interval of a mean over users (Efron 1987), low and high end.
 
     Metrics of rare hits are skewed. Unlike the percentile interval, BCa corrects for skewness. If
-    all values are equal, both ends are that value.
-
-    Args:
-        values: (n,) numbers, at least 2.
-        level: Share of intervals that should hold the true mean, between 0 and 1.
-        samples: Bootstrap samples.
-        seed: Of the resampling.
+    all values are equal, both ends are that value. `level` is the share of intervals that should
+    hold the true mean, between 0 and 1; `samples` the number of bootstrap samples.
     """
     values = _vector("values", values, least=2)
     if not 0 < level < 1:
@@ -86,12 +81,8 @@ def paired_difference(
 ) -> PairedDifference:
     """Return model a minus model b, user by user, with the 95 % interval of the paired t test.
 
-    The interval is about these two sets of weights. It says nothing about other seeds.
-
-    Args:
-        a: A result, or (U,) values of one metric.
-        b: The same for the other model; row i of two arrays must be the same user.
-        metric: Such as `ndcg@10`; needed for results, only a label for arrays.
+    The interval is about these two sets of weights and says nothing about other seeds. Row i of two
+    arrays (U,) must be the same user. Results need a `metric`; for arrays it is only a label.
     """
     of_a, of_b = _values([a, b], metric)  # (U,) each
     by_user = of_a - of_b
@@ -120,25 +111,16 @@ def difference_over_seeds(
     once (as two-way clustering does: Cameron, Gelbach and Miller, "Robust inference with multiway
     clustering", 2011). Left in, the sum is never negative and errs towards too wide. The interval
     uses Student's t with Satterthwaite's degrees of freedom (1946), so it is wide for two or three
-    seeds that differ much.
+    seeds that differ much. Assumed: users are a random sample, seeds of the two models are
+    independent, each model's seed means are about normal.
 
-    Assumed: users are a random sample, seeds of the two models are independent, each model's seed
-    means are about normal. Runs that share a seed number share the order of batches, too; if that
-    makes their results rise and fall together the interval is too wide.
-
-    Args:
-        a: One result per seed, at least 2, or an array (S_a, U). A model without randomness gives
-            the same result for every seed: pass it twice.
-        b: The same for the other model; the number of seeds may differ.
-        metric: Such as `ndcg@10`; needed for results, only a label for arrays.
+    `a` and `b` hold one result per seed, at least 2, or are arrays (S_a, U) and (S_b, U). A model
+    without randomness gives the same result for every seed: pass it twice.
     """
     for name, runs in (("a", a), ("b", b)):
         count = 1 if isinstance(runs, RankingResult) else len(runs)
         if count < 2:
-            raise ValueError(
-                f"{name} has {count} run(s): at least 2 seeds are needed to know what a seed "
-                "changes; compare single runs with paired_difference"
-            )
+            raise ValueError(f"{name} has {count} run(s): expected at least 2 seeds")
     values = _values([*a, *b], metric)  # (S_a + S_b, U)
     of_a, of_b = values[: len(a)], values[len(a) :]
     n_users = values.shape[1]
