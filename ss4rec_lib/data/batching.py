@@ -34,8 +34,8 @@ import torch
 from numpy.typing import ArrayLike
 
 from ss4rec_lib.data.sequences import Sequences
-from ss4rec_lib.data.splits import Split, check_part
-from ss4rec_lib.data.validation import DataError, check_integer
+from ss4rec_lib.data.splits import PARTS, Split
+from ss4rec_lib.data.validation import DataError, check_choice, check_integer
 
 TARGET_TIMES = ("known", "hidden", "previous", "none")
 
@@ -114,18 +114,10 @@ def make_batch(
 ) -> Batch:
     """Make a batch from data that does not come from a `Split`, and check its values.
 
-    Args:
-        items: (B, L), indices 1..n_items right-padded with 0; every row has at least one.
-        delta: (B, L) seconds, finite and not negative.
-        n_items: size of the catalogue, `n_items` of the model.
-        targets: (B, L), by default none (0).
-        ratings: (B, L), by default 0.
-        target_ratings: (B, L), by default unknown (NaN).
-        users: (B,), by default 0..B-1.
-        starts: (B,), by default 0.
-
-    Raises:
-        ValueError: naming the argument and its first wrong value.
+    `items` (B, L) are indices 1..n_items right-padded with 0, at least one in every row; `delta`
+    (B, L) are seconds, finite and not negative. `targets`, `ratings` and `target_ratings` are (B,
+    L) too, by default none (0), 0 and unknown (NaN); `users` (by default 0..B-1) and `starts` (0)
+    are (B,). A ValueError names the argument and its first wrong value.
     """
     item = _integers("items", items)
     if item.ndim != 2 or 0 in item.shape:
@@ -347,7 +339,7 @@ def eval_batches(
     A row is the last `max_len` interactions before the target. Its last position has the target
     and, with `target_time="known"`, as delta the time to it, as in the published protocol.
     """
-    check_part(part)
+    check_choice("part", part, PARTS)
     _check(max_tokens, max_len, target_time)
     users, positions = split.held_out[part]
     lengths = positions if max_len is None else np.minimum(positions, max_len)
@@ -359,9 +351,7 @@ def eval_batches(
 
 def check_target_time(target_time: str) -> str:
     """Return `target_time`, or raise ValueError when it is none of `TARGET_TIMES`."""
-    if target_time not in TARGET_TIMES:
-        raise ValueError(f"target_time={target_time!r}: choose one of {', '.join(TARGET_TIMES)}")
-    return target_time
+    return check_choice("target_time", target_time, TARGET_TIMES)
 
 
 def typical_interval(split: Split) -> float:

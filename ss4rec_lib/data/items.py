@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pandas as pd
@@ -38,14 +38,9 @@ _UNKNOWN_TITLES = {"unknown", "unkonwn"}  # the second is a slip in RecBole's co
 def read_items(file: DataFile) -> pd.DataFrame:
     """Read `u.item`, `movies.dat`, `movies.csv` or RecBole's `.item`.
 
-    Returns:
-        Index `item_id` (int32), columns `title` (articles in front, without the year), `year`
-        (Int64, missing where the file has none), `genres` (list of str, empty where the file has
-        none). Rows in the file's order.
-
-    Raises:
-        DataError: the container is damaged, a line cannot be read (named by number), or a CSV
-            lacks a column.
+    Return the index `item_id` (int32) and the columns `title` (articles in front, without the
+    year), `year` (Int64, missing where the file has none) and `genres` (list of str), in the file's
+    order.
     """
     with file.open() as stream:
         content = stream.read()
@@ -54,14 +49,15 @@ def read_items(file: DataFile) -> pd.DataFrame:
     except UnicodeDecodeError:
         text = content.decode("latin-1")  # ML-100K and ML-1M; ML-10M is UTF-8 already
     rows: dict[int, tuple[str, int | None, list[str]]] = {}
-    for number, line, fields in _records(file, text):
+    numbered, take_apart = _records(file, text)
+    for number, fields in numbered:
         try:
-            item, raw_title, raw_year, genres = fields()
-            item = int(item)
-        except (ValueError, IndexError) as error:
+            text_id, raw_title, raw_year, genres = take_apart(fields)
+            item = int(text_id)
+        except ValueError as error:
             raise DataError(
-                f"{file.label}, line {number}: {line[:80]!r} is not an item "
-                f"({error}); expected an id, a title and genres."
+                f"{file.label}, line {number}: {str(fields)[:80]} is not an item ({error}); "
+                "expected an id, a title and genres."
             ) from error
         if item in rows:
             raise DataError(f"{file.label}, line {number}: item {item} is there twice.")
@@ -115,55 +111,45 @@ def _upright(text: str) -> str:
 
 
 Item = tuple[str, str, str, list[str]]  # id, title, year, genres
+Records = Iterable[tuple[int, list[str]]]  # number and fields of each line
 
 
-def _records(file: DataFile, text: str) -> Iterator[tuple[int, str, Callable[[], Item]]]:
-    """Yield line number, line, and a function that takes it apart (to place its errors)."""
+def _records(file: DataFile, text: str) -> tuple[Records, Callable[[list[str]], Item]]:
+    """Return the lines of a file in fields, and the function that makes an item of them."""
     # Not splitlines(): that also ends a line at characters a title may hold, such as latin-1 0x85.
-    lines = iter(text.replace("\r\n", "\n").split("\n"))
+    lines = text.replace("\r\n", "\n").split("\n")
     if file.name.endswith(".csv"):
         reader = csv.reader(lines)
         names, wanted = next(reader, []), ["movieId", "title", "genres"]
         require_columns(names, wanted, file.label)
-        for values in reader:
-            if values:
-                row = partial(_of_columns, names, values, wanted, "|")
-                yield reader.line_num, ",".join(values), row
-        return
-    first, take_apart = 1, _u_item
+        numbered = ((reader.line_num, fields) for fields in reader if fields)
+        return numbered, partial(_of_columns, names, wanted, "|")
+    separator, take_apart, first = "|", _u_item, 1
     if file.name.endswith(".dat"):
-        take_apart = _movies_dat
+        separator, take_apart = "::", _movies_dat
     elif file.name.endswith(".item") and file.name != "u.item":
-        names = [name.partition(":")[0] for name in next(lines).split("\t")]
+        names = [name.partition(":")[0] for name in lines.pop(0).split("\t")]
         wanted = ["item_id", "movie_title", "class", "release_year"]
         require_columns(names, wanted, file.label)
-        first = 2
-
-        def take_apart(line: str) -> Item:
-            return _of_columns(names, line.split("\t"), wanted, " ")
-
-    for number, line in enumerate(lines, start=first):
-        if line.strip():
-            yield number, line, partial(take_apart, line)
+        separator, take_apart, first = "\t", partial(_of_columns, names, wanted, " "), 2
+    numbered = enumerate(lines, start=first)
+    return ((n, line.split(separator)) for n, line in numbered if line.strip()), take_apart
 
 
-def _of_columns(names: list[str], values: list[str], wanted: list[str], separator: str) -> Item:
-    row = dict(zip(names, values, strict=True))
+def _of_columns(names: list[str], wanted: list[str], separator: str, fields: list[str]) -> Item:
+    row = dict(zip(names, fields, strict=True))
     item, title, genres, *year = (row[name] for name in wanted)
     return item, title, "".join(year), genres.split(separator)
 
 
-def _u_item(line: str) -> Item:
-    item, title, released, _, _, *flags = line.split("|")
-    if len(flags) != len(U_ITEM_GENRES):
-        raise ValueError(f"{len(flags)} genre flags instead of {len(U_ITEM_GENRES)}")
+def _u_item(fields: list[str]) -> Item:
+    item, title, released, _, _, *flags = fields
     genres = [genre for genre, flag in zip(U_ITEM_GENRES, flags, strict=True) if flag == "1"]
     return item, title, released, genres
 
 
-def _movies_dat(line: str) -> Item:
-    item, _, rest = line.partition("::")
-    title, found, genres = rest.rpartition("::")
-    if not found:
+def _movies_dat(fields: list[str]) -> Item:
+    item, *title, genres = fields
+    if not title:
         raise ValueError("fewer than 3 fields separated by ::")
-    return item, title, "", genres.split("|")
+    return item, "::".join(title), "", genres.split("|")

@@ -20,18 +20,14 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.validation import (
-    COLUMNS,
-    DataError,
-    require_columns,
-)
+from ss4rec_lib.data.validation import COLUMNS, DataError, require_columns
 
 ZIP_SUFFIXES = (".zip", ".whl")
 COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
@@ -70,12 +66,7 @@ class DataFile:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[io.BufferedIOBase]:
-        """Open for reading, decompressed.
-
-        Raises:
-            DataError: the container is truncated or damaged; raised while reading, too.
-            DataError: the archive has a member that would land outside its folder.
-        """
+        """Open for reading, decompressed; a damaged or unsafe container is a DataError."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(_readable(self.label))
             if self.member:
@@ -118,12 +109,11 @@ def _check_members(archive: zipfile.ZipFile, label: str) -> None:
             )
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """The layout of one ratings file: our name of each field; other columns keep theirs."""
 
     separator: str
-    fields: list[str] = field(default_factory=lambda: list(COLUMNS))
+    fields: tuple[str, ...] = COLUMNS
     has_header: bool = False
 
     def __str__(self) -> str:
@@ -131,24 +121,16 @@ class Layout:
 
 
 def read_ratings(file: DataFile) -> pd.DataFrame:
-    """Read a ratings file of any family.
+    """Read a ratings file of any family; a line that cannot be read is named by its number.
 
-    Returns:
-        Columns `user_id` int32, `item_id` int32, `rating` float32, `timestamp` int64 (seconds),
-        one row per line in the file's order, RangeIndex.
-
-    Raises:
-        DataError: the container is damaged, or a line cannot be read (named by number).
-        DataError: a CSV without one of the four columns.
+    Return `user_id` int32, `item_id` int32, `rating` float32, `timestamp` int64 (seconds), one row
+    per line in the file's order, RangeIndex.
     """
     layout = detect_layout(file)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     try:
         # An overflowing rating becomes infinite, which is looked for; numpy need not warn.
         with file.open() as stream, np.errstate(over="ignore"):
-            for block in _blocks(stream, layout):
-                for name, values in _converted(block).items():
-                    parts[name].append(values)
+            blocks = [_converted(block) for block in _blocks(stream, layout)]
     except DataError:
         raise
     except Exception as error:  # pandas raises a dozen kinds; the slow pass finds the line
@@ -157,10 +139,11 @@ def read_ratings(file: DataFile) -> pd.DataFrame:
             f"{file.label} cannot be read ({type(error).__name__}: {error}), though each line "
             "looks right on its own; look for an unclosed quotation mark."
         ) from error
-    if not any(map(len, parts["user_id"])):
+    if not any(len(block["user_id"]) for block in blocks):
         raise DataError(f"{file.label} has no ratings; expected {layout}.")
     # Column by column, letting go of the blocks: the peak is the table and one column more.
-    return pd.DataFrame({name: np.concatenate(parts.pop(name)) for name in COLUMNS}, copy=False)
+    columns = {name: np.concatenate([block.pop(name) for block in blocks]) for name in COLUMNS}
+    return pd.DataFrame(columns, copy=False)
 
 
 def detect_layout(file: DataFile) -> Layout:
@@ -177,13 +160,13 @@ def detect_layout(file: DataFile) -> Layout:
     if file.name.endswith(".inter") or text.startswith("user_id:"):  # user_id:token<TAB>...
         names = [name.partition(":")[0] for name in text.split("\t")]
         require_columns(names, COLUMNS, file.label)
-        return Layout("\t", names, has_header=True)
+        return Layout("\t", tuple(names), has_header=True)
     if file.name.endswith(".csv") or "," in text:  # columns in any order, others ignored
         names = [name.strip() for name in next(csv.reader([text]))]
         theirs = {ours: name for name, ours in _CSV_NAMES.items()}
         expected = [theirs.get(name, name) for name in COLUMNS]
         require_columns([theirs.get(name, name) for name in names], expected, file.label)
-        return Layout(",", [_CSV_NAMES.get(name, name) for name in names], has_header=True)
+        return Layout(",", tuple(_CSV_NAMES.get(name, name) for name in names), has_header=True)
     if len(text.split("\t")) == len(COLUMNS):
         return Layout("\t")
     raise DataError(
@@ -204,15 +187,10 @@ def _blocks(stream: Any, layout: Layout) -> Iterator[pd.DataFrame]:
     dtypes |= {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
     dtypes["timestamp"] = np.float64  # exact to 2**53, and takes RecBole's "881250949.0"
     yield from pd.read_csv(
-        stream,
-        sep=separator,
-        names=names,
-        header=0 if layout.has_header else None,
-        dtype=dtypes,
-        chunksize=BLOCK_ROWS,
+        stream, sep=separator, names=names, header=0 if layout.has_header else None, dtype=dtypes,
+        chunksize=BLOCK_ROWS, encoding_errors="replace",
         quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
-        encoding_errors="replace",
-    )
+    )  # fmt: skip
 
 
 def _converted(block: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -222,14 +200,12 @@ def _converted(block: pd.DataFrame) -> dict[str, np.ndarray]:
     if any(block[name].notna().any() for name in block if name.startswith("gap ")):
         raise ValueError("text between two colons")
     users, items, ratings, times = (block[name].to_numpy() for name in COLUMNS)
-    for ids in (users, items):
-        if len(ids) and (ids.min() < 0 or ids.max() > _MAX_ID):
-            raise ValueError("id out of range")
-    if not np.isfinite(ratings).all():
-        raise ValueError("rating is not a number")
-    # NaN compares unequal to itself, so it is caught here as well.
-    if not (times == np.floor(times)).all() or not (np.abs(times) < 2**53).all():
-        raise ValueError("timestamp is not a whole number")
+    if any(len(ids) and (ids.min() < 0 or ids.max() > _MAX_ID) for ids in (users, items)):
+        raise ValueError("id out of range")
+    # NaN compares unequal to itself, so it is caught among the times as well.
+    whole = (times == np.floor(times)).all() and (np.abs(times) < 2**53).all()
+    if not (np.isfinite(ratings).all() and whole):
+        raise ValueError("rating is not a number, or timestamp not a whole one")
     columns = (users.astype(np.int32), items.astype(np.int32), ratings, times.astype(np.int64))
     return dict(zip(COLUMNS, columns, strict=True))
 

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from ss4rec_lib.data.sequences import sort_histories
-from ss4rec_lib.data.splits import Split, check_part
-from ss4rec_lib.data.validation import DataError, check_integer, validate_ratings
+from ss4rec_lib.data.splits import PARTS, Prepared, Split
+from ss4rec_lib.data.validation import DataError, check_choice, check_integer, validate_ratings
 
 
 class RatingFold(NamedTuple):
@@ -70,7 +70,7 @@ def train_ratings(split: Split) -> RatingTriples:
 
 def held_out_ratings(split: Split, part: str) -> RatingTriples:
     """Return the ratings of the "valid" or "test" targets, by ascending user."""
-    check_part(part)
+    check_choice("part", part, PARTS)
     users, positions = split.held_out[part]
     index = split.sequences.offsets[users] + positions
     items = split.sequences.items[index].astype(np.int64)
@@ -95,23 +95,14 @@ def random_holdout(
     The random split itself leaks the future, because others' later ratings train the embeddings.
     The history does not, which handicaps a sequence model against matrix factorisation here.
 
-    Args:
-        ratings: as for `leave_one_out`.
-        test_share: share of all rows to test on.
-        valid_share: share of the *other* rows to validate on.
-        seed: any integer from 0.
-        ordering: one of `ORDERINGS`.
-        max_len: longest history kept before a held-out rating; None for all of it. Memory grows
-            with it: 16 bytes per interaction before each held-out rating.
+    `test_share` is a share of all rows, `valid_share` of the *others*. With `max_len=None` the
+    whole history is kept; memory grows by 16 bytes per interaction before each held-out rating.
 
     Returns:
         The split, of kind "random". Its `sequences` hold the users' training histories first, then
         the held-out ones; `sequences.user_ids[user]` is the original user of each, repeated. Then
         the rows of the table in "train", "valid" and "test", in the order of `train_ratings` and
         `held_out_ratings`, so that other models can be judged on the same ones.
-
-    Raises:
-        DataError: the table is not usable, or a part would be empty.
     """
     _check_share("valid_share", valid_share)
     if max_len is not None:
@@ -131,13 +122,13 @@ def random_holdout(
     n_trained = np.bincount(owner[trained], minlength=whole.n_users)
     first = np.cumsum(n_trained) - n_trained  # where each user's entries begin in `trained`
     before = np.cumsum(part_of == 0)  # training entries ahead of each held-out entry
-    pieces, owners, held_out, left_out = [trained], [np.arange(whole.n_users)], {}, {}
-    lengths = [n_trained]
+    pieces, owners, lengths = [trained], [np.arange(whole.n_users)], [n_trained]
+    held_out, left_out = {}, {}
     n_sequences = whole.n_users
     for part, code in (("valid", 1), ("test", 2)):
         entries = np.flatnonzero(part_of == code)
         count = before[entries] - first[owner[entries]]
-        left_out[part] = int((count == 0).sum())
+        left_out[f"{part}_without_history"] = int((count == 0).sum())
         entries, count = entries[count > 0], count[count > 0]
         if len(entries) == 0:
             raise DataError(
@@ -161,27 +152,16 @@ def random_holdout(
         offsets=offsets,
         user_ids=whole.user_ids[np.concatenate(owners)],
     )
+    report: dict[str, int | float] = {
+        "rows": len(ratings),
+        "users": whole.n_users,
+        "items": whole.n_items,
+    }
+    timestamps = ratings["timestamp"].to_numpy()[rows[entries]]
+    train_end = np.where(np.arange(n_sequences) < whole.n_users, lengths, 0)
+    split = Prepared(sequences, timestamps, 0, report).split("random", train_end, held_out)
+    split.report.update(left_out)
     targets = {part: entries[offsets[users] + at] for part, (users, at) in held_out.items()}
-    timestamps = ratings["timestamp"].to_numpy()
-    split = Split(
-        sequences=sequences,
-        kind="random",
-        ordering=ordering,
-        min_interactions=0,
-        train_end=np.where(np.arange(n_sequences) < whole.n_users, lengths, 0),
-        held_out=held_out,
-        target_timestamps={part: timestamps[rows[entry]] for part, entry in targets.items()},
-        report={
-            "rows": len(ratings),
-            "users": whole.n_users,
-            "items": whole.n_items,
-            "n_train_targets": int(np.maximum(n_trained - 1, 0).sum()),
-            "n_valid": len(targets["valid"]),
-            "n_test": len(targets["test"]),
-            "valid_without_history": left_out["valid"],
-            "test_without_history": left_out["test"],
-        },
-    )
     found = {"train": rows[trained]} | {part: rows[entry] for part, entry in targets.items()}
     return split, found
 
@@ -192,9 +172,7 @@ def _fold(n_ratings: int, test: np.ndarray) -> RatingFold:
     return RatingFold(np.flatnonzero(~in_test), np.flatnonzero(in_test))
 
 
-def _windows(
-    trained: np.ndarray, begin: np.ndarray, count: np.ndarray, last: np.ndarray
-) -> np.ndarray:
+def _windows(trained: np.ndarray, begin: np.ndarray, count: np.ndarray, last: np.ndarray):
     """Return entries `trained[begin : begin + count]` and then `last`, window after window."""
     end = np.cumsum(count + 1)
     within = np.arange(end[-1]) - np.repeat(end - count - 1, count + 1)

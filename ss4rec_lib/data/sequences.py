@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.validation import DataError, validate_ratings
+from ss4rec_lib.data.validation import DataError, check_choice, validate_ratings
 
 ORDERINGS = ("exact-time", "recbole-float32")
 PADDING = -1  # `Sequences.item_ids[0]`: item index 0 is padding and stands for no item
@@ -49,15 +49,13 @@ class Sequences:
 
     def __post_init__(self) -> None:
         """Raise ValueError for arrays that do not belong together."""
-        check_ordering(self.ordering)
+        check_choice("ordering", self.ordering, ORDERINGS)
         dtypes = {"items": np.int32, "ratings": np.float32}
         for name in ("items", "times", "ratings", "offsets", "user_ids", "item_ids"):
             array, dtype = getattr(self, name), np.dtype(dtypes.get(name, np.int64))
             if array.ndim != 1 or array.dtype != dtype:
-                raise ValueError(
-                    f"{name}: expected a vector of {dtype}, found {array.dtype} of shape "
-                    f"{array.shape}."
-                )
+                found = f"{array.dtype} of shape {array.shape}"
+                raise ValueError(f"{name}: expected a vector of {dtype}, found {found}.")
         sizes = [len(self.items), len(self.times), len(self.ratings), *self.offsets[-1:].tolist()]
         if len(set(sizes)) > 1 or len(self.offsets) != self.n_users + 1 or self.offsets[0] != 0:
             raise ValueError(
@@ -106,11 +104,7 @@ class Sequences:
         return between[inside].astype(np.float32)
 
     def item_index(self, ids: object) -> np.ndarray | int:
-        """Return the indices of original item ids (an int for one id), int32.
-
-        Raises:
-            DataError: an id that is not in this catalogue.
-        """
+        """Return the int32 indices of item ids (an int for one); an unknown id is a DataError."""
         return _lookup(self.item_ids, ids, "item", first=1)
 
     def user_index(self, ids: object) -> np.ndarray | int:
@@ -131,7 +125,7 @@ def build_sequences(ratings: pd.DataFrame, ordering: str = "exact-time") -> Sequ
     Users and items are indexed in ascending order of their original ids. The table is checked by
     `validate_ratings`.
     """
-    check_ordering(ordering)
+    check_choice("ordering", ordering, ORDERINGS)
     return sort_histories(validate_ratings(ratings, source="ratings"), ordering)[0]
 
 
@@ -145,27 +139,14 @@ def sort_histories(ratings: pd.DataFrame, ordering: str) -> tuple[Sequences, np.
     del users  # every temporary counts with 32 million rows
     item_ids, items = index_ids(ratings["item_id"].to_numpy())
     items += 1
-    sequences = Sequences(
-        items=items[rows],
-        times=times[rows],
-        ratings=ratings["rating"].to_numpy()[rows],
-        offsets=offsets,
-        user_ids=user_ids,
-        item_ids=np.concatenate([[PADDING], item_ids]),
-        ordering=ordering,
-    )
-    return sequences, rows
-
-
-def check_ordering(ordering: str) -> None:
-    """Raise ValueError for an unknown ordering."""
-    if ordering not in ORDERINGS:
-        raise ValueError(f"ordering={ordering!r}: expected {' or '.join(map(repr, ORDERINGS))}.")
+    item_ids = np.concatenate([[PADDING], item_ids])
+    by_entry = (items[rows], times[rows], ratings["rating"].to_numpy()[rows])
+    return Sequences(*by_entry, offsets, user_ids, item_ids, ordering), rows
 
 
 def protocol_times(timestamps: np.ndarray, ordering: str) -> np.ndarray:
     """Return int64 timestamps as a protocol uses them: as they are, or rounded to float32."""
-    check_ordering(ordering)
+    check_choice("ordering", ordering, ORDERINGS)
     if ordering == "exact-time":
         return timestamps
     return timestamps.astype(np.float32).astype(np.int64)

@@ -23,10 +23,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.sequences import Sequences, check_ordering, index_ids, sort_histories
+from ss4rec_lib.data.sequences import ORDERINGS, Sequences, index_ids, sort_histories
 from ss4rec_lib.data.validation import (
     DataError,
     NotEnoughInteractionsWarning,
+    check_choice,
     check_integer,
     validate_ratings,
 )
@@ -54,7 +55,7 @@ class Split:
 
     def targets(self, part: str) -> pd.DataFrame:
         """Return the `user_id`, `item_id` and `timestamp` (all original) of the targets."""
-        check_part(part)
+        check_choice("part", part, PARTS)
         users, positions = self.held_out[part]
         items = self.sequences.items[self.sequences.offsets[users] + positions]
         columns = {
@@ -90,11 +91,17 @@ class Split:
 
     def fingerprint(self) -> str:
         """Return a digest of all that training and evaluation use, to recognise a split."""
+        s, held_out = self.sequences, (*self.held_out["valid"], *self.held_out["test"])
         state = hashlib.sha256()
-        arrays = [self.sequences.items, self.sequences.times, self.sequences.offsets]
-        arrays += [self.sequences.item_ids, self.sequences.user_ids, self.train_end]
-        arrays += [array for part in ("valid", "test") for array in self.held_out[part]]
-        for array in arrays:
+        for array in (
+            s.items,
+            s.times,
+            s.offsets,
+            s.item_ids,
+            s.user_ids,
+            self.train_end,
+            *held_out,
+        ):
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()[:32]
 
@@ -117,14 +124,9 @@ def leave_one_out(
     All interactions of a user with fewer than three (possible when `min_interactions` is below 3)
     stay in the training part; `report["users_too_short"]` counts such users and a warning says so.
 
-    Args:
-        ratings: columns `user_id, item_id, rating, timestamp` (seconds), rows in file order.
-        ordering: one of `ORDERINGS`; decides what "last" means among ties.
-        min_interactions: the k of the k-core filter before splitting; None or 0 for no filter.
-
-    Raises:
-        DataError: the table is not usable, the filter leaves nothing (DataError), or no user
-            has three interactions.
+    `ordering`, one of `ORDERINGS`, decides what "last" means among ties. `min_interactions` is the
+    k of the `k_core` filter before splitting; None or 0 is no filter. Ratings of which nothing is
+    left to hold out are a DataError.
     """
     prepared = _prepare(ratings, ordering, min_interactions)
     lengths = prepared.sequences.lengths
@@ -145,7 +147,7 @@ def leave_one_out(
     train_end = np.where(lengths >= 3, lengths - 2, lengths)
     held_out = {"valid": (users, lengths[users] - 2), "test": (users, lengths[users] - 1)}
     prepared.report["users_too_short"] = too_short
-    return _split(prepared, "leave-one-out", train_end, held_out)
+    return prepared.split("leave-one-out", train_end, held_out)
 
 
 def global_time_split(
@@ -168,17 +170,10 @@ def global_time_split(
     `min_interactions=None` it does not. Items that appear after `valid_from` only are in the
     catalogue all the same and can be targets.
 
-    Args:
-        ratings: as for `leave_one_out`.
-        ordering: as there; the cuts are compared with the rounded times of `recbole-float32`.
-        min_interactions: as there.
-        valid_from: seconds since 1970; by default the 80 % quantile of the interaction times.
-        test_from: seconds since 1970; by default their 90 % quantile.
-
-    Raises:
-        DataError: the table is not usable, the filter leaves nothing (DataError), the cuts
-            are not `first interaction < valid_from < test_from <= last interaction`, or a part
-            would have no target.
+    The cuts are seconds since 1970, by default the 80 % and 90 % quantiles of the interaction
+    times; they are compared with the rounded times of `recbole-float32`. Unless `first interaction
+    < valid_from < test_from <= last interaction`, or if a part has no target, a DataError tells
+    why. Other arguments are as for `leave_one_out`.
     """
     for name, cut in (("valid_from", valid_from), ("test_from", test_from)):
         number = isinstance(cut, (int, float, np.number)) and not isinstance(cut, bool)
@@ -220,7 +215,7 @@ def global_time_split(
             stacklevel=2,
         )
     report["valid_from"], report["test_from"] = valid_from, test_from
-    return _split(prepared, "global-time", train_end, held_out)
+    return prepared.split("global-time", train_end, held_out)
 
 
 def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
@@ -236,7 +231,7 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     `ratings` itself (not a copy) is returned when nothing is dropped. When nothing is left, an
     DataError gives the largest k that leaves something.
     """
-    k = check_min_interactions(k, name="k")
+    k = 0 if k is None else check_integer("k", k, 0)
     if k <= 1:
         return ratings
     user_ids, users = index_ids(ratings["user_id"].to_numpy())
@@ -262,11 +257,6 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     return left
 
 
-def check_min_interactions(k: int | None, name: str = "min_interactions") -> int:
-    """Return `k` as an int (None as 0); raise ValueError unless it is at least 0."""
-    return 0 if k is None else check_integer(name, k, 0)
-
-
 def _core_rows(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray | None:
     """Return the row numbers of the k-core, ascending; None when every row stays."""
     rows = None
@@ -279,25 +269,32 @@ def _core_rows(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray | Non
         users, items = users[keep], items[keep]
 
 
-def check_part(part: str) -> None:
-    """Raise ValueError for an unknown part."""
-    if part not in PARTS:
-        raise ValueError(f"part={part!r}: expected {' or '.join(map(repr, PARTS))}.")
-
-
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """Checked, filtered and sorted ratings."""
 
     sequences: Sequences
-    rows: np.ndarray  # the row of `timestamps` that each entry of `sequences` comes from
-    timestamps: np.ndarray
+    timestamps: np.ndarray  # the original one of each entry of `sequences`
     min_interactions: int
     report: dict[str, int | float]
 
+    def split(
+        self, kind: str, train_end: np.ndarray, held_out: dict[str, tuple[np.ndarray, np.ndarray]]
+    ) -> Split:
+        """Return the `Split` with these parts, counted in its report."""
+        sequences, timestamps, k, report = self
+        report["n_train_targets"] = int(np.maximum(train_end - 1, 0).sum())
+        report |= {f"n_{part}": len(users) for part, (users, _) in held_out.items()}
+        target_timestamps = {
+            part: timestamps[sequences.offsets[users] + positions]
+            for part, (users, positions) in held_out.items()
+        }
+        protocol = (kind, sequences.ordering, k)
+        return Split(sequences, *protocol, train_end, held_out, target_timestamps, report)
 
-def _prepare(ratings: pd.DataFrame, ordering: str, min_interactions: int | None) -> _Prepared:
-    check_ordering(ordering)
-    k = check_min_interactions(min_interactions)
+
+def _prepare(ratings: pd.DataFrame, ordering: str, min_interactions: int | None) -> Prepared:
+    check_choice("ordering", ordering, ORDERINGS)
+    k = 0 if min_interactions is None else check_integer("min_interactions", min_interactions, 0)
     ratings = validate_ratings(ratings, source="ratings")
     report: dict[str, int | float] = {"rows_before_filter": len(ratings)}
     for column, name in (("user_id", "users"), ("item_id", "items")):
@@ -305,21 +302,4 @@ def _prepare(ratings: pd.DataFrame, ordering: str, min_interactions: int | None)
     ratings = k_core(ratings, k)
     sequences, rows = sort_histories(ratings, ordering)
     report |= {"rows": len(ratings), "users": sequences.n_users, "items": sequences.n_items}
-    return _Prepared(sequences, rows, ratings["timestamp"].to_numpy(), k, report)
-
-
-def _split(
-    prepared: _Prepared,
-    kind: str,
-    train_end: np.ndarray,
-    held_out: dict[str, tuple[np.ndarray, np.ndarray]],
-) -> Split:
-    sequences, rows, timestamps, k, report = prepared
-    report["n_train_targets"] = int(np.maximum(train_end - 1, 0).sum())
-    target_timestamps = {}
-    for part, (users, positions) in held_out.items():
-        report[f"n_{part}"] = len(users)
-        target_timestamps[part] = timestamps[rows[sequences.offsets[users] + positions]]
-    return Split(
-        sequences, kind, sequences.ordering, k, train_end, held_out, target_timestamps, report
-    )
+    return Prepared(sequences, ratings["timestamp"].to_numpy()[rows], k, report)

@@ -43,6 +43,13 @@ class NotEnoughInteractionsWarning(DataWarning):
     """Users with too few interactions for a split, counted and kept in training only."""
 
 
+def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return an argument that is one of several names, or raise ValueError."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: choose one of {', '.join(choices)}.")
+    return value
+
+
 def check_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """Return an integer argument (Python's or NumPy's, no bool) as an int, if it is in range."""
     try:
@@ -69,8 +76,8 @@ def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
     Raises:
         DataError: a column is missing.
         InvalidRatingsError: no rows, NaN or infinity, ids that are not integers of at least 0,
-            timestamps that are fractional, negative or look like milliseconds.
-        InvalidRatingsError: a (user, item, timestamp) occurs on more than one row.
+            timestamps that are fractional, negative or look like milliseconds, or a (user, item,
+            timestamp) on more than one row.
     """
     if not isinstance(df, pd.DataFrame):
         raise InvalidRatingsError(f"{source}: expected a DataFrame, found {type(df).__name__}.")
@@ -79,8 +86,7 @@ def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
     require_columns(df.columns, COLUMNS, source)
     if len(df) == 0:
         raise InvalidRatingsError(f"{source}: the table has no rows; at least one is needed.")
-    checks = zip(COLUMNS, (_ids, _ids, _ratings, _timestamps), strict=True)
-    checked = {name: check(cast(pd.Series, df[name]), source) for name, check in checks}
+    checked = {name: _checked(cast(pd.Series, df[name]), source) for name in COLUMNS}
     _refuse_duplicates(checked, source)
     # Unchanged columns are shared until somebody writes to them (640 MB for 32 million rows).
     rows = df.reset_index(drop=True)
@@ -117,16 +123,8 @@ def _digest(df: pd.DataFrame) -> int:
     return checksum
 
 
-def _refuse(values: np.ndarray, name: Any, wrong: np.ndarray, source: str, expected: str) -> None:
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InvalidRatingsError(
-            f"{source}: {name} is {values[row]} at row {row} (counted from 0); expected {expected}."
-        )
-
-
 def _numbers(column: pd.Series, source: str) -> np.ndarray:
-    """Return the column as a plain integer or float array without NaN or infinity."""
+    """Return the column as a plain integer or float array without NaN."""
     name, dtype = column.name, column.dtype
     if not (types.is_integer_dtype(dtype) or types.is_float_dtype(dtype)):
         raise InvalidRatingsError(
@@ -142,53 +140,57 @@ def _numbers(column: pd.Series, source: str) -> np.ndarray:
             f'ratings.dropna(subset=["{name}"]).'
         )
     if types.is_extension_array_dtype(dtype):
-        values = column.to_numpy(np.int64 if types.is_integer_dtype(dtype) else np.float64)
-    else:
-        values = column.to_numpy()
-    _refuse(values, name, np.isinf(values), source, "a finite number")
-    return values
+        return column.to_numpy(np.int64 if types.is_integer_dtype(dtype) else np.float64)
+    return column.to_numpy()
 
 
-def _integers(column: pd.Series, source: str, unit: str) -> np.ndarray:
-    """Return the column as whole numbers of at least 0; whole floats are accepted."""
-    values = _numbers(column, source)
-    if values.dtype.kind == "f":
-        _refuse(values, column.name, values != np.floor(values), source, f"whole {unit}")
-    if values.min() < 0:
-        _refuse(values, column.name, values < 0, source, f"{unit} of at least 0")
-    return values
+def _fractional(values: np.ndarray) -> np.ndarray:
+    return values != np.floor(values) if values.dtype.kind == "f" else np.zeros(1, dtype=bool)
 
 
-def _ids(column: pd.Series, source: str) -> np.ndarray:
-    values = _integers(column, source, "integer ids")
-    high = values.max()
+_FINITE = (np.isinf, "a finite number")
+_IDS = (
+    _FINITE,
+    (_fractional, "whole integer ids"),
+    (lambda values: values < 0, "integer ids of at least 0"),
     # 2**62 keeps both the conversion from float and sums of two ids inside int64.
-    if high > 2**62:
-        _refuse(values, column.name, values > 2**62, source, "a 64-bit id, as of pandas.factorize")
-    return values.astype(np.int32 if high <= np.iinfo(np.int32).max else np.int64, copy=False)
+    (lambda values: values > 2**62, "a 64-bit id, as of pandas.factorize"),
+)
+_RATINGS = (
+    _FINITE,
+    (lambda values: np.abs(values) > np.finfo(np.float32).max, "a number that fits float32"),
+)
+_TIMESTAMPS = (
+    _FINITE,
+    (_fractional, "whole seconds since 1970"),
+    (lambda values: values < 0, "seconds since 1970 of at least 0"),
+    (
+        lambda values: values > MILLISECONDS_FROM,
+        "seconds since 1970, not milliseconds or finer: divide with "
+        'ratings["timestamp"] //= {factor}',
+    ),
+)
+# Of each column, what makes values wrong and what is expected instead.
+_CHECKS: dict[str, tuple] = dict(zip(COLUMNS, (_IDS, _IDS, _RATINGS, _TIMESTAMPS), strict=True))
 
 
-def _ratings(column: pd.Series, source: str) -> np.ndarray:
-    values = _numbers(column, source)
-    if values.dtype == np.float64:
-        too_large = np.abs(values) > np.finfo(np.float32).max
-        _refuse(values, column.name, too_large, source, "a number that fits float32")
-    return values.astype(np.float32, copy=False)
-
-
-def _timestamps(column: pd.Series, source: str) -> np.ndarray:
-    values = _integers(column, source, "seconds since 1970")
-    late = values > MILLISECONDS_FROM
-    if late.any():
-        scale = 1000
-        while values[late.argmax()] // scale > MILLISECONDS_FROM:
-            scale *= 1000
-        expected = (
-            "seconds since 1970, not milliseconds or finer: divide with "
-            f'ratings["timestamp"] //= {scale}'
-        )
-        _refuse(values.astype(np.int64), column.name, late, source, expected)
-    return values.astype(np.int64, copy=False)
+def _checked(column: pd.Series, source: str) -> np.ndarray:
+    """Return a column in its dtype; raise for the first value that is wrong."""
+    name, values = str(column.name), _numbers(column, source)
+    for find, expected in _CHECKS[name]:
+        wrong = find(values)
+        if wrong.any():
+            row = int(wrong.argmax())
+            factor = 1000
+            while np.isfinite(values[row]) and values[row] // factor > MILLISECONDS_FROM:
+                factor *= 1000
+            raise InvalidRatingsError(
+                f"{source}: {name} is {values[row]} at row {row} (counted from 0); expected "
+                f"{expected.format(factor=factor)}."
+            )
+    narrow = name != "timestamp" and values.max() <= np.iinfo(np.int32).max
+    dtype = np.float32 if name == "rating" else np.int32 if narrow else np.int64
+    return values.astype(dtype, copy=False)
 
 
 def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
