@@ -90,9 +90,8 @@ class RankingResult(Metrics):
         n = len(users)
         for name in (f"{metric}@{k}" for k in self.ks for metric in GAINS):
             values = self.per_target(name)
-            self._metrics[name] = float(values.mean())
-            se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-            self._metrics[f"{name}_se"] = se
+            se = values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+            self._metrics |= {name: float(values.mean()), f"{name}_se": float(se)}
 
     def per_target(self, name: str) -> np.ndarray:
         """Return one metric, such as `ndcg@10`, of every target, (n,)."""

@@ -49,16 +49,9 @@ def expected_sampled(
     """Return the expected sampled metric of each target from its counts in the full ranking.
 
     Ties are broken at random in the catalogue, as in `ranking`: the mean of h over the ranks
-    above + 1 ... above + tied.
-
-    Args:
-        name: See `sampled_gain`, also for `n_negatives` and `replacement`.
-        above: Items scored above each target, (n,); `RankingResult.above`.
-        tied: Items tied with it, itself included, (n,); `RankingResult.tied`.
-        n_items: Items that are ranked, the target included: the catalogue, or (n,) numbers where
-            seen items are masked and users differ.
-        n_negatives: See there.
-        replacement: See there.
+    above + 1 ... above + tied. `above` and `tied` (n,) are those of a `RankingResult`. `n_items`
+    may be (n,) numbers where seen items are masked and users differ. See `sampled_gain` for the
+    other arguments.
     """
     above, tied = np.asarray(above, dtype=np.int64), np.asarray(tied, dtype=np.int64)
     if above.ndim != 1 or above.shape != tied.shape or len(above) == 0:

@@ -8,7 +8,6 @@ from ss4rec_lib.training.loop import FitResult, Run, TrainingDiverged, fit, fit_
 from ss4rec_lib.training.objectives import (
     METRICS,
     Step,
-    Validation,
     bpr,
     cross_entropy,
     ranking_objective,
@@ -25,7 +24,6 @@ __all__ = [
     "Step",
     "TrainingConfig",
     "TrainingDiverged",
-    "Validation",
     "bpr",
     "cross_entropy",
     "each",

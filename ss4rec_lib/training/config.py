@@ -12,48 +12,33 @@ from ss4rec_lib.configuration import Config
 class TrainingConfig(Config):
     """How to train. Times are in epochs unless a name says seconds, lengths in interactions.
 
-    Attributes:
-        epochs: Largest number of epochs.
-        learning_rate: The optimizer's, after the warm-up.
-        optimizer: `adam` (published) or `adamw`.
-        weight_decay: Of the optimizer.
-        schedule: `cosine` decay to zero over `epochs`, or `constant`.
-        warmup_epochs: Length of the linear warm-up from zero; may be a fraction.
-        patience: Stop after this many epochs without a better validation metric.
-        max_tokens: Padded positions per step.
-        max_len: Longest window; longer histories are cut at new random places in each epoch.
-        history: `windows` starts every window from an empty state; `full` goes through whole
-            histories in pieces of at most `max_len` and carries the state from piece to piece
-            (the gradient ends where a piece begins), and validates on whole histories.
-        target_time: What the model receives of time, see `ss4rec_lib.data`.
-        gradient_clip: Largest norm of the gradient; None leaves it alone.
-        accumulate: Parts in which the rows of a step are computed, one after the other. More parts
-            need less memory and give the same gradient.
-        n_negatives: Sampled items of the losses `BPR` (per target) and `SAMPLED_CE` (per step).
-        precision: `float32`, or `bf16` for matrix products under autocast.
-        seed: Of the order of batches, of dropout and of sampled items.
-        device: `auto` takes a GPU if there is one; `cpu`, `cuda`.
-        checkpoint_seconds: Longest time between two checkpoints, if `fit` is given a file.
+    With `history="windows"` every window starts from an empty state. `full` goes through whole
+    histories in pieces of at most `max_len` and carries the state from piece to piece (the gradient
+    ends where a piece begins), and validates on whole histories.
     """
 
-    epochs: int = Field(default=30, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    optimizer: Literal["adam", "adamw"] = "adam"
+    epochs: int = Field(default=30, ge=1)  # at most
+    learning_rate: float = Field(default=3e-3, gt=0)  # after the warm-up
+    optimizer: Literal["adam", "adamw"] = "adam"  # adam is published
     weight_decay: float = Field(default=0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_epochs: float = Field(default=0.5, ge=0)
-    patience: int = Field(default=10, ge=1)
-    max_tokens: int = Field(default=3_200, ge=1)
+    schedule: Literal["constant", "cosine"] = "cosine"  # cosine: decay to zero over `epochs`
+    warmup_epochs: float = Field(default=0.5, ge=0)  # of linear warm-up from zero
+    patience: int = Field(default=10, ge=1)  # epochs without a better validation metric
+    max_tokens: int = Field(default=3_200, ge=1)  # padded positions per step
+    # Longest window; longer histories are cut at new random places in each epoch.
     max_len: int | None = Field(default=200, ge=1)
     history: Literal["windows", "full"] = "windows"
+    # What the model receives of time, see `ss4rec_lib.data`.
     target_time: Literal["known", "hidden", "previous", "none"] = "known"
-    gradient_clip: float | None = Field(default=1.0, gt=0)
+    gradient_clip: float | None = Field(default=1.0, gt=0)  # largest norm; None leaves it alone
+    # Parts in which the rows of a step are computed: more need less memory, the gradient stays.
     accumulate: int = Field(default=1, ge=1)
-    n_negatives: int = Field(default=1, ge=1)
+    n_negatives: int = Field(default=1, ge=1)  # of `BPR` per target, of `SAMPLED_CE` per step
+    # bf16: matrix products under autocast.
     precision: Literal["float32", "bf16"] = "float32"
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_seconds: float = Field(default=60.0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)  # of batches, dropout and sampled items
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if there is one
+    checkpoint_seconds: float = Field(default=60.0, ge=0)  # longest time between two checkpoints
 
     @model_validator(mode="after")
     def _pieces_have_a_length(self) -> Self:

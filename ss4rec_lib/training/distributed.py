@@ -68,6 +68,4 @@ def same_everywhere(accelerator: Accelerator, value: T) -> T:
         return value
     from accelerate.utils import broadcast_object_list
 
-    values = [value]
-    broadcast_object_list(values)
-    return values[0]
+    return broadcast_object_list([value])[0]

@@ -88,9 +88,8 @@ def fit(
     configuration, data and `config`), training continues and ends, on the same machine, with bit
     for bit the history and weights of an uninterrupted run.
 
-    Started as N processes (`accelerate launch --multi_gpu --num_processes N`; on the CPU
-    `torchrun --nproc_per_node N`), they share the rows of every batch and add up their gradients.
-    The model is that of one process, up to rounding and the random numbers of dropout and sampling.
+    Several processes (see `training.distributed`) share the rows of every batch and add up their
+    gradients. The model is that of one process, up to rounding and random numbers.
 
     Args:
         model: See `Recommender`; `config.history="full"` needs one with `carries_state`.
@@ -225,8 +224,7 @@ class Run:
                 loss, self.carried[part] = self.step(share, batch.n_targets, state, carry)
                 (loss * processes).backward()
             losses.append(loss.detach())
-        limit = self.config.gradient_clip
-        limit = math.inf if limit is None else limit
+        limit = self.config.gradient_clip or math.inf  # None: no limit
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         total = functools.reduce(torch.add, losses)
         return tuple(torch.stack((total * batch.n_targets, norm)).tolist())
@@ -302,11 +300,10 @@ def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
                 f"back in place. Try a learning_rate below {rate:g}."
             )
         run.optimizer.step()
-        progress.position = number + 1
+        now = time.perf_counter()
+        progress.position, progress.seconds = number + 1, earlier + now - begin
         progress.loss_sum += loss_sum
         progress.n_targets += batch.n_targets
-        now = time.perf_counter()
-        progress.seconds = earlier + now - begin
         # Several processes write between epochs only: they would have to agree on the moment.
         if path is not None and alone and now - saved > config.checkpoint_seconds:
             save(run, path)
