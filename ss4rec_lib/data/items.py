@@ -68,11 +68,8 @@ def read_items(file: DataFile) -> pd.DataFrame:
     if not rows:
         raise DataError(f"{file.label} has no items; expected one per line.")
     titles, years, genres = zip(*rows.values(), strict=True)
-    columns = {
-        "title": pd.Series(titles, dtype="str"),
-        "year": pd.array(years, dtype="Int64"),
-        "genres": pd.Series(list(genres), dtype=object),
-    }
+    columns = {"title": pd.Series(titles, dtype="str"), "year": pd.array(years, dtype="Int64")}
+    columns["genres"] = pd.Series(list(genres), dtype=object)
     return pd.DataFrame(columns).set_index(pd.Index(list(rows), dtype="int32", name="item_id"))
 
 

@@ -1,26 +1,23 @@
-"""Which ratings train and which test, in two kinds of protocol.
+"""Which ratings train and which test.
 
-    k-fold, random 90/10   index arrays over the rows of a ratings table: what published RMSE
-                           figures use. A test rating may lie years before a training rating of the
-                           same user, so the future is known, which makes the task easier.
+    k-fold, random 90/10   index arrays over the rows of a ratings table, from 0: what published
+                           RMSE figures use. A test rating may lie years before a training rating
+                           of the same user: the future is known, which makes the task easier.
     leave-one-out,         an existing `Split`: its held-out interactions have ratings too
     global time            (`held_out_ratings`), and so has everything before (`train_ratings`).
 
 `random_holdout` turns a random 90/10 split into a `Split`, so that a sequence model can be judged
 on the same rows as matrix factorisation and still uses the past only.
-
-Users and items are indices of `Sequences`; rows are those of the ratings table, from 0.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.sequences import sort_histories
+from ss4rec_lib.data.sequences import Sequences, sort_histories
 from ss4rec_lib.data.splits import PARTS, Prepared, Split
 from ss4rec_lib.data.validation import DataError, check_choice, check_integer, validate_ratings
 
@@ -135,8 +132,7 @@ def random_holdout(
                 f"random_holdout: no {part} rating has an earlier training rating of its user; "
                 "there are too few ratings, or the share is too small."
             )
-        if max_len is not None:
-            count = np.minimum(count, max_len)
+        count = count if max_len is None else np.minimum(count, max_len)
         pieces.append(_windows(trained, before[entries] - count, count, entries))
         owners.append(owner[entries])
         lengths.append(count + 1)
@@ -144,19 +140,11 @@ def random_holdout(
         n_sequences += len(entries)
     entries, lengths = np.concatenate(pieces), np.concatenate(lengths)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    sequences = dataclasses.replace(
-        whole,
-        items=whole.items[entries],
-        times=whole.times[entries],
-        ratings=whole.ratings[entries],
-        offsets=offsets,
-        user_ids=whole.user_ids[np.concatenate(owners)],
-    )
-    report: dict[str, int | float] = {
-        "rows": len(ratings),
-        "users": whole.n_users,
-        "items": whole.n_items,
-    }
+    by_entry = (whole.items[entries], whole.times[entries], whole.ratings[entries])
+    user_ids = whole.user_ids[np.concatenate(owners)]
+    sequences = Sequences(*by_entry, offsets, user_ids, whole.item_ids, ordering)
+    counts = (len(ratings), whole.n_users, whole.n_items)
+    report: dict[str, int | float] = dict(zip(("rows", "users", "items"), counts, strict=True))
     timestamps = ratings["timestamp"].to_numpy()[rows[entries]]
     train_end = np.where(np.arange(n_sequences) < whole.n_users, lengths, 0)
     split = Prepared(sequences, timestamps, 0, report).split("random", train_end, held_out)

@@ -58,12 +58,9 @@ class Split:
         check_choice("part", part, PARTS)
         users, positions = self.held_out[part]
         items = self.sequences.items[self.sequences.offsets[users] + positions]
-        columns = {
-            "user_id": self.sequences.user_ids[users],
-            "item_id": self.sequences.item_ids[items],
-            "timestamp": self.target_timestamps[part],
-        }
-        return pd.DataFrame(columns)
+        user_ids, item_ids = self.sequences.user_ids[users], self.sequences.item_ids[items]
+        times = self.target_timestamps[part]
+        return pd.DataFrame({"user_id": user_ids, "item_id": item_ids, "timestamp": times})
 
     def in_train(self) -> np.ndarray:
         """Return which entries of `sequences` may be trained on, (n_interactions,) bool."""
@@ -92,16 +89,9 @@ class Split:
     def fingerprint(self) -> str:
         """Return a digest of all that training and evaluation use, to recognise a split."""
         s, held_out = self.sequences, (*self.held_out["valid"], *self.held_out["test"])
+        shared = (s.items, s.times, s.offsets, s.item_ids, s.user_ids)
         state = hashlib.sha256()
-        for array in (
-            s.items,
-            s.times,
-            s.offsets,
-            s.item_ids,
-            s.user_ids,
-            self.train_end,
-            *held_out,
-        ):
+        for array in (*shared, self.train_end, *held_out):
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()[:32]
 
@@ -133,10 +123,7 @@ def leave_one_out(
     users = np.flatnonzero(lengths >= 3)
     too_short = len(lengths) - len(users)
     if len(users) == 0:
-        raise DataError(
-            f"leave_one_out: none of the {len(lengths)} users has 3 interactions (one to train on, "
-            "one to validate, one to test)."
-        )
+        raise DataError(f"leave_one_out: none of the {len(lengths)} users has 3 interactions.")
     if too_short:
         warnings.warn(
             f"{too_short} of {len(lengths)} users have fewer than 3 interactions: all of them stay "
@@ -182,10 +169,9 @@ def global_time_split(
     prepared = _prepare(ratings, ordering, min_interactions)
     sequences, report = prepared.sequences, prepared.report
     times = sequences.times
-    if valid_from is None:
-        valid_from = int(np.quantile(times, 0.8, method="higher"))
-    if test_from is None:
-        test_from = int(np.quantile(times, 0.9, method="higher"))
+    later: list[int] = np.quantile(times, [0.8, 0.9], method="higher").astype(int).tolist()
+    valid_from = later[0] if valid_from is None else valid_from
+    test_from = later[1] if test_from is None else test_from
     first, last = int(times.min()), int(times.max())
     if not first < valid_from < test_from <= last:
         raise DataError(
@@ -202,11 +188,11 @@ def global_time_split(
         report[f"{part}_without_history"] = int(((begin < end) & (begin == 0)).sum())
         if len(users) == 0:
             raise DataError(
-                f"global_time_split: no user with a history has a {part} target between the cuts "
-                f"valid_from={valid_from} and test_from={test_from}; move the cuts."
+                f"global_time_split: no user with a history has a {part} target; move the cuts "
+                f"valid_from={valid_from} and test_from={test_from}."
             )
         held_out[part] = (users, begin[users])
-    n_valid, n_test = report["valid_without_history"], report["test_without_history"]
+    n_valid, n_test = (report[f"{part}_without_history"] for part in PARTS)
     if n_valid or n_test:
         warnings.warn(
             f"users without any interaction before the cut have no target: {n_valid} for "
@@ -228,8 +214,8 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
 
     The table needs `user_id` and `item_id` (integers >= 0); other columns are carried. None, 0 and
     1 filter nothing. The rows left keep their order and `.attrs` and get a new RangeIndex;
-    `ratings` itself (not a copy) is returned when nothing is dropped. When nothing is left, an
-    DataError gives the largest k that leaves something.
+    `ratings` itself is returned when nothing is dropped. When nothing is left, a DataError gives
+    the largest k that leaves something.
     """
     k = 0 if k is None else check_integer("k", k, 0)
     if k <= 1:
@@ -248,9 +234,8 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
         largest = 1 + bisect.bisect_left(range(2, k), True, key=is_empty)
         raise DataError(
             f"the {k}-core filter leaves nothing of {len(ratings)} rows ({len(user_ids)} users, "
-            f"{len(item_ids)} items): no group of users and items has {k} interactions each. The "
-            f"largest value that leaves something is {largest}; choose at most that, or None for "
-            "no filter."
+            f"{len(item_ids)} items). The largest value that leaves something is {largest}; choose "
+            "at most that, or None for no filter."
         )
     left = ratings.iloc[keep].reset_index(drop=True)
     left.attrs = dict(ratings.attrs)

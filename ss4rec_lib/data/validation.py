@@ -136,8 +136,7 @@ def _numbers(column: pd.Series, source: str) -> np.ndarray:
     if missing.any():
         raise InvalidRatingsError(
             f"{source}: NaN in column {name} at row {int(missing.argmax())} (counted from 0; "
-            f"{int(missing.sum())} such row(s)). Drop or repair them first, for instance with "
-            f'ratings.dropna(subset=["{name}"]).'
+            f'{int(missing.sum())} such row(s)). Drop them: ratings.dropna(subset=["{name}"]).'
         )
     if types.is_extension_array_dtype(dtype):
         return column.to_numpy(np.int64 if types.is_integer_dtype(dtype) else np.float64)
@@ -148,6 +147,7 @@ def _fractional(values: np.ndarray) -> np.ndarray:
     return values != np.floor(values) if values.dtype.kind == "f" else np.zeros(1, dtype=bool)
 
 
+_NOT_MILLISECONDS = 'seconds, not milliseconds or finer: ratings["timestamp"] //= {factor}'
 _FINITE = (np.isinf, "a finite number")
 _IDS = (
     _FINITE,
@@ -156,19 +156,13 @@ _IDS = (
     # 2**62 keeps both the conversion from float and sums of two ids inside int64.
     (lambda values: values > 2**62, "a 64-bit id, as of pandas.factorize"),
 )
-_RATINGS = (
-    _FINITE,
-    (lambda values: np.abs(values) > np.finfo(np.float32).max, "a number that fits float32"),
-)
+_MAX_RATING = np.finfo(np.float32).max
+_RATINGS = (_FINITE, (lambda values: np.abs(values) > _MAX_RATING, "a number that fits float32"))
 _TIMESTAMPS = (
     _FINITE,
     (_fractional, "whole seconds since 1970"),
     (lambda values: values < 0, "seconds since 1970 of at least 0"),
-    (
-        lambda values: values > MILLISECONDS_FROM,
-        "seconds since 1970, not milliseconds or finer: divide with "
-        'ratings["timestamp"] //= {factor}',
-    ),
+    (lambda values: values > MILLISECONDS_FROM, _NOT_MILLISECONDS),
 )
 # Of each column, what makes values wrong and what is expected instead.
 _CHECKS: dict[str, tuple] = dict(zip(COLUMNS, (_IDS, _IDS, _RATINGS, _TIMESTAMPS), strict=True))
@@ -216,7 +210,7 @@ def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
     shown = ", ".join(f"{name} {value}" for name, value in example.items())
     raise InvalidRatingsError(
         f"{source}: {int(again.sum())} duplicate row(s): {shown} is on row {first} and again on "
-        f"row {second} (counted from 0). Keep one of each, for instance with "
+        f"row {second} (counted from 0). Keep one of each: "
         'ratings.drop_duplicates(["user_id", "item_id", "timestamp"]).'
     )
 

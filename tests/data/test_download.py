@@ -140,7 +140,7 @@ def test_cache_dir_by_variable_checkout_or_user(
 
 
 def test_a_checkout_is_a_folder_with_this_projects_file(tmp_path: Path) -> None:
-    find = download._checkout.__wrapped__
+    find = download.checkout.__wrapped__
     assert find(tmp_path) is None
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
     assert find(tmp_path) is None
