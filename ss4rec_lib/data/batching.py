@@ -255,10 +255,9 @@ def train_batches(
     """Return the batches of one epoch, in which every training target is predicted exactly once.
 
     Targets are positions `1 .. train_end - 1` of each user. A user with more than `max_len` of
-    them is cut into windows of `max_len`, the first one shorter by an offset drawn anew for each
-    user and epoch. Windows of similar length share a batch; the order of the batches, and of
-    windows of equal length, is random. Everything drawn depends on (seed, epoch) alone. Without
-    `shuffle` windows end where the training part ends, and batches come by falling length.
+    them is cut into windows of `max_len`, the first one shorter by an offset drawn anew. Windows of
+    similar length share a batch, in random order; everything drawn depends on (seed, epoch) alone.
+    Without `shuffle` windows end where the training part ends, and batches come by falling length.
     """
     _check(max_tokens, max_len, target_time)
     rng = np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
@@ -291,12 +290,12 @@ def carried_batches(
 ) -> Batches:
     """Return one epoch over whole histories in pieces, the state carried from piece to piece.
 
-    The targets are those of `train_batches`, each predicted exactly once. Users of similar length
-    form a group whose batches follow each other. A batch that is `carried` continues the rows of
-    the one before: row i is the same user, from the next interaction on. A state space model that
-    keeps its state computes exactly what it would on the whole history; only the gradient is cut
-    where a piece begins (truncated back-propagation). Where the first cut falls (between half of
-    `max_len` and all of it), and the order of the groups, is drawn from (seed, epoch).
+    The targets are those of `train_batches`. Users of similar length form a group whose batches
+    follow each other: row i of a `carried` batch continues row i of the one before, from the next
+    interaction on. A state space model that keeps its state computes exactly what it would on the
+    whole history; only the gradient is cut where a piece begins (truncated back-propagation). The
+    first cut (between half of `max_len` and all of it) and the order of the groups are drawn from
+    (seed, epoch).
     """
     _check(max_tokens, check_integer("max_len", max_len, 1), target_time)
     rng = np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])

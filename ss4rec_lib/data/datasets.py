@@ -151,10 +151,10 @@ def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataF
 
 
 def load_items(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Load titles, years and genres of a data set's items, fetching it the first time.
+    """Load the table of `read_items`, fetching the data set the first time.
 
-    `path` is as for `load_movielens`; the items are looked for beside a ratings file. For the table
-    see `read_items`. Some items have no rating.
+    `path` is as for `load_movielens`, or a ratings file beside which the items are. Some items have
+    no rating.
     """
     if name == PLANTED:
         _refuse_path(path)

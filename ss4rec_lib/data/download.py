@@ -67,9 +67,9 @@ def locate(
 ) -> Located:
     """Find the "ratings" or "items" of a data set, fetching it when it is not on this machine.
 
-    `path` is a folder, ratings file or archive; with None the environment variable, the cache and
-    the remote sources are tried in turn. A path or variable that names nothing usable is an
-    UnusablePathError; a DataError tells which file is wrong, or why each source failed.
+    With `path` None the environment variable, the cache and the remote sources are tried in turn. A
+    path or variable that names nothing usable is an UnusablePathError; a DataError tells which file
+    is wrong, or why each source failed.
     """
     if path is not None:
         return _named(dataset, path, "path=", kind)
@@ -113,10 +113,7 @@ def cache_dir() -> Path:
 
 @contextlib.contextmanager
 def dataset_lock(folder: Path) -> Iterator[None]:
-    """Hold a data set's folder (made when missing) for one process; others wait, with a message.
-
-    Entering also removes what interrupted downloads left: under the lock no other can be running.
-    """
+    """Hold a data set's folder, rid of what interrupted downloads left, for one process."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -95,11 +95,10 @@ def random_holdout(
     `test_share` is a share of all rows, `valid_share` of the *others*. With `max_len=None` the
     whole history is kept; memory grows by 16 bytes per interaction before each held-out rating.
 
-    Returns:
-        The split, of kind "random". Its `sequences` hold the users' training histories first, then
-        the held-out ones; `sequences.user_ids[user]` is the original user of each, repeated. Then
-        the rows of the table in "train", "valid" and "test", in the order of `train_ratings` and
-        `held_out_ratings`, so that other models can be judged on the same ones.
+    In the split, of kind "random", the users' training histories come first, then the held-out
+    ones; `sequences.user_ids[user]` is the original user of each, repeated. Also return the rows of
+    the table in "train", "valid" and "test", in the order of `train_ratings` and
+    `held_out_ratings`, so that other models can be judged on the same ones.
     """
     _check_share("valid_share", valid_share)
     if max_len is not None:

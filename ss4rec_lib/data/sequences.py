@@ -1,16 +1,16 @@
 """Users' histories as flat arrays with offsets, 16 bytes per interaction.
 
-A history is one user's interactions in the order of one of two protocols; a position is an index
-into it, from 0; an interval is the seconds from an interaction to the next one of the same user.
+A history is one user's interactions in the order of a protocol; a position is an index into it,
+from 0; an interval is the seconds from an interaction to the next one of the same user.
 
-    `exact-time`       sorts each history by the integer timestamp; ties keep the file's row order.
+    `exact-time`       sorts by the integer timestamp; ties keep the file's row order.
     `recbole-float32`  sorts by the timestamp rounded to float32, ties again by file row, and takes
                        the intervals from the rounded times.
 
 RecBole, which most published figures come from, stores timestamps as float32. At 1e9 s (the year
-2001) neighbouring float32 numbers are 64 s apart, so within every 64 s the file order decides.
-MovieLens' file order is nearly the same for all users, which makes the next film easier to guess.
-Use that ordering to reproduce published figures, and name it beside every figure.
+2001) these numbers are 64 s apart, so within every 64 s the file order decides. MovieLens' file
+order is nearly the same for all users, which makes the next film easier to guess: use that ordering
+to reproduce published figures, and name it beside every figure.
 """
 
 from __future__ import annotations
@@ -120,10 +120,9 @@ class Sequences:
 
 
 def build_sequences(ratings: pd.DataFrame, ordering: str = "exact-time") -> Sequences:
-    """Sort a ratings table into users' histories, without any filter (see `k_core` for one).
+    """Check and sort a ratings table into users' histories, without any filter (see `k_core`).
 
-    Users and items are indexed in ascending order of their original ids. The table is checked by
-    `validate_ratings`.
+    Users and items are indexed in ascending order of their original ids.
     """
     check_choice("ordering", ordering, ORDERINGS)
     return sort_histories(validate_ratings(ratings, source="ratings"), ordering)[0]
@@ -195,10 +194,9 @@ def _lookup(known: np.ndarray, ids: object, kind: str, first: int) -> np.ndarray
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     unknown = (known[place] != wanted) | (place < first)
     if unknown.any():
-        strangers = np.unique(wanted[unknown])
         raise DataError(
-            f"{len(strangers)} unknown {kind} id(s), such as {strangers[:5]}; the "
-            f"{len(known) - first} {kind}s here have ids from {known[first]} to {known[-1]}. It "
-            "may have been filtered out (min_interactions)."
+            f"unknown {kind} id(s) {np.unique(wanted[unknown])[:5]}; the {len(known) - first} "
+            f"{kind}s left by the filter (min_interactions) have ids from {known[first]} to "
+            f"{known[-1]}."
         )
     return place.astype(np.int32) if wanted.ndim else int(place)

@@ -1,14 +1,13 @@
 """Training, validation and test parts: leave-one-out and global-time splits, and the k-core.
 
-Glossary
     target    an interaction to be predicted from the history before it
     position  index of an interaction within its user's history, from 0
-    history   of a held-out target: every interaction of its user before it, so positions
-              `0 .. position - 1` (the test history contains the validation target)
+    history   every interaction of the target's user before it, positions `0 .. position - 1` (the
+              test history contains the validation target)
 
-Leave-one-out holds out the last interaction of every user. Nearly all published figures use this
-protocol, although user A's training data may then lie years after user B's test target (Ji et al.,
-"A Critical Study on Data Leakage in Recommender System Offline Evaluation"). The global-time split
+Leave-one-out holds out the last interaction of every user, as nearly all published figures do,
+although user A's training data may then lie years after user B's test target (Ji et al., "A
+Critical Study on Data Leakage in Recommender System Offline Evaluation"). The global-time split
 cuts all users at the same moments and avoids this leak.
 """
 
@@ -125,12 +124,9 @@ def leave_one_out(
     if len(users) == 0:
         raise DataError(f"leave_one_out: none of the {len(lengths)} users has 3 interactions.")
     if too_short:
-        warnings.warn(
-            f"{too_short} of {len(lengths)} users have fewer than 3 interactions: all of them stay "
-            "in the training part, and these users have no validation or test target.",
-            NotEnoughInteractionsWarning,
-            stacklevel=2,
-        )
+        text = f"{too_short} of {len(lengths)} users have no targets: all of their fewer than 3 "
+        text += "interactions stay in the training part."
+        warnings.warn(text, NotEnoughInteractionsWarning, stacklevel=2)
     train_end = np.where(lengths >= 3, lengths - 2, lengths)
     held_out = {"valid": (users, lengths[users] - 2), "test": (users, lengths[users] - 1)}
     prepared.report["users_too_short"] = too_short
@@ -152,10 +148,9 @@ def global_time_split(
     it. A target without any history is left out, counted in the report
     (`valid_without_history`, `test_without_history`) and warned about.
 
-    The k-core filter looks at the whole table, the future included: which users and items are
-    active enough leaks from the held-out time into the choice of the catalogue. With
-    `min_interactions=None` it does not. Items that appear after `valid_from` only are in the
-    catalogue all the same and can be targets.
+    The k-core filter looks at the whole table, so which users and items are active enough leaks
+    from the held-out time into the catalogue, unless `min_interactions` is None. Items that appear
+    after `valid_from` only are in the catalogue all the same and can be targets.
 
     The cuts are seconds since 1970, by default the 80 % and 90 % quantiles of the interaction
     times; they are compared with the rounded times of `recbole-float32`. Unless `first interaction
@@ -194,12 +189,11 @@ def global_time_split(
         held_out[part] = (users, begin[users])
     n_valid, n_test = (report[f"{part}_without_history"] for part in PARTS)
     if n_valid or n_test:
-        warnings.warn(
+        text = (
             f"users without any interaction before the cut have no target: {n_valid} for "
-            f"validation, {n_test} for test (of {sequences.n_users} users).",
-            NotEnoughInteractionsWarning,
-            stacklevel=2,
+            f"validation, {n_test} for test (of {sequences.n_users} users)."
         )
+        warnings.warn(text, NotEnoughInteractionsWarning, stacklevel=2)
     report["valid_from"], report["test_from"] = valid_from, test_from
     return prepared.split("global-time", train_end, held_out)
 
@@ -207,10 +201,10 @@ def global_time_split(
 def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     """Keep the users and items with at least `k` interactions, iterated to a fixed point.
 
-    Dropping a rare item may leave one of its users with too few interactions, and dropping that
-    user may make another item rare, so the filter is repeated until nothing changes. The published
-    protocol is the 5-core ("6,040 users, 3,416 items" on ML-1M). Interactions are counted as rows:
-    a user who rated one film at five different times has five.
+    Dropping a rare item may leave one of its users with too few interactions, and the reverse, so
+    the filter is repeated until nothing changes. The published protocol is the 5-core ("6,040
+    users, 3,416 items" on ML-1M). Interactions are counted as rows: a user who rated one film at
+    five different times has five.
 
     The table needs `user_id` and `item_id` (integers >= 0); other columns are carried. None, 0 and
     1 filter nothing. The rows left keep their order and `.attrs` and get a new RangeIndex;

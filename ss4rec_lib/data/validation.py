@@ -65,19 +65,12 @@ def check_integer(name: str, value: Any, least: int, most: int | None = None) ->
 def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
     """Check a table of ratings and give it the dtypes the rest of the library relies on.
 
-    A table that was checked before and still has the same content is recognised by a digest and
-    returned at once. `source` is what error messages call the table, such as a file name.
-
-    Returns:
-        The columns `user_id`, `item_id` (int32, or int64 when an id does not fit), `rating`
-        (float32) and `timestamp` (int64 seconds since 1970-01-01 UTC), rows in the order given,
-        RangeIndex, `.attrs` kept. Columns that have these dtypes already are not copied.
-
-    Raises:
-        DataError: a column is missing.
-        InvalidRatingsError: no rows, NaN or infinity, ids that are not integers of at least 0,
-            timestamps that are fractional, negative or look like milliseconds, or a (user, item,
-            timestamp) on more than one row.
+    Return the columns `user_id`, `item_id` (int32, or int64 when an id does not fit), `rating`
+    (float32) and `timestamp` (int64 seconds since 1970-01-01 UTC), rows in the order given,
+    RangeIndex, `.attrs` kept; columns that have these dtypes already are not copied. A table that
+    was checked before and still has the same content is recognised by a digest and returned at
+    once. `source` is what error messages call the table. A missing column is a DataError, values
+    that no ratings table may hold and repeated rows are an InvalidRatingsError.
     """
     if not isinstance(df, pd.DataFrame):
         raise InvalidRatingsError(f"{source}: expected a DataFrame, found {type(df).__name__}.")
@@ -190,9 +183,8 @@ def _checked(column: pd.Series, source: str) -> np.ndarray:
 def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
     """Raise when a (user, item, timestamp) occurs twice.
 
-    Sorting one packed int64 key per row finds the repeated (user, item) pairs in 8 bytes per row; a
-    hash table of the rows would take ten times that. MovieLens repeats no pair, so the times are
-    read for the few rows of repeated pairs only.
+    Sorting one packed int64 key per row finds the repeated (user, item) pairs in 8 bytes per row,
+    a tenth of a hash table. The times are read for the few rows of repeated pairs only.
     """
     keys = _pair_keys(columns["user_id"], columns["item_id"])
     keys.sort()
