@@ -29,10 +29,9 @@ def execute(path: Path, timeout: float | None = None) -> None:
     """
     from nbclient import NotebookClient
 
-    os.environ["TQDM_DISABLE"] = "1"
     notebook = nbformat.read(path, as_version=4)
     metadata = copy.deepcopy(notebook.metadata)  # the client adds the version of Python
-    NotebookClient(
+    client = NotebookClient(
         notebook,
         timeout=timeout,
         kernel_name="python3",
@@ -40,7 +39,8 @@ def execute(path: Path, timeout: float | None = None) -> None:
         coalesce_streams=True,
         extra_arguments=["--IPKernelApp.log_level=40"],  # no warning about local ports
         resources={"metadata": {"path": str(path.resolve().parent)}},
-    ).execute()
+    )
+    client.execute(env=os.environ | {"TQDM_DISABLE": "1"})  # for the kernel, not for this process
     notebook.metadata = metadata
     read_record(notebook)
     nbformat.write(notebook, path)

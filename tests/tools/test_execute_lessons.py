@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
@@ -17,8 +19,9 @@ def path(tiny_lesson, tmp_path):
 
 
 def test_a_clean_lesson_stays_as_it_is(path):
-    before = nbformat.read(path, as_version=4)
+    before, environment = nbformat.read(path, as_version=4), dict(os.environ)
     execute_lessons.execute(path)
+    assert os.environ == environment
     after = nbformat.read(path, as_version=4)
     assert problems(path) == []
     assert after.metadata == before.metadata

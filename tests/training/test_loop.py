@@ -108,8 +108,9 @@ def test_the_best_epoch_is_put_back_and_patience_ends_training(split):
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_progress_bar_ends_at_its_end(split, capsys):
+def test_the_progress_bar_ends_at_its_end(split, capsys, monkeypatch):
     """With a number of steps whose rounded shares sum to more than 1, which tqdm warns of."""
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     tokens = next(
         tokens
         for tokens in range(100, 2_000, 10)
