@@ -9,73 +9,36 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ss4rec_lib.lessons.parameters import (
-    LessonError,
-    Parameter,
-    ParameterError,
-    check_parameters,
-    read_parameters,
-    validate,
-)
-from ss4rec_lib.lessons.records import (
-    RECORD_TYPE,
-    RecordError,
-    flatten,
-    read_record,
-    record,
-)
-from ss4rec_lib.lessons.runner import (
-    LESSON_NAME,
-    LessonRun,
-    find_lessons,
-    lesson_title,
-    notebooks_folder,
-    run_lessons,
-)
+from ss4rec_lib.lessons.parameters import LessonError as LessonError
+from ss4rec_lib.lessons.parameters import Parameter as Parameter
+from ss4rec_lib.lessons.parameters import ParameterError as ParameterError
+from ss4rec_lib.lessons.parameters import check_parameters as check_parameters
+from ss4rec_lib.lessons.parameters import read_parameters as read_parameters
+from ss4rec_lib.lessons.parameters import validate as validate
+from ss4rec_lib.lessons.records import RECORD_TYPE as RECORD_TYPE
+from ss4rec_lib.lessons.records import RecordError as RecordError
+from ss4rec_lib.lessons.records import flatten as flatten
+from ss4rec_lib.lessons.records import read_record as read_record
+from ss4rec_lib.lessons.records import record as record
+from ss4rec_lib.lessons.runner import LESSON_NAME as LESSON_NAME
+from ss4rec_lib.lessons.runner import LessonRun as LessonRun
+from ss4rec_lib.lessons.runner import find_lessons as find_lessons
+from ss4rec_lib.lessons.runner import notebooks_folder as notebooks_folder
+from ss4rec_lib.lessons.runner import run_lessons as run_lessons
 
 if TYPE_CHECKING:
-    from ss4rec_lib.lessons.plots import (
-        DAY,
-        HOUR,
-        MINUTE,
-        MONTH,
-        YEAR,
-        format_seconds,
-        seconds_axis,
-        use_style,
-    )
-
-__all__ = [
-    "DAY",
-    "HOUR",
-    "LESSON_NAME",
-    "MINUTE",
-    "MONTH",
-    "RECORD_TYPE",
-    "YEAR",
-    "LessonError",
-    "LessonRun",
-    "Parameter",
-    "ParameterError",
-    "RecordError",
-    "check_parameters",
-    "find_lessons",
-    "flatten",
-    "format_seconds",
-    "lesson_title",
-    "notebooks_folder",
-    "read_parameters",
-    "read_record",
-    "record",
-    "run_lessons",
-    "seconds_axis",
-    "use_style",
-    "validate",
-]
+    from ss4rec_lib.lessons.plots import DAY as DAY
+    from ss4rec_lib.lessons.plots import HOUR as HOUR
+    from ss4rec_lib.lessons.plots import MINUTE as MINUTE
+    from ss4rec_lib.lessons.plots import MONTH as MONTH
+    from ss4rec_lib.lessons.plots import YEAR as YEAR
+    from ss4rec_lib.lessons.plots import format_seconds as format_seconds
+    from ss4rec_lib.lessons.plots import seconds_axis as seconds_axis
+    from ss4rec_lib.lessons.plots import use_style as use_style
 
 
 def __getattr__(name: str) -> Any:
     """Load a plotting helper on first use."""
-    if name in __all__:
-        return getattr(importlib.import_module("ss4rec_lib.lessons.plots"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("ss4rec_lib.lessons.plots"), name)

@@ -1,60 +1,48 @@
 """Models: SS4Rec and what it is compared with, all behind one interface, `Recommender`."""
 
-from ss4rec_lib.models.base import (
-    CRITERION,
-    Dropout,
-    ModelConfig,
-    Recommender,
-    last_of,
-    training_interactions,
-)
-from ss4rec_lib.models.factorization import ALS, ALSConfig, MatrixBPR, MatrixBPRConfig
-from ss4rec_lib.models.gru4rec import GRU4Rec, GRU4RecConfig
-from ss4rec_lib.models.io import load_model, save_model
-from ss4rec_lib.models.neighbours import ItemKNN, ItemKNNConfig, interaction_matrix
-from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig
-from ss4rec_lib.models.popularity import (
-    Popularity,
-    PopularityConfig,
-    RecentPopularity,
-    RecentPopularityConfig,
-)
-from ss4rec_lib.models.published_weights import (
-    load_official_checkpoint,
-    load_official_state_dict,
-    official_state_dict,
-)
-from ss4rec_lib.models.rating import RatingConfig, RatingSS4Rec
-from ss4rec_lib.models.rating_baselines import BiasBaseline, BiasConfig, GlobalMean, RatingBaseline
-from ss4rec_lib.models.rating_factors import (
-    BayesianFM,
-    BayesianFMConfig,
-    BiasedMF,
-    BiasedMFConfig,
-    RatingNeuralCF,
-    RatingNeuralCFConfig,
-    SVDPlusPlus,
-)
-from ss4rec_lib.models.registry import (
-    PRESETS,
-    RANKING_PRESETS,
-    RATING_PRESETS,
-    Preset,
-    make_model,
-    n_learned,
-)
-from ss4rec_lib.models.sasrec import SASRec, SASRecConfig
-from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
-
-__all__ = [
-    "ALS", "CRITERION", "PRESETS", "RANKING_PRESETS", "RATING_PRESETS", "ALSConfig",
-    "BayesianFM", "BayesianFMConfig", "BiasBaseline", "BiasConfig", "BiasedMF",
-    "BiasedMFConfig", "Dropout", "GRU4Rec", "GRU4RecConfig", "GlobalMean", "ItemKNN",
-    "ItemKNNConfig", "MatrixBPR", "MatrixBPRConfig", "ModelConfig", "NeuralCF",
-    "NeuralCFConfig", "Popularity", "PopularityConfig", "Preset", "RatingBaseline",
-    "RatingConfig", "RatingNeuralCF", "RatingNeuralCFConfig", "RatingSS4Rec",
-    "RecentPopularity", "RecentPopularityConfig", "Recommender", "SASRec", "SASRecConfig",
-    "SS4Rec", "SS4RecConfig", "SVDPlusPlus", "interaction_matrix", "last_of", "load_model",
-    "load_official_checkpoint", "load_official_state_dict", "make_model", "n_learned",
-    "official_state_dict", "save_model", "training_interactions",
-]  # fmt: skip
+from ss4rec_lib.models.base import CRITERION as CRITERION
+from ss4rec_lib.models.base import Dropout as Dropout
+from ss4rec_lib.models.base import ModelConfig as ModelConfig
+from ss4rec_lib.models.base import Recommender as Recommender
+from ss4rec_lib.models.base import last_of as last_of
+from ss4rec_lib.models.factorization import ALS as ALS
+from ss4rec_lib.models.factorization import ALSConfig as ALSConfig
+from ss4rec_lib.models.factorization import MatrixBPR as MatrixBPR
+from ss4rec_lib.models.factorization import MatrixBPRConfig as MatrixBPRConfig
+from ss4rec_lib.models.gru4rec import GRU4Rec as GRU4Rec
+from ss4rec_lib.models.gru4rec import GRU4RecConfig as GRU4RecConfig
+from ss4rec_lib.models.io import load_model as load_model
+from ss4rec_lib.models.io import save_model as save_model
+from ss4rec_lib.models.neighbours import ItemKNN as ItemKNN
+from ss4rec_lib.models.neighbours import ItemKNNConfig as ItemKNNConfig
+from ss4rec_lib.models.neural_cf import NeuralCF as NeuralCF
+from ss4rec_lib.models.neural_cf import NeuralCFConfig as NeuralCFConfig
+from ss4rec_lib.models.popularity import Popularity as Popularity
+from ss4rec_lib.models.popularity import PopularityConfig as PopularityConfig
+from ss4rec_lib.models.popularity import RecentPopularity as RecentPopularity
+from ss4rec_lib.models.popularity import RecentPopularityConfig as RecentPopularityConfig
+from ss4rec_lib.models.published_weights import load_official_checkpoint as load_official_checkpoint
+from ss4rec_lib.models.published_weights import load_official_state_dict as load_official_state_dict
+from ss4rec_lib.models.published_weights import official_state_dict as official_state_dict
+from ss4rec_lib.models.rating import RatingConfig as RatingConfig
+from ss4rec_lib.models.rating import RatingSS4Rec as RatingSS4Rec
+from ss4rec_lib.models.rating_baselines import BiasBaseline as BiasBaseline
+from ss4rec_lib.models.rating_baselines import BiasConfig as BiasConfig
+from ss4rec_lib.models.rating_baselines import GlobalMean as GlobalMean
+from ss4rec_lib.models.rating_baselines import RatingBaseline as RatingBaseline
+from ss4rec_lib.models.rating_factors import BayesianFM as BayesianFM
+from ss4rec_lib.models.rating_factors import BayesianFMConfig as BayesianFMConfig
+from ss4rec_lib.models.rating_factors import BiasedMF as BiasedMF
+from ss4rec_lib.models.rating_factors import BiasedMFConfig as BiasedMFConfig
+from ss4rec_lib.models.rating_factors import RatingNeuralCF as RatingNeuralCF
+from ss4rec_lib.models.rating_factors import RatingNeuralCFConfig as RatingNeuralCFConfig
+from ss4rec_lib.models.rating_factors import SVDPlusPlus as SVDPlusPlus
+from ss4rec_lib.models.registry import PRESETS as PRESETS
+from ss4rec_lib.models.registry import RATING_PRESETS as RATING_PRESETS
+from ss4rec_lib.models.registry import Preset as Preset
+from ss4rec_lib.models.registry import make_model as make_model
+from ss4rec_lib.models.registry import n_learned as n_learned
+from ss4rec_lib.models.sasrec import SASRec as SASRec
+from ss4rec_lib.models.sasrec import SASRecConfig as SASRecConfig
+from ss4rec_lib.models.ss4rec import SS4Rec as SS4Rec
+from ss4rec_lib.models.ss4rec import SS4RecConfig as SS4RecConfig

@@ -1,15 +1,9 @@
 """State space layers: S5, whose steps are time intervals, and Mamba, whose steps are learned."""
 
-from ss4rec_lib.ssm.mamba import Mamba, MambaState
-from ss4rec_lib.ssm.s5 import S5
-from ss4rec_lib.ssm.scan import BACKENDS, diagonal_scan, numba_available, selective_scan
-
-__all__ = [
-    "BACKENDS",
-    "S5",
-    "Mamba",
-    "MambaState",
-    "diagonal_scan",
-    "numba_available",
-    "selective_scan",
-]
+from ss4rec_lib.ssm.mamba import Mamba as Mamba
+from ss4rec_lib.ssm.mamba import MambaState as MambaState
+from ss4rec_lib.ssm.s5 import S5 as S5
+from ss4rec_lib.ssm.scan import BACKENDS as BACKENDS
+from ss4rec_lib.ssm.scan import diagonal_scan as diagonal_scan
+from ss4rec_lib.ssm.scan import numba_available as numba_available
+from ss4rec_lib.ssm.scan import selective_scan as selective_scan
