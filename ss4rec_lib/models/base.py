@@ -2,10 +2,10 @@
 
 A sequence model maps histories to hidden states, `forward(items, delta)`, and hidden states to
 scores of the catalogue, `logits(hidden)`. A fitted baseline overrides `scores(batch)` instead. No
-code elsewhere asks for the class of a model.
+code elsewhere asks for the class of a model. Nothing here reads the values of a tensor: a batch is
+checked once, when it is made, so that a device never has to wait for Python.
 
-Nothing here reads the values of a tensor: a batch is checked once, when it is made, so that a
-device never has to wait for Python. Glossary: B sequences, L positions.
+Glossary: B sequences, L positions.
 """
 
 from __future__ import annotations
@@ -66,42 +66,26 @@ class Fitted:
 
 
 class Recommender(nn.Module):
-    """A model that scores items, whose ids run from 1 to `n_items`; 0 is padding.
+    """A model that scores items, whose ids run from 1 to `n_items`; 0 is padding."""
 
-    Attributes:
-        needs_known_users: The model scores users of the training part, and no others.
-        reads_histories: The scores depend on the items of the history.
-        carries_state: `forward(items, delta, state, return_state=True)` continues from a state.
-        fitted: Made by `fit`, in one go; False if `ss4rec_lib.training.fit` trains the model.
-        learns: The model has weights or factors to be saved; False if it only counts.
-        chooses_epoch: A validation part chooses the epoch.
-        trained_with: Fields of `TrainingConfig` that matter beside the seed; None for all.
-        requires: A package of the extra `peers` that fitting needs.
-        item_table: The tensor of the state dict with one row per item and one for padding.
-    """
-
-    needs_known_users: ClassVar[bool] = False
-    reads_histories: ClassVar[bool] = True
-    carries_state: ClassVar[bool] = False
-    fitted: ClassVar[bool] = False
-    learns: ClassVar[bool] = True
-    chooses_epoch: ClassVar[bool] = True
+    needs_known_users: ClassVar[bool] = False  # scores users of the training part, and no others
+    reads_histories: ClassVar[bool] = True  # the scores depend on the items of the history
+    carries_state: ClassVar[bool] = False  # `forward(..., state, return_state=True)` continues
+    fitted: ClassVar[bool] = False  # made by `fit`, in one go, and not by `training.fit`
+    learns: ClassVar[bool] = True  # has weights or factors to be saved; False if it only counts
+    chooses_epoch: ClassVar[bool] = True  # by a validation part
+    # Fields of `TrainingConfig` that matter beside the seed; None for all.
     trained_with: ClassVar[tuple[str, ...] | None] = None
-    requires: ClassVar[str | None] = None
+    requires: ClassVar[str | None] = None  # a package of the extra `peers` that fitting needs
+    # The tensor of the state dict with one row per item and one for padding.
     item_table: ClassVar[str] = "item_embedding.weight"
     config_type: ClassVar[type[ModelConfig]] = ModelConfig
-
     config: Any  # of config_type
 
     def __init__(self, n_items: int, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.n_items = check_size("n_items", n_items)
         self.config = config or self.config_type()
-
-    @property
-    def display_name(self) -> str:
-        """The name of the model in a table."""
-        return self.config.display_name
 
     @property
     def uses_time(self) -> bool:
@@ -116,10 +100,8 @@ class Recommender(nn.Module):
     def forward(self, items: Tensor, delta: Tensor) -> Any:
         """Return hidden states, (B, L, d_model); state k depends on items[:k+1] and delta[:k+1].
 
-        Args:
-            items: Item ids, (B, L), integer; right-padded with 0.
-            delta: Seconds from each interaction to the next one, (B, L), floating, >= 0. The last
-                one's reaches to the target.
+        `items` are integer ids, (B, L), right-padded with 0. `delta` are the seconds from each
+        interaction to the next one, (B, L), floating, >= 0; the last reaches to the target.
         """
         raise NotImplementedError(f"{type(self).__name__} has no hidden states: call scores(batch)")
 
@@ -151,11 +133,7 @@ class Recommender(nn.Module):
 
         Of `training` the seed and the fields in `trained_with` are used. `validate` returns metrics
         of a model, with `masked_ndcg@10` among them, by which a baseline with epochs chooses one;
-        None keeps the last.
-
-        Raises:
-            ImportError: The package `requires` is not installed.
-            FloatingPointError: A loss or a learned number is not finite.
+        None keeps the last. Raise FloatingPointError if a loss or learned number is not finite.
         """
         raise NotImplementedError(f"{cls.__name__} is trained by ss4rec_lib.training.fit")
 
@@ -217,10 +195,9 @@ def import_peer(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = name.partition(".")[0]
         raise ImportError(
-            f"this baseline needs the package {package!r}, which cannot be imported here "
-            f'({error}): pip install -e ".[peers]"'
+            f"this baseline needs the package {name.partition('.')[0]!r}, which cannot be imported "
+            f'here ({error}): pip install -e ".[peers]"'
         ) from error
 
 
@@ -238,19 +215,14 @@ def check_size(name: str, value: Any) -> int:
 
 
 def check_history(items: Tensor, delta: Tensor) -> None:
-    """Raise ValueError unless items are (B, L) integers and delta (B, L) floating."""
-    if items.ndim != 2 or items.shape[1] == 0:
-        raise ValueError(f"items has shape {tuple(items.shape)}, expected (B, L) with L >= 1")
-    if items.is_floating_point() or items.is_complex() or items.dtype == torch.bool:
-        raise ValueError(f"items has dtype {items.dtype}, expected an integer dtype")
-    if delta.shape != items.shape or not delta.is_floating_point():
+    """Raise ValueError unless items are (B, L) integers and delta (B, L) floating, L >= 1."""
+    integers = items.dtype in (torch.int64, torch.int32)  # what an embedding looks up
+    fits = items.ndim == 2 and items.shape[1] > 0 and delta.shape == items.shape
+    if not (integers and fits and delta.is_floating_point()):
         raise ValueError(
-            f"delta is {delta.dtype} of shape {tuple(delta.shape)}, expected a floating dtype and "
-            f"the shape of items, {tuple(items.shape)}"
+            f"items is {items.dtype} of shape {tuple(items.shape)}, delta {delta.dtype} of shape "
+            f"{tuple(delta.shape)}: expected int64 and floating, both (B, L) with L >= 1"
         )
-
-
-_STEPS = 1 << 16
 
 
 class Dropout(nn.Dropout):
@@ -263,13 +235,14 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero each element with probability p in training mode, scale the others."""
-        kept = round((1 - self.p) * _STEPS)
+        steps = 1 << 16
+        kept = round((1 - self.p) * steps)
         # Rounding must not make a small probability none, nor a large one everything.
-        if not self.training or x.device.type != "cpu" or not 0 < kept < _STEPS:
+        if not self.training or x.device.type != "cpu" or not 0 < kept < steps:
             return F.dropout(x, self.p, self.training)
         n = x.numel()
         draws = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = draws.view(torch.int16)[:n].view(x.shape)  # uniform on -2^15 .. 2^15 - 1
         # NumPy compares 16-bit integers many times faster than PyTorch does.
-        mask = torch.from_numpy(bits.numpy() < kept - _STEPS // 2).to(x.dtype)
-        return x * mask.mul_(_STEPS / kept)
+        mask = torch.from_numpy(bits.numpy() < kept - steps // 2).to(x.dtype)
+        return x * mask.mul_(steps / kept)

@@ -9,8 +9,7 @@ for Session-based Recommendations", DLRS 2016:
     hidden = dense(h)                              # back to the width of the embedding
     scores = hidden @ item_embedding.weight.T      # tied weights, id 0 is padding
 
-RecBole trains on the last position of every prefix; here every position of a sequence is trained at
-once, which for a causal model is the same set of targets.
+RecBole trains on the last position of every prefix; all positions at once are the same targets.
 """
 
 from __future__ import annotations
@@ -54,6 +53,5 @@ class GRU4Rec(SequenceModel):
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
         """Return hidden states, (B, L, embedding_size); the intervals have no effect."""
         check_history(items, delta)
-        x = self.dropout(self.item_embedding(items))  # (B, L, embedding_size)
-        h, _ = self.gru(x)  # (B, L, hidden_size)
+        h, _ = self.gru(self.dropout(self.item_embedding(items)))  # (B, L, hidden_size)
         return self.dense(h)

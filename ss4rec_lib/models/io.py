@@ -8,13 +8,10 @@ Models that only count (`learns` is False) have no file: they are fitted again f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
-
 from ss4rec_lib.files import FileError, read_tensors, write_tensors
-from ss4rec_lib.models.base import ModelConfig, Recommender
+from ss4rec_lib.models.base import Recommender
 from ss4rec_lib.models.registry import MODELS
 
 FORMAT = "ss4rec-lab model 1"
@@ -49,50 +46,27 @@ def load_model(path: str | Path) -> Recommender:
             f"{metadata.get('format')!r}, expected {FORMAT!r}. Weights of the published code are "
             "read by load_official_checkpoint."
         )
-    config = _config(path, metadata)
-    kind = MODELS[type(config)]
-    n_items = _n_items(path, metadata, tensors, kind.item_table)
-    try:
-        model = kind.for_tensors(n_items, config, tensors)
-    except (KeyError, ValueError) as error:
-        raise FileError(f"{path} does not fit its own configuration: {error}") from error
-    _check_tensors(path, tensors, model.state_dict())
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
-def _config(path: Path, metadata: Mapping[str, str]) -> ModelConfig:
-    name, kinds = metadata.get("config_type"), {kind.__name__: kind for kind in MODELS}
+    kinds = {config.__name__: (config, model) for config, model in MODELS.items()}
+    name = metadata.get("config_type")
     if name not in kinds:
         raise FileError(
             f"{path} has a configuration of type {name!r}: expected one of {', '.join(kinds)}"
         )
+    config_type, kind = kinds[name]
     try:
-        return kinds[name](**json.loads(metadata["config"]))
+        config = config_type(**json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{path} has an unusable configuration: {error}") from error
-
-
-def _n_items(
-    path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor], table: str
-) -> int:
-    """Return the size of the catalogue, checked before a model of that size is made."""
-    text, rows = metadata.get("n_items", ""), len(tensors.get(table, ()))
-    if not text.isdecimal() or int(text) != rows - 1:
+    # Checked before a model of that size is made.
+    n_items, rows = metadata.get("n_items"), len(tensors.get(kind.item_table, ()))
+    if n_items != str(rows - 1):
         raise FileError(
-            f"{path} says n_items={text!r}: expected a number, one less than the {rows} rows of "
-            f"{table}"
+            f"{path} says n_items={n_items!r}: expected one less than the {rows} rows of "
+            f"{kind.item_table}"
         )
-    return int(text)
-
-
-def _check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    problems = [f"missing tensor {name}" for name in sorted(expected.keys() - found.keys())]
-    problems += [f"unknown tensor {name}" for name in sorted(found.keys() - expected.keys())]
-    problems += [
-        f"{name} has shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    if problems:
-        raise FileError(f"{path} does not fit its own configuration: {'; '.join(problems)}")
+    try:
+        model = kind.for_tensors(rows - 1, config, tensors)
+        model.load_state_dict(tensors)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise FileError(f"{path} does not fit its own configuration: {error}") from error
+    return model.eval()

@@ -8,9 +8,7 @@ and items of the training part, x_i its columns:
                 similar to j, and 0 for i = j
     score(i)  = sum over the distinct items j of the history of sim(j, i)
 
-Order and time of the history do not matter.
-
-Glossary: B sequences, W items in a history.
+Order and time of the history do not matter. Glossary: B sequences, W items in a history.
 """
 
 from __future__ import annotations
@@ -42,10 +40,8 @@ class ItemKNNConfig(ModelConfig):
 class ItemKNN(Baseline):
     """Scores from the similarities of the history's items.
 
-    Args:
-        matrix: Which user chose which item, (n_users, n_items + 1) sparse; entries that are not 0
-            count as 1. `interaction_matrix(split)` returns it.
-        config: Options.
+    `matrix`, (n_users, n_items + 1) sparse, says which user chose which item, as that of
+    `interaction_matrix(split)`; entries that are not 0 count as 1.
     """
 
     learns = False
@@ -55,7 +51,20 @@ class ItemKNN(Baseline):
 
     def __init__(self, matrix: Any, config: ItemKNNConfig | None = None) -> None:
         super().__init__(matrix.shape[1] - 1, config)
-        self.similarity = _nearest(matrix, self.config)
+        chosen = (matrix != 0).astype(np.float64).tocsc()
+        norms = np.sqrt(chosen.sum(axis=0))  # (n_items + 1,)
+        blocks = []
+        for begin in range(0, chosen.shape[1], _BLOCK):
+            end = min(begin + _BLOCK, chosen.shape[1])
+            together = (chosen[:, begin:end].T @ chosen).toarray()  # (end - begin, n_items + 1)
+            scale = norms[begin:end, None] * norms + self.config.shrinkage
+            similar = np.divide(together, scale, out=np.zeros_like(together), where=scale > 0)
+            similar[np.arange(end - begin), np.arange(begin, end)] = 0  # none recommends itself
+            # Ties at the cut are resolved in favour of lower ids.
+            further = np.argsort(-similar, axis=1, kind="stable")[:, self.config.n_neighbours :]
+            np.put_along_axis(similar, further, 0, axis=1)
+            blocks.append(sparse.csr_array(similar))
+        self.similarity: Any = sparse.vstack(blocks, format="csr")  # (n_items + 1, n_items + 1)
 
     @classmethod
     def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
@@ -92,23 +101,3 @@ def interaction_matrix(split: Split) -> sparse.csr_array:
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return matrix
-
-
-def _nearest(matrix: Any, config: ItemKNNConfig) -> Any:
-    """Return the similarities of the items most similar to each, (n_items + 1, n_items + 1) CSR.
-
-    Ties at the cut are resolved in favour of lower ids.
-    """
-    chosen: Any = (matrix != 0).astype(np.float64).tocsc()
-    norms = np.sqrt(chosen.sum(axis=0))  # (n_items + 1,)
-    blocks = []
-    for begin in range(0, chosen.shape[1], _BLOCK):
-        end = min(begin + _BLOCK, chosen.shape[1])
-        together = (chosen[:, begin:end].T @ chosen).toarray()  # (end - begin, n_items + 1)
-        scale = norms[begin:end, None] * norms + config.shrinkage
-        similar = np.divide(together, scale, out=np.zeros_like(together), where=scale > 0)
-        similar[np.arange(end - begin), np.arange(begin, end)] = 0  # no item recommends itself
-        further = np.argsort(-similar, axis=1, kind="stable")[:, config.n_neighbours :]
-        np.put_along_axis(similar, further, 0, axis=1)
-        blocks.append(sparse.csr_array(similar))
-    return sparse.vstack(blocks, format="csr")

@@ -1,13 +1,10 @@
 """Popularity of items, in the whole training part or in the days before a moment.
 
 Ji et al., "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020 (arXiv
-2005.13829): a popularity baseline that counts the whole training part recommends items that were
-popular at another time, or will be. The score of an item at moment t is therefore the number of
-training interactions with it in the window t - W < time <= t.
-
-The moment is the end of the training part for all users, or the last interaction of each history.
-Under leave-one-out the end of the training part lies years after most targets, and the second is
-the fair choice. Only training interactions are counted, in either.
+2005.13829): a count over the whole training part recommends items that were popular at another
+time, or will be. The score of an item at moment t is therefore the number of training interactions
+with it in the window t - W < time <= t. Under leave-one-out the end of the training part lies years
+after most targets, and the end of each user's history is the fair moment.
 """
 
 from __future__ import annotations
@@ -65,13 +62,10 @@ class Popularity(Baseline):
 
 
 class RecentPopularityConfig(ModelConfig):
-    """Length of the window, and where it ends.
-
-    `moments` is `end`, for everybody the end of the training part, or `user`, the last interaction
-    of each user's history.
-    """
+    """Length of the window, and where it ends."""
 
     window_days: Positive = 30.0
+    # For everybody the end of the training part, or the last interaction of each user's history.
     moments: Literal["end", "user"] = "end"
 
     @property
@@ -83,13 +77,9 @@ class RecentPopularityConfig(ModelConfig):
 class RecentPopularity(Baseline):
     """Recommend the items chosen most often in the days before a moment.
 
-    Args:
-        items: Item ids of the training interactions, (n,), 1..n_items.
-        times: Their timestamps, (n,), integer seconds, in any order.
-        n_items: Size of the catalogue.
-        config: Options.
-        known_times: With `moments="user"`, the times of all interactions, `sequences.times`: a row
-            of a batch ends at `known_times[starts + lengths - 1]`.
+    `items` are the ids of the training interactions, (n,), 1..n_items, and `times` their timestamps
+    in integer seconds, in any order. `known_times`, for `moments="user"`, are the times of all
+    interactions, `sequences.times`: a row of a batch ends at `known_times[starts + lengths - 1]`.
     """
 
     reads_histories = False

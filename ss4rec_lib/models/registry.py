@@ -1,22 +1,4 @@
-"""Presets: named configurations of models, each with the options of training that go with it.
-
-Ranking:
-    official, bpr           SS4Rec, as published and as it circulates with another loss
-    gru4rec                 a recurrent network that ignores time
-    sasrec                  causal self-attention that ignores time
-    sasrec_time             the same with elapsed time, the time to the target included
-    popularity              training interactions of each item
-    recent_popularity       the same in the last days of the training part
-    recent_popularity_user  the same in the days before each user's own moment
-    item_knn                nearest neighbours of the items of the history
-    als, bpr_mf             matrix factorisation, by the library `implicit`
-    neural_cf               NeuMF: matrix factorisation and a perceptron
-
-Rating:
-    mean, bias, svd, svdpp, fm, fm-implicit, neural_cf      users and items, see `rating_factors`
-    ss4rec-rating, ss4rec-ranking, ss4rec-both              SS4Rec, by what it is trained for
-    ss4rec-user                                             for both, with a vector for each user
-"""
+"""Presets: named configurations of models, each with the options of training that go with it."""
 
 from __future__ import annotations
 
@@ -39,13 +21,11 @@ from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """A named configuration.
-
-    `training` are the options of `TrainingConfig` that differ from the defaults of the data set.
-    """
+    """A named configuration."""
 
     model: Any  # the class, of a `Recommender` or a `RatingBaseline`
     config: ModelConfig
+    # The options of `TrainingConfig` that differ from the defaults of the data set.
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -54,18 +34,18 @@ def _preset(model: Any, training: Mapping[str, Any] | None = None, **options: An
 
 
 RANKING_PRESETS: Mapping[str, Preset] = {
-    "official": Preset(SS4Rec, SS4RecConfig.official()),
-    "bpr": Preset(SS4Rec, SS4RecConfig.bpr()),
-    "gru4rec": _preset(GRU4Rec),
-    "sasrec": _preset(SASRec),
-    "sasrec_time": _preset(SASRec, time="intervals"),
-    "popularity": _preset(Popularity),
-    "recent_popularity": _preset(RecentPopularity),
-    "recent_popularity_user": _preset(RecentPopularity, moments="user"),
-    "item_knn": _preset(ItemKNN),
-    "als": _preset(ALS),
-    "bpr_mf": _preset(MatrixBPR, {"learning_rate": 0.01}),
-    "neural_cf": _preset(NeuralCF, {"n_negatives": 4}),
+    "official": Preset(SS4Rec, SS4RecConfig.official()),  # as published
+    "bpr": Preset(SS4Rec, SS4RecConfig.bpr()),  # as it circulates with another loss
+    "gru4rec": _preset(GRU4Rec),  # a recurrent network that ignores time
+    "sasrec": _preset(SASRec),  # causal self-attention that ignores time
+    "sasrec_time": _preset(SASRec, time="intervals"),  # and with time, to the target too
+    "popularity": _preset(Popularity),  # training interactions of each item
+    "recent_popularity": _preset(RecentPopularity),  # in the last days of the training part
+    "recent_popularity_user": _preset(RecentPopularity, moments="user"),  # before the user's moment
+    "item_knn": _preset(ItemKNN),  # nearest neighbours of the items of the history
+    "als": _preset(ALS),  # matrix factorisation, by the library `implicit`
+    "bpr_mf": _preset(MatrixBPR, {"learning_rate": 0.01}),  # the same with another loss
+    "neural_cf": _preset(NeuralCF, {"n_negatives": 4}),  # NeuMF: factorisation and a perceptron
 }
 
 # Chosen on the validation part of MovieLens-100K, leave-one-out; ss4rec-user on that of ML-1M. The
@@ -77,6 +57,7 @@ _FEW_EPOCHS = {"epochs": 8, "learning_rate": 6e-3, "patience": 5}
 _MORE_EPOCHS = {"epochs": 20, "learning_rate": 3e-3, "patience": 10}
 
 RATING_PRESETS: Mapping[str, Preset] = {
+    # Of users and items, see `rating_factors`.
     "mean": _preset(GlobalMean),
     "bias": _preset(BiasBaseline),
     "svd": _preset(BiasedMF),
@@ -84,6 +65,7 @@ RATING_PRESETS: Mapping[str, Preset] = {
     "fm": _preset(BayesianFM),
     "fm-implicit": _preset(BayesianFM, implicit=True),
     "neural_cf": _preset(RatingNeuralCF),
+    # SS4Rec, by what it is trained for; ss4rec-user for both, with a vector for each user.
     "ss4rec-rating": Preset(RatingSS4Rec, _RATING, {**_FEW_EPOCHS, "epochs": 6}),
     "ss4rec-ranking": Preset(RatingSS4Rec, _RATING.replace(train_for="ranking"), _MORE_EPOCHS),
     "ss4rec-both": Preset(RatingSS4Rec, _BOTH, _FEW_EPOCHS),

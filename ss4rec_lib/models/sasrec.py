@@ -16,16 +16,13 @@ With `time`, attention also receives the age of each item at the time of the tar
 predicts interaction k + 1, so its query stands at that interaction's time, and the key of
 interaction j is `elapsed[k, j] = t[k+1] - t[j]` seconds old. That is the relative time of HSTU
 (Zhai et al., "Actions Speak Louder than Words", ICML 2024, arXiv 2402.17152): one learned bias of
-the attention logit per bucket of age, on a logarithmic scale. TiSASRec (Li et al., "Time Interval
-Aware Self-Attention for Sequential Recommendation", WSDM 2020) learns whole vectors for clipped
-linear intervals between t[k] and t[j], and does not use the target's time.
+the attention logit per bucket of age, on a logarithmic scale. (TiSASRec, Li et al., WSDM 2020,
+learns vectors for clipped linear intervals between t[k] and t[j], without the target's time.)
 
 A bias that is equal for all keys cancels in a softmax: it can express which items are recent, not
 how long ago all of them were (HSTU's attention has no softmax). The bucket of the interval to the
-target, `delta[k]`, is therefore also embedded and added to the input of position k.
-
-All this follows from `delta` alone, so `target_time` applies: with `none`, for example, ages are
-numbers of interactions.
+target, `delta[k]`, is therefore also embedded and added to the input of position k. All this
+follows from `delta` alone, so `target_time` applies: with `none`, ages are numbers of interactions.
 
 Glossary: B sequences, L positions, d = hidden_size, H heads, N layers.
 """
@@ -49,35 +46,26 @@ BUCKET_WIDTH = 0.301  # natural logarithm, as in HSTU's published code: a factor
 class SASRecConfig(ModelConfig):
     """Shape and options under RecBole's names; its defaults but for dropout (0.5 there).
 
-    Attributes:
-        inner_size: Inner width of the feed-forward sub-layer.
-        n_heads: Must divide `hidden_size`.
-        hidden_dropout_prob: Dropout on the input and on the output of each sub-layer.
-        loss_type: See `SS4RecConfig.loss_type`.
-        max_positions: The longest row `forward` accepts.
-        time: `none`; `bias`, the age of each item as a bias of the attention (as HSTU);
-            `intervals`, also an embedding of the interval to the next interaction.
-        n_time_buckets: Logarithmic buckets of seconds; 72 reach past 60 years.
+    `time` is `none`; `bias`, the age of each item as a bias of the attention (as HSTU); or
+    `intervals`, also an embedding of the interval to the next interaction.
     """
 
     hidden_size: Count = 64
-    inner_size: Count = 256
+    inner_size: Count = 256  # inner width of the feed-forward sub-layer
     n_layers: Count = 2
-    n_heads: Count = 2
-    hidden_dropout_prob: Probability = 0.2
+    n_heads: Count = 2  # must divide `hidden_size`
+    hidden_dropout_prob: Probability = 0.2  # on the input and on the output of each sub-layer
     attn_dropout_prob: Probability = 0.2
-    loss_type: LossType = "CE"
-    max_positions: Count = 200
+    loss_type: LossType = "CE"  # see `SS4RecConfig`
+    max_positions: Count = 200  # the longest row `forward` accepts
     time: Literal["none", "bias", "intervals"] = "none"
-    n_time_buckets: Count = 72
+    n_time_buckets: Count = 72  # logarithmic buckets of seconds; 72 reach past 60 years
     initializer_range: Positive = 0.02
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.hidden_size % self.n_heads:
-            raise ValueError(
-                f"n_heads={self.n_heads} does not divide hidden_size={self.hidden_size}"
-            )
+            raise ValueError(f"n_heads={self.n_heads} must divide hidden_size={self.hidden_size}")
         return self
 
     @property
@@ -114,10 +102,10 @@ def elapsed_seconds(delta: Tensor) -> Tensor:
 class TimeBias(nn.Module):
     """The attention biases of all layers, from one look-up."""
 
-    def __init__(self, n_layers: int, n_heads: int, n_buckets: int) -> None:
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
-        self.n_layers, self.n_heads = n_layers, n_heads
-        self.table = nn.Parameter(torch.empty(n_layers * n_heads, n_buckets))
+        self.n_layers, self.n_heads = config.n_layers, config.n_heads
+        self.table = nn.Parameter(torch.empty(self.n_layers * self.n_heads, config.n_time_buckets))
         nn.init.normal_(self.table, std=0.02)  # as in HSTU's published code
 
     def forward(self, delta: Tensor) -> Tensor:
@@ -138,8 +126,7 @@ class SASRecLayer(nn.Module):
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         d = config.hidden_size
-        self.n_heads = config.n_heads
-        self.attn_dropout_prob = config.attn_dropout_prob
+        self.n_heads, self.attn_dropout_prob = config.n_heads, config.attn_dropout_prob
         self.query_key_value = nn.Linear(d, 3 * d)  # one product instead of three
         self.attention_out = nn.Linear(d, d)
         self.attention_norm = nn.LayerNorm(d, eps=LAYER_NORM_EPS)
@@ -161,8 +148,7 @@ class SASRecLayer(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=bias is None)
         y = self.attention_out(y.transpose(1, 2).reshape(B, L, d))
         x = self.attention_norm(self.dropout(y) + x)  # (B, L, d)
-        y = self.outer(F.gelu(self.inner(x)))
-        return self.outer_norm(self.dropout(y) + x)
+        return self.outer_norm(self.dropout(self.outer(F.gelu(self.inner(x)))) + x)
 
 
 class SASRec(SequenceModel):
@@ -181,12 +167,9 @@ class SASRec(SequenceModel):
         d = config.hidden_size
         self.item_embedding = nn.Embedding(self.n_items + 1, d, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_positions, d)
-        self.time_bias: TimeBias | None = None
-        self.interval_embedding: nn.Embedding | None = None
-        if config.time != "none":
-            self.time_bias = TimeBias(config.n_layers, config.n_heads, config.n_time_buckets)
-        if config.time == "intervals":
-            self.interval_embedding = nn.Embedding(config.n_time_buckets, d)
+        n = config.n_time_buckets
+        self.time_bias = None if config.time == "none" else TimeBias(config)
+        self.interval_embedding = nn.Embedding(n, d) if config.time == "intervals" else None
         self.norm = nn.LayerNorm(d, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.n_layers))
@@ -205,9 +188,8 @@ class SASRec(SequenceModel):
         if self.interval_embedding is not None:
             x = x + self.interval_embedding(time_buckets(delta, self.config.n_time_buckets))
         x = self.dropout(self.norm(x))
-        biases = [None] * len(self.layers)
-        if self.time_bias is not None:
-            biases = self.time_bias(delta).unbind(0)  # (B, H, L, L) a layer
+        none = [None] * len(self.layers)
+        biases = self.time_bias(delta).unbind(0) if self.time_bias else none  # (B, H, L, L) a layer
         for layer, bias in zip(self.layers, biases, strict=True):
             x = layer(x, bias)
         return x

@@ -32,51 +32,38 @@ LAYER_NORM_EPS = 1e-12  # as published
 class SS4RecConfig(ModelConfig):
     """Shape and options of an SS4Rec model. The defaults are those published for MovieLens-1M.
 
-    Attributes:
-        hidden_size: Width of item embeddings and hidden states, d_model.
-        n_layers: Number of blocks, each an S5 layer followed by a Mamba layer.
-        model_type: The ablation switch: `s5_only` leaves out the relation-aware layers,
-            `mamba_only` the time-aware ones; dropout, residual sum and norm of the others stay.
-            (The published code stores this switch and never reads it.) The third published
-            ablation, intervals ignored, is a matter of data: `target_time="none"`.
-        dropout_prob: Dropout on the output of each layer, before the residual sum.
-        loss_type: `CE`, softmax cross entropy over the catalogue; `BPR`, pairwise against
-            uniformly drawn negatives; or `SAMPLED_CE`, cross entropy with its softmax estimated
-            from sampled items. The first two are published.
-        d_P: States of S5.
-        d_H: Width of S5; must equal `hidden_size`.
-        dt_min: S5's learned steps start log-uniform in [dt_min, dt_max]; also the ends of
-            `interval="clip"`.
-        dt_max: See `dt_min`.
-        interval: The input of S5 computed from the seconds between interactions: `raw`, `clip` or
-            `log1p`.
-        interval_floor: Smallest interval S5 receives; above 0, tied interactions enter its state.
-        unconstrained: Leave S5's eigenvalues free, as published, instead of keeping Re(Lambda)
-            negative (see `ss4rec_lib.ssm.S5`). The function is the same at initialisation.
-        d_state: States of Mamba.
-        d_conv: Length of Mamba's convolution.
-        expand: Mamba's inner width is expand * hidden_size.
-        initializer_range: Standard deviation of initial embeddings and Linear weights.
-        backend: Scan backend, see `ss4rec_lib.ssm`.
+    `model_type` is the ablation switch (the published code stores it and never reads it): `s5_only`
+    leaves out the relation-aware layers, `mamba_only` the time-aware ones; dropout, residual sum
+    and norm of the others stay. The third published ablation, intervals ignored, is a matter of
+    data: `target_time="none"`.
+
+    `loss_type` is `CE`, softmax cross entropy over the catalogue; `BPR`, pairwise against uniformly
+    drawn negatives; or `SAMPLED_CE`, cross entropy with its softmax estimated from sampled items.
+    The first two are published.
     """
 
-    hidden_size: Count = 64
-    n_layers: Count = 2
+    hidden_size: Count = 64  # width of item embeddings and hidden states, d_model
+    n_layers: Count = 2  # blocks, each an S5 layer followed by a Mamba layer
     model_type: Literal["ss4rec", "s5_only", "mamba_only"] = "ss4rec"
-    dropout_prob: Probability = 0.2
+    dropout_prob: Probability = 0.2  # on the output of each layer, before the residual sum
     loss_type: LossType = "CE"
-    d_P: Count = 32
-    d_H: Count = 64
+    d_P: Count = 32  # states of S5
+    d_H: Count = 64  # width of S5; must equal `hidden_size`
+    # S5's learned steps start log-uniform between these; also the ends of `interval="clip"`.
     dt_min: Positive = 0.001
     dt_max: Positive = 0.1
+    # The input of S5 computed from the seconds between interactions, and the smallest that S5
+    # receives; with a floor above 0 tied interactions enter its state.
     interval: Literal["raw", "clip", "log1p"] = "raw"
     interval_floor: NotNegative = 0.0
+    # Leave S5's eigenvalues free, as published, instead of keeping Re(Lambda) negative (see
+    # `ss4rec_lib.ssm.S5`). The function is the same at initialisation.
     unconstrained: bool = False
-    d_state: Count = 32
-    d_conv: Count = 4
-    expand: Count = 2
-    initializer_range: Positive = 0.02
-    backend: str = "auto"
+    d_state: Count = 32  # states of Mamba
+    d_conv: Count = 4  # length of Mamba's convolution
+    expand: Count = 2  # Mamba's inner width is expand * hidden_size
+    initializer_range: Positive = 0.02  # standard deviation of embeddings and Linear weights
+    backend: str = "auto"  # of the scans, see `ss4rec_lib.ssm`
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -91,8 +78,9 @@ class SS4RecConfig(ModelConfig):
     @property
     def display_name(self) -> str:
         """The name of the model in a table."""
-        names = {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}
-        return names[self.model_type]
+        return {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}[
+            self.model_type
+        ]
 
     @property
     def uses_time(self) -> bool:
@@ -101,7 +89,7 @@ class SS4RecConfig(ModelConfig):
 
     @classmethod
     def official(cls, **changes: Any) -> Self:
-        """As published for MovieLens-1M: cross entropy, dropout 0.2, d_state 32, raw seconds."""
+        """As published: cross entropy, dropout 0.2, d_state 32, raw seconds."""
         return cls(**changes)
 
     @classmethod
@@ -127,15 +115,12 @@ class SS4RecBlock(nn.Module):
 
     def __init__(self, config: SS4RecConfig) -> None:
         super().__init__()
-        self.s5: S5 | None = None
-        self.mamba: Mamba | None = None
-        if config.model_type != "mamba_only":
-            names = ("dt_min", "dt_max", "interval", "interval_floor", "unconstrained", "backend")
-            options = {name: getattr(config, name) for name in names}
-            self.s5 = S5(config.d_H, config.d_P, **options)
-        if config.model_type != "s5_only":
-            sizes = (config.hidden_size, config.d_state, config.d_conv, config.expand)
-            self.mamba = Mamba(*sizes, backend=config.backend)
+        kind = config.model_type
+        names = {"dt_min", "dt_max", "interval", "interval_floor", "unconstrained", "backend"}
+        options = config.model_dump(include=names)
+        sizes = (config.hidden_size, config.d_state, config.d_conv, config.expand)
+        self.s5 = None if kind == "mamba_only" else S5(config.d_H, config.d_P, **options)
+        self.mamba = None if kind == "s5_only" else Mamba(*sizes, backend=config.backend)
         self.norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.dropout_prob)
 
@@ -147,16 +132,15 @@ class SS4RecBlock(nn.Module):
         Or one position, from a state: hidden (B, d_model) and seconds (B,).
         """
         s5_state, mamba_state = state or (None, None)
-        s5: Any = self.s5 if x.ndim == 3 or self.s5 is None else self.s5.step
-        mamba: Any = self.mamba if x.ndim == 3 or self.mamba is None else self.mamba.step
-        more = {"return_state": True} if x.ndim == 3 else {}  # a step always returns it
-        if s5 is not None:
-            y, s5_state = s5(x, delta, s5_state, **more)
-            x = self.norm(self.dropout(y) + x)
-        if mamba is not None:
-            y, mamba_state = mamba(x, mamba_state, **more)
-            x = self.norm(self.dropout(y) + x)
+        if self.s5 is not None:
+            x, s5_state = self._add(self.s5, x, delta, s5_state)
+        if self.mamba is not None:
+            x, mamba_state = self._add(self.mamba, x, mamba_state)
         return x, (s5_state, mamba_state)
+
+    def _add(self, layer: Any, x: Tensor, *given: Any) -> tuple[Tensor, Any]:
+        y, state = layer(x, *given, return_state=True) if x.ndim == 3 else layer.step(x, *given)
+        return self.norm(self.dropout(y) + x), state
 
     def initial_state(self, batch_size: int) -> BlockState:
         """Return the state before the first interaction."""
@@ -180,16 +164,6 @@ class SS4Rec(SequenceModel):
         self.blocks: Any = nn.ModuleList(SS4RecBlock(config) for _ in range(config.n_layers))
         self.apply(self.initialise)  # as published, Mamba's own `dt_proj` too
 
-    def _check_state(self, state: SS4RecState) -> None:
-        """Raise ValueError for the state of a model with other layers; layers check shapes."""
-        here = [(block.s5 is not None, block.mamba is not None) for block in self.blocks]
-        there = [(s5 is not None, mamba is not None) for s5, mamba in state.layers]
-        if here != there:
-            raise ValueError(
-                f"state is of a model with other layers: it holds (S5, Mamba) = {there}, expected "
-                f"{here}; take it from initial_state, step or forward(return_state=True)"
-            )
-
     def forward(
         self,
         items: Tensor,
@@ -198,10 +172,10 @@ class SS4Rec(SequenceModel):
         return_state: bool = False,
         extra: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, SS4RecState]:
-        """Return hidden states, (B, L, d_model), as `Recommender.forward`.
+        """Return hidden states, (B, L, d_model), as `Recommender.forward`, continued from `state`.
 
-        They continue from `state`; `return_state` also returns the state after position L (of a row
-        without padding). `extra`, (B, L, d_model), is added to the embeddings of the items.
+        `return_state` also returns the state after position L (of a row without padding). `extra`,
+        (B, L, d_model), is added to the embeddings of the items.
         """
         check_history(items, delta)
         x = self.item_embedding(items)  # (B, L, d_model)
@@ -211,14 +185,18 @@ class SS4Rec(SequenceModel):
     def _through_blocks(
         self, x: Tensor, delta: Tensor, state: SS4RecState | None
     ) -> tuple[Tensor, tuple[BlockState, ...]]:
-        if state is not None:
-            self._check_state(state)
-        before = (None,) * len(self.blocks) if state is None else state.layers
-        layers = []
-        for block, layer_state in zip(self.blocks, before, strict=True):
-            x, layer_state = block(x, delta, layer_state)
-            layers.append(layer_state)
-        return x, tuple(layers)
+        if state is not None:  # the layers check shapes
+            here = [(block.s5 is not None, block.mamba is not None) for block in self.blocks]
+            there = [(s5 is not None, mamba is not None) for s5, mamba in state.layers]
+            if here != there:
+                raise ValueError(
+                    f"state is of a model with other layers: (S5, Mamba) = {there}, not {here}"
+                )
+        after = []
+        for i, block in enumerate(self.blocks):
+            x, block_state = block(x, delta, state and state.layers[i])
+            after.append(block_state)
+        return x, tuple(after)
 
     def initial_state(self, batch_size: int) -> SS4RecState:
         """Return the state of a user without history."""

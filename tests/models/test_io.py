@@ -101,11 +101,11 @@ def config(**changes):
     (config(colour=1, width=2), "colour.*width"),
     (config(n_layers=0), "unusable configuration: n_layers=0"),
     (config(interval="days"), "unusable configuration: interval"),
-    (config(d_state=8), r"does not fit .*x_proj.weight has shape \(9, 32\), expected \(17, 32\)"),
-    (config(n_layers=3), "does not fit .*missing tensor blocks.2.mamba.A_log"),
-    (config(n_layers=1), "does not fit .*unknown tensor blocks.1.mamba.A_log"),
-    ({"n_items": "29"}, "says n_items='29': expected a number, one less than the 31 rows"),
-    ({"n_items": "many"}, "says n_items='many'"), ({"n_items": None}, "says n_items=''"),
+    (config(d_state=8), r"does not fit (?s:.*)x_proj.weight.*\[9, 32\].*\[17, 32\]"),
+    (config(n_layers=3), "does not fit (?s:.*)Missing.*blocks.2.mamba.A_log"),
+    (config(n_layers=1), "does not fit (?s:.*)Unexpected.*blocks.1.mamba.A_log"),
+    ({"n_items": "29"}, "n_items='29'.* 31 rows of item_embedding.weight"),
+    ({"n_items": "many"}, "n_items='many'"), ({"n_items": None}, "n_items=None"),
 ])  # fmt: skip
 def test_a_file_that_is_no_such_model_is_named_with_the_reason(saved, metadata, message):
     rewritten(saved[1], metadata)
@@ -116,10 +116,10 @@ def test_a_file_that_is_no_such_model_is_named_with_the_reason(saved, metadata, 
 
 @pytest.mark.parametrize(("tensors", "message"), [
     ({"item_embedding.weight": None}, "0 rows of item_embedding.weight"),
-    ({"blocks.0.norm.bias": None}, "missing tensor blocks.0.norm.bias"),
-    ({"extra": torch.zeros(2)}, "unknown tensor extra"),
-    ({"blocks.0.norm.bias": torch.zeros(2)}, r"has shape \(2,\), expected \(16,\)"),
-    ({"item_embedding.weight": torch.zeros(31, 8)}, r"shape \(31, 8\), expected \(31, 16\)"),
+    ({"blocks.0.norm.bias": None}, "Missing.*blocks.0.norm.bias"),
+    ({"extra": torch.zeros(2)}, "Unexpected.*extra"),
+    ({"blocks.0.norm.bias": torch.zeros(2)}, r"blocks.0.norm.bias.*\[2\].*\[16\]"),
+    ({"item_embedding.weight": torch.zeros(31, 8)}, r"embedding.weight.*\[31, 8\].*\[31, 16\]"),
 ])  # fmt: skip
 def test_weights_that_do_not_fit_are_named(saved, tensors, message):
     rewritten(saved[1], tensors=tensors)
