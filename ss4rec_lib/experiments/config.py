@@ -25,13 +25,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from ss4rec_lib.configuration import (
-    Config,
-    ConfigError,
-    as_text,
-    did_you_mean,
-    parse_assignments,
-)
+from ss4rec_lib.configuration import Config, ConfigError, as_text, did_you_mean, parse_assignments
 from ss4rec_lib.data import DATASETS
 from ss4rec_lib.files import write_text
 from ss4rec_lib.models import PRESETS, ModelConfig, Preset
@@ -48,7 +42,6 @@ _SPLITS = {
 }
 _UNFILTERED = ("random", "5-fold")  # splits of published rating figures, made without a k-core
 _SECTIONS = ("data", "model", "training")
-_SET_ALIASES = {"protocol": "ordering"}
 
 
 class DataConfig(Config):
@@ -65,10 +58,7 @@ class DataConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _usual_filter(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if values.get("min_interactions") is None:
-            usual = 0 if values.get("split") in _UNFILTERED else 5
-            values = {**values, "min_interactions": usual}
-        return values
+        return {"min_interactions": 0 if values.get("split") in _UNFILTERED else 5} | values
 
     @model_validator(mode="after")
     def _fits_together(self) -> DataConfig:
@@ -76,6 +66,10 @@ class DataConfig(Config):
         if self.folds != FOLDS and self.split != "5-fold":
             raise ValueError(f"folds={self.folds}: split={self.split!r} has no folds, only 5-fold")
         return self
+
+    def changes(self) -> dict[str, Any]:
+        """Return the options that are not the usual ones of this data set, path and split."""
+        return self.overrides(DataConfig(dataset=self.dataset, path=self.path, split=self.split))
 
 
 def _one_of(name: str, value: str, allowed: Collection[str], hint: str = "") -> None:
@@ -171,24 +165,20 @@ class RunConfig(Config):
         A model that does not look at time gets `target_time="none"`: runs that differ only in it
         would be the same run.
         """
-        training = self._base_training().replace(**self.training, seed=self.seed)
-        return training if self.model_options.uses_time else training.replace(target_time="none")
+        return self._training(**self.training, seed=self.seed)
 
-    def _base_training(self) -> TrainingConfig:
+    def _training(self, **changes: Any) -> TrainingConfig:
         on_ml_1m = self.task == "ranking" and self.data.dataset == "ml-1m"
         base = TrainingConfig.ml_1m() if on_ml_1m else TrainingConfig()
-        return base.replace(**self.preset.training)
+        training = base.replace(**{**self.preset.training, **changes})
+        return training if self.model_options.uses_time else training.replace(target_time="none")
 
     def overrides(self) -> dict[str, Any]:
         """Return the options of model and training that differ from the preset, JSON-able."""
+        names = [name for name in self._training_names() if name not in INCIDENTAL]
+        changed = self.training_options.overrides(self._training())
         found = self.model_options.overrides(self.preset.config)
-        base = self._base_training()
-        if not self.model_options.uses_time:
-            base = base.replace(target_time="none")
-        changed = self.training_options.overrides(base)
-        names = self._training_names()
-        found |= {name: value for name, value in changed.items() if name in names}
-        return {name: value for name, value in found.items() if name not in INCIDENTAL}
+        return found | {name: value for name, value in changed.items() if name in names}
 
     def resolved(self) -> dict[str, Any]:
         """Return every option in force by name, those of the preset included."""
@@ -208,8 +198,7 @@ class RunConfig(Config):
         words += ["--task", self.task] if self.task != "ranking" else []
         words += ["--dataset", data.dataset, "--model", self.name]
         words += ["--split", data.split] if data.split != "leave-one-out" else []
-        usual = _data_section({"dataset": data.dataset, "split": data.split, "path": data.path})
-        for name, value in data.overrides(usual).items():
+        for name, value in data.changes().items():
             option = "protocol" if name == "ordering" else name.replace("_", "-")
             words += [f"--{option}", str(value)]
         for key, value in self.overrides().items():
@@ -268,23 +257,25 @@ def run_config(
     """
     given = {name: value for name, value in (given or {}).items() if value is not None}
     values = parse_assignments(assignments)
-    for name in given.keys() & {_SET_ALIASES.get(key, key) for key in values}:
+    for name in given.keys() & values.keys():
         raise ConfigError(f"{name} is given twice: as an option of its own and by --set")
     tree = {section: {} for section in _SECTIONS} | (read_yaml(file) if file is not None else {})
+    for name, value in given.items():
+        if name in ("task", "seed"):
+            tree[name] = value
+        elif name == "model":
+            tree["model"]["name"] = value
+        else:
+            tree["data"][name] = value
     if saved is not None:
         config = RunConfig.read(saved)
         asked = {name: value for name, value in tree.items() if name not in _SECTIONS}
-        asked |= {name: value for section in _SECTIONS for name, value in tree[section].items()}
+        asked |= tree["data"] | tree["model"] | tree["training"]
+        asked |= {key.rpartition(".")[2]: value for key, value in values.items()}
         if "name" in asked:
             asked["model"] = asked.pop("name")
-        asked |= given | {key.rpartition(".")[2]: value for key, value in values.items()}
         refuse_differences(saved.parent, config, asked)
         return config
-    for name in given.keys() & {"task", "seed"}:
-        tree[name] = given.pop(name)
-    if "model" in given:
-        tree["model"]["name"] = given.pop("model")
-    tree["data"] |= given
     if not {"dataset", "data.dataset"} & {*values, *tree["data"]}:
         raise ConfigError("no data set is named: give --dataset, for example --dataset ml-100k")
     _assign(tree, values)
@@ -301,7 +292,6 @@ def _assign(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
     names["data"] = list(DataConfig.model_fields)
     for key, value in values.items():
         section, _, option = key.rpartition(".")
-        option = _SET_ALIASES.get(option, option)
         if option in ("task", "seed") and not section:
             tree[option] = value
             continue

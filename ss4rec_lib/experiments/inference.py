@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ss4rec_lib.configuration import from_text
 from ss4rec_lib.data import (
     MILLISECONDS_FROM,
     DataError,
@@ -50,11 +51,9 @@ class FinishedRun:
 def open_run(path: str | Path) -> FinishedRun:
     """Read a finished ranking run from its folder.
 
-    What a baseline only counted is counted again, from data that are verified to be the same.
-
-    Raises:
-        ExperimentError: The run is not finished, predicts ratings, or has a damaged file, or the
-            data are not those that the model was trained on.
+    What a baseline only counted is counted again, from data that are verified to be the same. Raise
+    an `ExperimentError` if the run is not finished, predicts ratings, or has a damaged file, or the
+    data are not those that the model was trained on.
     """
     folder = RunFolder(path)
     record = folder.read_record()
@@ -81,35 +80,31 @@ def evaluate_run(
     target_time: str | None = None,
     max_len: str | None = None,
 ) -> str:
-    """Rank the targets of a part again, and return a small table of metrics.
+    """Rank the targets of a `part` (`test` or `valid`) again, and return a small table of metrics.
 
-    Args:
-        path: Folder of a finished run.
-        part: `test` or `valid`.
-        mask_seen: Leave items of the history out of the ranking.
-        target_time: What the model receives of time; as in training when None.
-        max_len: Most recent interactions it sees, as text: a number, or `none` for all of them;
-            as in training when None.
+    `target_time` and `max_len` (a number as text, or `none` for whole histories) say what the model
+    receives, as in training when None. `mask_seen` leaves items of the history out of the ranking.
     """
+    how: dict[str, Any] = {}
     try:
         if target_time is not None:
-            check_target_time(target_time)
+            how["target_time"] = check_target_time(target_time)
+        if max_len is not None:
+            length = from_text(max_len)
+            how["max_len"] = None if length is None else check_integer("max_len", length, 1)
     except ValueError as error:
         raise ExperimentError(str(error)) from error
-    longest = None if max_len is None else _length(max_len)
     run = open_run(path)
     protocol = run.record["protocol"]
+    how = {name: protocol[name] for name in ("target_time", "max_len")} | how
     if not run.model.uses_time:
-        target_time = "none"  # the figures under other conditions would be these
-    time: str = target_time or protocol["target_time"]
-    longest = protocol["max_len"] if max_len is None else longest
-    how = {"mask_seen": mask_seen, "max_len": longest, "target_time": time}
-    result = evaluate_ranking(run.model, run.split, part, **how)
+        how["target_time"] = "none"  # the figures under other conditions would be these
+    result = evaluate_ranking(run.model, run.split, part, mask_seen=mask_seen, **how)
     columns = [f"@{k}" for k in result.ks]
     lines = [
         f"{protocol['split']}, {protocol['ordering']}, {part}: {len(result.users):,} targets, "
         f"{protocol['catalogue']:,} items, seen ones {'masked' if mask_seen else 'not masked'}, "
-        f"target time {time}, {'whole' if longest is None else f'last {longest} of the'} "
+        f"target time {how['target_time']}, at most {how['max_len'] or 'all'} interactions of the "
         "history; ± one standard error over users",
         "      " + "".join(f"{column:<18}" for column in columns).rstrip(),
     ]
@@ -177,10 +172,6 @@ def recommend(
     Returns:
         `rank` (from 1), `item_id`, `score`, and with `items` also `title` and `year`; best first,
         equal scores by item id.
-
-    Raises:
-        DataError: An unknown user.
-        ExperimentError: `at`, `k` or `max_len` is out of range.
     """
     sequences = split.sequences
     try:
@@ -192,13 +183,18 @@ def recommend(
         raise ExperimentError(str(error)) from error
     user = int(sequences.user_index(user_id))
     history = sequences.history(user)
-    delta = _intervals(split, history.times, _now(split, user_id, history.times, at), target_time)
-    window = slice(0 if max_len is None else max(0, len(delta) - max_len), None)
-    items_seen, seconds, stars = (a[window][None] for a in (history.items, delta, history.ratings))
-    starts = [int(sequences.offsets[user]) + window.start]
-    batch = make_batch(
-        items_seen, seconds, sequences.n_items, ratings=stars, users=[user], starts=starts
-    )
+    now, last = int(protocol_times(np.array([at]), split.ordering)[0]), int(history.times[-1])
+    if now < last:
+        shown = [f"{pd.Timestamp(moment, unit='s')} UTC ({moment} s)" for moment in (at, last)]
+        raise ExperimentError(
+            f"at {shown[0]} user {user_id} has not yet reached the end of the known history, "
+            f"{shown[1]}: ask about that moment or a later one"
+        )
+    delta = _intervals(split, history.times, now, target_time)
+    first = 0 if max_len is None else max(0, len(delta) - max_len)
+    items_seen, seconds, stars = (a[None, first:] for a in (history.items, delta, history.ratings))
+    of_user = {"users": [user], "starts": [int(sequences.offsets[user]) + first]}
+    batch = make_batch(items_seen, seconds, sequences.n_items, ratings=stars, **of_user)
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     was_training = model.training
     model.eval()
@@ -218,17 +214,6 @@ def recommend(
     columns = {"rank": ranks, "item_id": sequences.item_ids[best], "score": values[best]}
     found = pd.DataFrame(columns)
     return found if items is None else found.join(items[["title", "year"]], on="item_id")
-
-
-def _now(split: Split, user_id: int, times: np.ndarray, at: int) -> int:
-    """Return the moment as the protocol sees it, which may round times."""
-    now, last = int(protocol_times(np.array([at]), split.ordering)[0]), int(times[-1])
-    if now < last:
-        raise ExperimentError(
-            f"at {_shown(at)} user {user_id} has not yet reached the end of the known history, "
-            f"{_shown(last)}: ask about that moment or a later one"
-        )
-    return now
 
 
 def _intervals(split: Split, times: np.ndarray, now: int, target_time: str) -> np.ndarray:
@@ -251,32 +236,17 @@ def parse_moment(text: str) -> int:
     `988747200`, `2001-05-01`, `2001-05-01T20:00`, `2001-05-01T20:00+02:00`.
     """
     try:
-        if text.lstrip("-").isdecimal():
-            seconds = int(text)
-        else:
-            moment = datetime.datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=datetime.UTC)
-            seconds = int(moment.timestamp() // 1)
+        if text.isdecimal():
+            return int(text)
+        moment = datetime.datetime.fromisoformat(text)
     except ValueError:
         seconds = -1
+    else:
+        utc = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        seconds = int(utc.timestamp() // 1)
     if seconds < 0:
         raise ExperimentError(
             f"{text!r} is no moment since 1970: give a date and time such as 2001-05-01T20:00 "
             "(UTC), or whole seconds since 1970-01-01"
         )
     return seconds
-
-
-def _shown(seconds: int) -> str:
-    """Return `2001-05-01 20:00:00 UTC (988747200 s)`."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({seconds} s)"
-
-
-def _length(text: str) -> int | None:
-    if text.lower() == "none":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ExperimentError(f"--max-len {text}: expected an integer of at least 1, or none")
-    return int(text)

@@ -31,7 +31,6 @@ from ss4rec_lib.experiments.task import (
     Evaluation,
     ExperimentError,
     Outcome,
-    Task,
     TaskData,
     check_catalogue,
     load_split,
@@ -66,15 +65,14 @@ class RatingParts:
         return float(self.train.ratings.mean(dtype=np.float64))
 
 
-class RatingTask(Task):
+class RatingTask:
     """Predict the rating of each held-out interaction."""
 
     name = "rating"
 
     def load(self, config: RunConfig) -> TaskData:
         """Return the split, or the folds, with the ratings of each part."""
-        data, reads_histories = config.data, config.preset.model.reads_histories
-        max_len = config.training_options.eval_max_len if reads_histories else 200
+        data, training = config.data, config.training_options
         if data.split in RANKED_SPLITS:
             split, verified = load_split(config)
         else:
@@ -82,41 +80,20 @@ class RatingTask(Task):
             verified = bool(ratings.attrs["verified"])
             ratings = k_core(ratings, data.min_interactions)
             if data.split == "5-fold":
-                return self._folds(config, ratings, verified)
-            how = {"seed": config.seed, "ordering": data.ordering, "max_len": max_len}
-            split, _ = random_holdout(ratings, **how)
-        train, valid, test = (
-            RatingTriples(split.sequences.user_ids[users], items, values)
-            for users, items, values in (
-                train_ratings(split),
-                held_out_ratings(split, "valid"),
-                held_out_ratings(split, "test"),
+                return _five_folds(config, ratings, verified)
+            how = {"ordering": data.ordering, "max_len": training.eval_max_len}
+            split, _ = random_holdout(ratings, seed=config.seed, **how)
+        held_out = (held_out_ratings(split, part) for part in ("valid", "test"))
+        parts = RatingParts(
+            *(
+                triples._replace(users=split.sequences.user_ids[triples.users])
+                for triples in (train_ratings(split), *held_out)
             )
         )
-        parts = [RatingParts(train, valid, test)]
-        protocol = protocol_of_split(config, split) | {"n_train": len(train.ratings)}
-        if reads_histories:
-            target_time = config.training_options.target_time
-            protocol |= {"target_time": target_time, "max_len": max_len}
-        return TaskData(split, protocol, verified, parts)
-
-    def _folds(self, config: RunConfig, ratings: pd.DataFrame, verified: bool) -> TaskData:
-        parts = list(_five_folds(ratings, config.seed, config.data.folds))
-        protocol = {
-            "split": "5-fold",
-            "ordering": None,
-            "min_interactions": config.data.min_interactions,
-            "catalogue": len(ratings["item_id"].unique()),
-            "users": len(ratings["user_id"].unique()),
-            "interactions": len(ratings),
-            "folds": FOLDS,
-            "folds_run": config.data.folds,
-            "n_train": sum(len(part.train.ratings) for part in parts) // len(parts),
-            "n_valid": 0,
-            "n_test": sum(len(part.test.ratings) for part in parts),
-            "left_out": 0,
-        }
-        return TaskData(None, protocol, verified, parts)
+        protocol = protocol_of_split(config, split) | {"n_train": len(parts.train.ratings)}
+        if config.preset.model.reads_histories:
+            protocol |= {"target_time": training.target_time, "max_len": training.eval_max_len}
+        return TaskData(split, protocol, verified, [parts])
 
     def check(self, config: RunConfig, data: TaskData) -> None:
         """Raise an `ExperimentError`: ratings that are all equal, or too small a catalogue."""
@@ -137,9 +114,7 @@ class RatingTask(Task):
         seed_everything(config.seed)
         if kind.reads_histories:
             model = rating_model(data.split, options)
-            training = config.training_options
-            result = fit_ratings(model, data.split, training, **how)
-            return trained(model, result)
+            return trained(model, fit_ratings(model, data.split, config.training_options, **how))
         models, begin = [], time.perf_counter()
         for part in data.parts:
             model = kind(options, seed=config.seed)
@@ -161,17 +136,16 @@ class RatingTask(Task):
         ]
         if config.data.split not in RANKED_SPLITS:
             return stars
-        training = config.training_options
-        by = {"rating": RankedByRating(outcome.model, data.split)}
-        max_len, target_time = 200, "known"
+        by: dict[str, Any] = {"rating": RankedByRating(outcome.model, data.split)}
         if config.preset.model.reads_histories:
             by = {"score": outcome.model, **by}
-            max_len, target_time = training.eval_max_len, training.target_time
+        time = data.protocol.get("target_time", "known")
+        max_len = config.training_options.eval_max_len
         rankings = [
             evaluation
             for ranked_by, model in by.items()
             for part in ("valid", "test")
-            for evaluation in rank_both(model, data.split, part, target_time, max_len, ranked_by)
+            for evaluation in rank_both(model, data.split, part, time, max_len, ranked_by)
         ]
         return stars + rankings
 
@@ -180,16 +154,9 @@ class RatingTask(Task):
     ) -> list[RatingResult]:
         """Return the predictions of a part, one result per fold; nothing without such a part."""
         if config.preset.model.reads_histories:
-            training = config.training_options
-            result = evaluate_rating(
-                outcome.model,
-                data.split,
-                part,
-                max_len=training.eval_max_len,
-                target_time=training.target_time,
-                train_mean=data.parts[0].train_mean,
-            )
-            return [result]
+            how = {name: data.protocol[name] for name in ("target_time", "max_len")}
+            how["train_mean"] = data.parts[0].train_mean
+            return [evaluate_rating(outcome.model, data.split, part, **how)]
         return [
             rating_metrics(
                 model.predict(triples.users, triples.items),
@@ -211,24 +178,21 @@ class RatingTask(Task):
 
 def _of_ratings(part: str, results: list[RatingResult], data: TaskData) -> Evaluation:
     """Return the metrics of a part; the folds are evaluated together and one by one."""
-    slices, result = None, results[0]
-    metrics: dict[str, float] = dict(result)
+    # A user, the unit of standard errors, has ratings in several folds.
+    result = rating_metrics(
+        np.concatenate([each.predicted for each in results]),
+        np.concatenate([each.actual for each in results]),
+        train_mean=float(np.mean([each.train_mean for each in results])),
+        users=np.concatenate([each.users for each in results]),
+    )
+    # What is undefined in a fold (the calibration of a constant) is so in all together.
+    undefined = [name for name in result if any(np.isnan(each[name]) for each in results)]
+    metrics = dict(result) | dict.fromkeys(undefined, float("nan"))
+    squared, slices = result.per_target("mse"), None
     if data.split is None:
-        # A user, the unit of standard errors, has ratings in several folds.
-        result = rating_metrics(
-            np.concatenate([each.predicted for each in results]),
-            np.concatenate([each.actual for each in results]),
-            train_mean=float(np.mean([each.train_mean for each in results])),
-            users=np.concatenate([each.users for each in results]),
-        )
-        # What is undefined in a fold (the calibration of a constant) is so in all together.
-        undefined = [name for name in result if any(np.isnan(each[name]) for each in results)]
-        metrics = dict(result) | dict.fromkeys(undefined, float("nan"))
         slices = {"folds": [{name: each[name] for name in ("rmse", "mae")} for each in results]}
-    squared = result.per_target("mse")
-    if part == "test" and data.split is not None and data.split.kind == "leave-one-out":
-        _, positions = data.split.held_out["test"]
-        slices = {"history": list(_by_history(squared, positions))}
+    elif part == "test" and data.split.kind == "leave-one-out":
+        slices = {"history": list(_by_history(squared, data.split.held_out["test"][1]))}
     target_time, values = data.protocol.get("target_time"), {"squared_error": squared}
     return Evaluation(part, target_time, None, None, metrics, values, result.users, slices)
 
@@ -242,21 +206,32 @@ def _by_history(squared: np.ndarray, before: np.ndarray) -> Iterator[dict[str, f
         rmse = float(np.sqrt(found.mean()))
         # The mean of squares has the usual error; that of its root follows from the derivative.
         se = float(found.std(ddof=1) / np.sqrt(len(found)) / (2 * rmse)) if rmse else 0.0
-        yield {
-            "more_than": low,
-            "up_to": high,
-            "targets": len(found),
-            "rmse": round(rmse, 4),
-            "rmse_se": round(se, 4),
-        }
+        figures = {"rmse": round(rmse, 4), "rmse_se": round(se, 4)}
+        yield {"more_than": low, "up_to": high, "targets": len(found), **figures}
 
 
-def _five_folds(ratings: pd.DataFrame, seed: int, n_run: int) -> Iterator[RatingParts]:
+def _five_folds(config: RunConfig, ratings: pd.DataFrame, verified: bool) -> TaskData:
     columns = [
         ratings["user_id"].to_numpy().astype(np.int64),
         np.unique(ratings["item_id"].to_numpy(), return_inverse=True)[1] + 1,
         ratings["rating"].to_numpy(),
     ]
-    for fold in k_fold(len(ratings), FOLDS, seed)[:n_run]:
+    parts = []
+    for fold in k_fold(len(ratings), FOLDS, config.seed)[: config.data.folds]:
         train, test = (RatingTriples(*(column[rows] for column in columns)) for rows in fold)
-        yield RatingParts(train, None, test)
+        parts.append(RatingParts(train, None, test))
+    protocol = {
+        "split": "5-fold",
+        "ordering": None,
+        "min_interactions": config.data.min_interactions,
+        "catalogue": len(ratings["item_id"].unique()),
+        "users": len(ratings["user_id"].unique()),
+        "interactions": len(ratings),
+        "folds": FOLDS,
+        "folds_run": config.data.folds,
+        "n_train": sum(len(part.train.ratings) for part in parts) // len(parts),
+        "n_valid": 0,
+        "n_test": sum(len(part.test.ratings) for part in parts),
+        "left_out": 0,
+    }
+    return TaskData(None, protocol, verified, parts)

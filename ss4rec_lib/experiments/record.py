@@ -29,19 +29,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ss4rec_lib.data import checkout
 from ss4rec_lib.experiments.config import FORMAT, RunConfig
-from ss4rec_lib.experiments.task import Evaluation, ExperimentError, Outcome, Task, TaskData
+from ss4rec_lib.experiments.task import Evaluation, ExperimentError, Outcome, TaskData
 from ss4rec_lib.files import whole_file
-from ss4rec_lib.machine import describe_machine, describe_versions
 from ss4rec_lib.models import n_learned
 
-PACKAGES = tuple(
-    "torch numpy pandas scipy numba s5-pytorch accelerate safetensors implicit scikit-surprise "
-    "myfm ss4rec-lab".split()
-)
 NEEDED = tuple(
     "task dataset model display_name overrides uses_time seed protocol evaluations selection "
     "epochs best_epoch curve seconds machine versions revision command".split()
@@ -53,55 +47,44 @@ _CODE = ("ss4rec_lib", "pyproject.toml")
 
 
 def make_record(
-    task: Task,
     config: RunConfig,
     data: TaskData,
     outcome: Outcome,
     evaluations: Iterable[Evaluation],
+    selection: Mapping[str, Any],
+    wall: float,
     measured: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Put a record together.
-
-    `measured` holds `wall` (seconds), `peak_memory_bytes`, `resumed`, `revision`, `device` and
-    `processes`.
-    """
+    """Put a record together; `measured` holds the fields from `resumed` to `revision`."""
     training = config.training_options.model_dump(mode="json")
     known = config.preset.model.trained_with
     names = training if known is None else ("seed", "target_time", *known)
     history = outcome.history
     valid_seconds = sum(history["valid_seconds"]) if "valid_seconds" in history else 0.0
+    options = config.model_options
     record = {
         "format": FORMAT,
         "task": config.task,
         "dataset": config.data.dataset,
         "model": config.name,
-        "display_name": config.model_options.display_name,
+        "display_name": options.display_name,
         "overrides": config.overrides(),
-        "uses_time": config.model_options.uses_time,
+        "uses_time": options.uses_time,
         "seed": config.seed,
         "protocol": data.protocol,
         "data_verified": data.verified,
         "config": {
-            "model": config.model_options.model_dump(mode="json"),
+            "model": options.model_dump(mode="json"),
             "training": {name: training[name] for name in names},
         },
         "parameters": n_learned(outcome.model),
         "evaluations": [_as_json(evaluation) for evaluation in evaluations],
-        "selection": task.selection(config),
+        "selection": selection,
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "stopped": outcome.stopped,
-        "seconds": {"train": outcome.seconds, "valid": valid_seconds, "wall": measured["wall"]},
-        "resumed": measured["resumed"],
-        "peak_memory_bytes": measured["peak_memory_bytes"],
-        "machine": describe_machine()
-        | {
-            "torch_threads": torch.get_num_threads(),
-            "device": measured["device"],
-            "processes": measured["processes"],
-        },
-        "versions": describe_versions(PACKAGES),
-        "revision": measured["revision"],
+        "seconds": {"train": outcome.seconds, "valid": valid_seconds, "wall": wall},
+        **measured,
         "command": config.command(f"runs/{record_name(config)}"),
         "curve": history.to_dict("records"),
     }
@@ -113,8 +96,7 @@ def record_name(config: RunConfig) -> str:
     data = config.data
     parts = ["rating"] if config.task == "rating" else []
     parts += [data.dataset, data.split, data.ordering, config.name]
-    usual = 0 if data.split in ("random", "5-fold") else 5
-    parts += [f"{data.min_interactions}-core"] if data.min_interactions != usual else []
+    parts += [f"{data.min_interactions}-core"] if "min_interactions" in data.changes() else []
     parts += [f"{key}-{value}" for key, value in config.overrides().items()]
     text = "_".join([*parts, f"seed{config.seed}"])
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
@@ -134,20 +116,15 @@ def evaluation_of(
     """
     time = record["protocol"].get("target_time") if target_time is None else target_time
     ranked_by = "score" if masked is not None and ranked_by is None else ranked_by
-    wanted = (part, time, masked, ranked_by)
-    for each in record["evaluations"]:
-        found = tuple(each[name] for name in ("part", "target_time", "masked", "ranked_by"))
-        if found == wanted:
-            return each["metrics"]
-    return None
+    wanted = {"part": part, "target_time": time, "masked": masked, "ranked_by": ranked_by}
+    found = (e["metrics"] for e in record["evaluations"] if wanted.items() <= e.items())
+    return next(found, None)
 
 
 def summary(record: Mapping[str, Any]) -> str:
     """Return a finished run in a few lines, for a terminal."""
     protocol, lines = record["protocol"], []
-    for each in record["evaluations"]:
-        if each["part"] != "test":
-            continue
+    for each in (e for e in record["evaluations"] if e["part"] == "test"):
         if each["masked"] is None:
             names, left_out = ("rmse", "mae", "r2"), protocol["left_out"]
             what = f"{protocol['n_test']:,} ratings" + f", {left_out:,} left out" * bool(left_out)
@@ -163,15 +140,10 @@ def summary(record: Mapping[str, Any]) -> str:
     chosen = record["selection"]
     valid = evaluation_of(record, "valid", masked=chosen["masked"])
     if valid is not None:
-        figure = f"{chosen['metric'].upper()} {with_error(valid, chosen['metric'])}"
-        figure += ", seen items masked" if chosen["masked"] else ""
-        if record["best_epoch"]:
-            lines.append(
-                f"epoch {record['best_epoch']} of {record['epochs']} chosen on validation "
-                f"({figure})"
-            )
-        else:
-            lines.append(f"validation: {figure}")
+        best, metric = record["best_epoch"], chosen["metric"]
+        what = f"epoch {best} of {record['epochs']} chosen on validation" if best else "validation"
+        seen = ", seen items masked" if chosen["masked"] else ""
+        lines.append(f"{what}: {metric.upper()} {with_error(valid, metric)}{seen}")
     return "\n".join([*lines, f"{record['seconds']['train']:.1f} s of training"])
 
 
@@ -211,9 +183,7 @@ def write_per_target(path: Path, evaluations: Iterable[Evaluation]) -> None:
     Neither ratings nor predictions are in it: ratings of MovieLens may not be passed on.
     """
     arrays: dict[str, np.ndarray] = {}
-    for each in evaluations:
-        if each.part != "test":
-            continue
+    for each in (e for e in evaluations if e.part == "test"):
         words = [each.target_time or "none"]
         if each.masked is not None:
             words += [str(each.ranked_by), "masked" if each.masked else "unmasked"]
@@ -242,10 +212,8 @@ def read_per_target(path: str | Path) -> dict[str, np.ndarray]:
         arrays["users"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ExperimentError(f"{path} holds no values of a run's targets: {error}") from error
-    return {
-        name: a.astype(np.float64 if a.dtype.kind == "f" else np.int64)
-        for name, a in arrays.items()
-    }
+    wide = {"f": np.float64, "i": np.int64, "u": np.int64}
+    return {name: array.astype(wide[array.dtype.kind]) for name, array in arrays.items()}
 
 
 def check_record(label: str, record: Any) -> dict[str, Any]:

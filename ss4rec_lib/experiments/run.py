@@ -24,19 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
+import torch
 
 from ss4rec_lib.configuration import ConfigError
 from ss4rec_lib.experiments.config import RunConfig, refuse_differences
 from ss4rec_lib.experiments.rating_task import RatingTask
-from ss4rec_lib.experiments.record import (
-    code_revision,
-    make_record,
-    read_record,
-    write_per_target,
-)
-from ss4rec_lib.experiments.task import ExperimentError, RankingTask, Task
+from ss4rec_lib.experiments.record import code_revision, make_record, read_record, write_per_target
+from ss4rec_lib.experiments.task import ExperimentError, RankingTask
 from ss4rec_lib.files import FileError, write_text
-from ss4rec_lib.machine import peak_rss_bytes
+from ss4rec_lib.machine import describe_machine, describe_versions, peak_rss_bytes
 from ss4rec_lib.models import Recommender, load_model, save_model
 from ss4rec_lib.training import make_accelerator, resolve_device, same_everywhere
 
@@ -46,17 +42,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-TASKS: dict[str, Task] = {task.name: task for task in (RankingTask(), RatingTask())}
-
+TASKS = {task.name: task for task in (RankingTask(), RatingTask())}
+PACKAGES = tuple(
+    "torch numpy pandas scipy numba s5-pytorch accelerate safetensors implicit scikit-surprise "
+    "myfm ss4rec-lab".split()
+)
 _OLD_FILES = ("settings.json", "result.json")  # of runs made before format 2
 
 
 class RunFolder:
-    """Paths of a run's files, and when a run may begin or continue there.
-
-    Args:
-        path: The folder; need not exist.
-    """
+    """Paths of a run's files, and when a run may begin or continue there; need not exist."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -91,9 +86,8 @@ class RunFolder:
                 f"{self.path} already holds a run ({', '.join(here)}), and nothing was changed. "
                 "--resume (resume=True) continues it; for another run choose another folder."
             )
-        if not here:
-            return None
-        refuse_differences(self.path, RunConfig.read(self.config), config.resolved())
+        if here:
+            refuse_differences(self.path, RunConfig.read(self.config), config.resolved())
         return self.read_record() if self.record.exists() else None
 
     def read_record(self) -> dict[str, Any]:
@@ -165,9 +159,9 @@ def run_experiment(
     with _log_to(folder.log if main else None):
         what = "resumed" if resumed else "started"
         logger.info("%s: %s, revision %s", what, data.split or "folds", revision or "unknown")
+        how = {"checkpoint": folder.checkpoint, "resume": resume, "progress": progress}
         try:
-            keep = folder.write_history if main else lambda history: None
-            how = {"checkpoint": folder.checkpoint, "resume": resume, "progress": progress}
+            keep = folder.write_history if main else None
             outcome = task.fit(config, data, on_epoch=keep, **how)
         except Exception as error:
             logger.error("%s: %s", type(error).__name__, error)
@@ -175,12 +169,17 @@ def run_experiment(
         if outcome.stopped == "interrupted":  # the test part waits for the end of training
             logger.info("interrupted in epoch %d", len(outcome.history) + 1)
             raise KeyboardInterrupt
-        measured = {
-            "resumed": resumed,
-            "revision": revision,
-            "peak_memory_bytes": peak_rss_bytes(),
+        machine = {
+            "torch_threads": torch.get_num_threads(),
             "device": accelerator.device.type,
             "processes": accelerator.num_processes,
+        }
+        measured = {
+            "resumed": resumed,
+            "peak_memory_bytes": peak_rss_bytes(),
+            "machine": describe_machine() | machine,
+            "versions": describe_versions(PACKAGES),
+            "revision": revision,
         }
 
         def finish() -> dict[str, Any]:
@@ -190,8 +189,8 @@ def run_experiment(
                 save_model(outcome.model, folder.model)
             evaluations = task.evaluate(config, data, outcome)
             write_per_target(folder.per_target, evaluations)
-            measured["wall"] = time.perf_counter() - begin
-            record = make_record(task, config, data, outcome, evaluations, measured)
+            selection, wall = task.selection(config), time.perf_counter() - begin
+            record = make_record(config, data, outcome, evaluations, selection, wall, measured)
             write_text(folder.record, json.dumps(record, indent=2, allow_nan=False) + "\n")
             logger.info("finished: %s after epoch %d", outcome.stopped, outcome.epochs)
             return record

@@ -58,10 +58,7 @@ def load_records(folder: Path | None = None, ablations: bool = False) -> dict[st
 
 
 def record_run(
-    run: str | Path,
-    name: str | None = None,
-    folder: Path | None = None,
-    ablation: bool = False,
+    run: str | Path, name: str | None = None, folder: Path | None = None, ablation: bool = False
 ) -> Path:
     """Copy a finished run's record and per-target values into the results, and renew their page.
 

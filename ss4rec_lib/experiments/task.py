@@ -1,13 +1,12 @@
 """What a run is asked to do: rank the catalogue, or predict ratings.
 
-Only a task knows ranks or stars: how the data are split, how a model is fitted and evaluated, and
-which values are kept for each target. Folder, resuming, record and comparison are written once, for
-both (`run`, `record`, `store`). `rating_task` has the second task.
+Only a task knows ranks or stars. It is a class with the methods `load`, `check`, `fit`, `evaluate`
+and `selection`; `rating_task` has the second one. Folder, resuming, record and comparison are
+written once, for both (`run`, `record`, `store`).
 """
 
 from __future__ import annotations
 
-import abc
 import logging
 import warnings
 from collections.abc import Mapping
@@ -31,8 +30,6 @@ from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import METRICS, FitResult, TrainingDiverged, fit
 
 logger = logging.getLogger(__name__)
-
-_WITHOUT_TARGET = ("users_too_short", "valid_without_history", "test_without_history")
 
 
 class ExperimentError(ValueError):
@@ -64,9 +61,8 @@ class Outcome:
 
 def trained(model: Recommender, result: FitResult) -> Outcome:
     """Return the outcome of a training loop."""
-    history = result.history
-    seconds = result.train_seconds
-    return Outcome(model, history, len(history), result.best_epoch, result.stopped, seconds)
+    epochs, seconds = len(result.history), result.train_seconds
+    return Outcome(model, result.history, epochs, result.best_epoch, result.stopped, seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,35 +79,6 @@ class Evaluation:
     slices: Mapping[str, list[dict[str, Any]]] | None = None  # metrics of parts of the targets
 
 
-class Task(abc.ABC):
-    """How to load and split, fit, evaluate."""
-
-    name: str
-
-    @abc.abstractmethod
-    def load(self, config: RunConfig) -> TaskData:
-        """Return the data of a run, split."""
-
-    @abc.abstractmethod
-    def check(self, config: RunConfig, data: TaskData) -> None:
-        """Raise an `ExperimentError` if the run could not be made with these data."""
-
-    @abc.abstractmethod
-    def fit(self, config: RunConfig, data: TaskData, **how: Any) -> Outcome:
-        """Fit the model on the training part, choose its epoch on the validation part.
-
-        `how` goes to the training loop: `checkpoint`, `resume`, `on_epoch`, `progress`.
-        """
-
-    @abc.abstractmethod
-    def evaluate(self, config: RunConfig, data: TaskData, outcome: Outcome) -> list[Evaluation]:
-        """Evaluate every condition of the task; the run's own condition comes first."""
-
-    @abc.abstractmethod
-    def selection(self, config: RunConfig) -> dict[str, Any]:
-        """Return the metric that chose the epoch and options, and whether it was masked."""
-
-
 def rank_both(
     model: Recommender,
     split: Split,
@@ -122,12 +89,15 @@ def rank_both(
 ) -> list[Evaluation]:
     """Rank the targets of a part with seen items in the ranking, and with them left out."""
     found = rank_targets(model, split, part, max_len=max_len, target_time=target_time)
-    evaluations = []
-    for masked, result in found.items():
-        values = {"above": result.above, "tied": result.tied}
-        condition = (part, target_time, masked, ranked_by)
-        evaluations.append(Evaluation(*condition, dict(result), values, result.users))
-    return evaluations
+    return [
+        Evaluation(
+            *(part, target_time, masked, ranked_by),
+            metrics=dict(result),
+            values={"above": result.above, "tied": result.tied},
+            users=result.users,
+        )
+        for masked, result in found.items()
+    ]
 
 
 def load_split(config: RunConfig) -> tuple[Split, bool]:
@@ -166,12 +136,12 @@ def protocol_of_split(config: RunConfig, split: Split) -> dict[str, Any]:
         "n_train": report["n_train_targets"],
         "n_valid": report["n_valid"],
         "n_test": report["n_test"],
-        "left_out": sum(report.get(name, 0) for name in _WITHOUT_TARGET[:1] + _WITHOUT_TARGET[2:]),
+        "left_out": report.get("users_too_short", 0) + report.get("test_without_history", 0),
         **{name: report[name] for name in ("valid_from", "test_from") if name in report},
     }
 
 
-class RankingTask(Task):
+class RankingTask:
     """Rank the whole catalogue for each held-out interaction."""
 
     name = "ranking"
@@ -186,35 +156,36 @@ class RankingTask(Task):
 
     def check(self, config: RunConfig, data: TaskData) -> None:
         """Raise an `ExperimentError`: too small a catalogue, or users that nothing is known of."""
-        split = data.split
-        check_catalogue(config, split.sequences.n_items)
-        if config.preset.model.needs_known_users:
-            asked = np.union1d(*(users for users, _ in split.held_out.values()))
-            unknown = int((split.train_end[asked] == 0).sum())
-            if unknown:
-                raise ExperimentError(
-                    f"{config.model_options.display_name} scores users of the training part, and "
-                    f"{unknown:,} of the {len(asked):,} users with a target have no interaction "
-                    "there. Take als or item_knn, which read histories, or leave-one-out"
-                )
+        check_catalogue(config, data.protocol["catalogue"])
+        asked = np.union1d(*(users for users, _ in data.split.held_out.values()))
+        unknown = int((data.split.train_end[asked] == 0).sum())
+        if config.preset.model.needs_known_users and unknown:
+            raise ExperimentError(
+                f"{config.model_options.display_name} scores users of the training part, and "
+                f"{unknown:,} of the {len(asked):,} users with a target have no interaction "
+                "there. Take als or item_knn, which read histories, or leave-one-out"
+            )
 
     def fit(self, config: RunConfig, data: TaskData, **how: Any) -> Outcome:
-        """Train with checkpoints, or fit a baseline in one go."""
+        """Fit on the training part, choose the epoch on validation.
+
+        `how` goes to the training loop: `checkpoint`, `resume`, `on_epoch`, `progress`. Baselines
+        are fitted in one go, without checkpoints.
+        """
         split, training = data.split, config.training_options
         kind, options = config.preset.model, config.model_options
-        without = {name: n for name in _WITHOUT_TARGET if (n := split.report.get(name))}
+        names = ("users_too_short", "valid_without_history", "test_without_history")
+        without = {name: n for name in names if (n := split.report.get(name))}
         if without:
             logger.info("users without a target: %s", without)
         seed_everything(config.seed)
         if not kind.fitted:
             model = make_model(split.sequences.n_items, options)
-            result = fit(model, split, training, **how)
-            return trained(model, result)
+            return trained(model, fit(model, split, training, **how))
 
         def validate(model: Recommender) -> Mapping[str, float]:
-            unmasked, masked = rank_both(
-                model, split, "valid", training.target_time, training.eval_max_len
-            )
+            how = ("valid", training.target_time, training.eval_max_len)
+            unmasked, masked = rank_both(model, split, *how)
             metrics = {name: unmasked.metrics[name] for name in METRICS}
             metrics[CRITERION] = masked.metrics["ndcg@10"]
             logger.info("valid %s", ", ".join(f"{k.upper()} {v:.4f}" for k, v in metrics.items()))
@@ -230,20 +201,17 @@ class RankingTask(Task):
         return Outcome(fitted.model, history, epochs, fitted.best_epoch, stopped, fitted.seconds)
 
     def evaluate(self, config: RunConfig, data: TaskData, outcome: Outcome) -> list[Evaluation]:
-        """Rank validation and test targets, masked and not; also with the target's time hidden.
+        """Rank validation and test targets, masked and not; the run's own condition comes first.
 
         A model trained with the target's time known is evaluated a second time with its last
         interval replaced by the constant fitted on the training part.
         """
-        training = config.training_options
-        times = [training.target_time] + ["hidden"] * (training.target_time == "known")
+        own, max_len = config.training_options.target_time, config.training_options.eval_max_len
         return [
             evaluation
-            for time in times
+            for time in (("known", "hidden") if own == "known" else (own,))
             for part in ("valid", "test")
-            for evaluation in rank_both(
-                outcome.model, data.split, part, time, training.eval_max_len
-            )
+            for evaluation in rank_both(outcome.model, data.split, part, time, max_len)
         ]
 
     def selection(self, config: RunConfig) -> dict[str, Any]:
