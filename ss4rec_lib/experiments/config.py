@@ -69,7 +69,7 @@ class DataConfig(Config):
 
     def changes(self) -> dict[str, Any]:
         """Return the options that are not the usual ones of this data set, path and split."""
-        return self.overrides(DataConfig(dataset=self.dataset, path=self.path, split=self.split))
+        return self.overrides(DataConfig(**self.model_dump(include={"dataset", "path", "split"})))
 
 
 def _one_of(name: str, value: str, allowed: Collection[str], hint: str = "") -> None:
