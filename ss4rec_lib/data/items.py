@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pandas as pd
@@ -27,10 +27,12 @@ _ARTICLES = (
     "The|A|An|Le|La|Les|L'|Un|Une|Des|Il|Lo|I|Gli|Uno|Una|El|Los|Las|"
     "Der|Die|Das|Den|Ein|Eine|Det|De|En|Ett|Et|Het|O|Os|Um|Uma"
 )
-# "Title, Article" at the very end; a typographic apostrophe counts as one.
-_INVERTED = re.compile(rf"(?P<title>.+), (?P<article>{_ARTICLES}|L\u2019)", re.IGNORECASE)
-_ALSO_KNOWN = re.compile(r"a\.?k\.?a\.?:? +", re.IGNORECASE)
-_YEAR = re.compile(r"\((\d{4})(?:\s*[-\u2013]\s*(?:\d{4})?)?\)")
+# "Title, Article", maybe after "a.k.a."; a typographic apostrophe counts as one.
+_INVERTED = re.compile(rf"((?:a\.?k\.?a\.?:? +)?)(.+), ({_ARTICLES}|L\u2019)", re.IGNORECASE)
+# The last bracketed year: "2010 (The Year We Make Contact) (1984)", "... (1998) (V)".
+_YEAR = re.compile(
+    r"(?P<before>.*\S.*)\((?P<year>\d{4})(?:\s*[-\u2013]\s*(?:\d{4})?)?\)(?P<after>.*)"
+)
 _BRACKETS_AT_END = re.compile(r"(?P<title>.*?)(?P<brackets>(?:\s*\([^()]*\))*)\s*", re.DOTALL)
 _UNKNOWN_TITLES = {"unknown", "unkonwn"}  # the second is a slip in RecBole's copy
 
@@ -83,12 +85,9 @@ def split_title(raw: str) -> tuple[str, int | None]:
     if text.lower() in _UNKNOWN_TITLES:
         return "unknown", None
     year = None
-    # The last bracketed year: "2010 (The Year We Make Contact) (1984)", "… (1998) (V)".
-    if matches := list(_YEAR.finditer(text)):
-        last = matches[-1]
-        if text[: last.start()].strip():
-            year = int(last.group(1))
-            text = " ".join((text[: last.start()] + " " + text[last.end() :]).split())
+    if match := _YEAR.fullmatch(text):
+        year = int(match["year"])
+        text = " ".join(f"{match['before']} {match['after']}".split())
     found = _BRACKETS_AT_END.fullmatch(text)
     assert found is not None  # every part may be empty
     title = _upright(found["title"].strip())
@@ -98,39 +97,34 @@ def split_title(raw: str) -> tuple[str, int | None]:
 
 def _upright(text: str) -> str:
     """Turn `"Matrix, The"` into `"The Matrix"`; other text is unchanged."""
-    found = _ALSO_KNOWN.match(text)
-    prefix = found.group() if found else ""
-    text = text.removeprefix(prefix)
-    if match := _INVERTED.fullmatch(text):
-        title, article = match["title"], match["article"]
-        text = f"{article}{title}" if article.endswith(("'", "\u2019")) else f"{article} {title}"
-    return prefix + text
+    if not (match := _INVERTED.fullmatch(text)):
+        return text
+    also_known, title, article = match.groups()
+    space = "" if article.endswith(("'", "\u2019")) else " "
+    return f"{also_known}{article}{space}{title}"
 
 
 Item = tuple[str, str, str, list[str]]  # id, title, year, genres
-Records = Iterable[tuple[int, list[str]]]  # number and fields of each line
+Records = Iterator[tuple[int, list[str]]]  # number and fields of each line
 
 
 def _records(file: DataFile, text: str) -> tuple[Records, Callable[[list[str]], Item]]:
     """Return the lines of a file in fields, and the function that makes an item of them."""
     # Not splitlines(): that also ends a line at characters a title may hold, such as latin-1 0x85.
     lines = text.replace("\r\n", "\n").split("\n")
-    if file.name.endswith(".csv"):
-        reader = csv.reader(lines)
-        names, wanted = next(reader, []), ["movieId", "title", "genres"]
-        require_columns(names, wanted, file.label)
-        numbered = ((reader.line_num, fields) for fields in reader if fields)
-        return numbered, partial(_of_columns, names, wanted, "|")
-    separator, take_apart, first = "|", _u_item, 1
-    if file.name.endswith(".dat"):
-        separator, take_apart = "::", _movies_dat
-    elif file.name.endswith(".item") and file.name != "u.item":
-        names = [name.partition(":")[0] for name in lines.pop(0).split("\t")]
-        wanted = ["item_id", "movie_title", "class", "release_year"]
-        require_columns(names, wanted, file.label)
-        separator, take_apart, first = "\t", partial(_of_columns, names, wanted, " "), 2
-    numbered = enumerate(lines, start=first)
-    return ((n, line.split(separator)) for n, line in numbered if line.strip()), take_apart
+    is_csv, is_dat = file.name.endswith(".csv"), file.name.endswith(".dat")
+    separator = "::" if is_dat else "|" if file.name == "u.item" else "\t"
+    rows = csv.reader(lines) if is_csv else (line.split(separator) for line in lines)
+    numbered = ((n, fields) for n, fields in enumerate(rows, start=1) if "".join(fields).strip())
+    if is_dat:
+        return numbered, _movies_dat
+    if file.name == "u.item":
+        return numbered, _u_item
+    recbole = ["item_id", "movie_title", "class", "release_year"]
+    wanted = ["movieId", "title", "genres"] if is_csv else recbole
+    names = [name.partition(":")[0] for name in next(numbered, (1, []))[1]]
+    require_columns(names, wanted, file.label)
+    return numbered, partial(_of_columns, names, wanted, "|" if is_csv else " ")
 
 
 def _of_columns(names: list[str], wanted: list[str], separator: str, fields: list[str]) -> Item:

@@ -1,8 +1,8 @@
 """Reading MovieLens ratings files: fast, and with a line number when something is wrong.
 
 The families of files are told apart by the file's name or else by its first line (see
-`detect_layout`). The fast reader is pandas' C parser over blocks of rows. Only when it fails, or
-returns a value that no ratings file may hold, a slow pass looks for the first bad line.
+`detect_layout`). The reader is pandas' C parser over blocks of rows. Only when it fails, or returns
+a value that no ratings file may hold, a second pass looks for the first line that fails on its own.
 
 Archives are read in place and never extracted. An archive with a member whose name would lead
 outside its folder is refused all the same.
@@ -14,9 +14,11 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import lzma
 import re
 import stat
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -36,13 +38,10 @@ COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
 _READ_ERRORS = (zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
 _READ_ERRORS += (RuntimeError, NotImplementedError)
 
-BLOCK_ROWS = 1 << 20
-"""Rows parsed at once: large enough to be fast, small enough that temporaries do not count."""
+BLOCK_ROWS = 1 << 20  # parsed at once: enough to be fast, few enough that temporaries do not count
 
 _CSV_NAMES = {"userId": "user_id", "movieId": "item_id"}  # a CSV may also use our names
 _MAX_ID = np.iinfo(np.int32).max
-_MAX_RATING = float(np.finfo(np.float32).max)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -128,12 +127,11 @@ def read_ratings(file: DataFile) -> pd.DataFrame:
     """
     layout = detect_layout(file)
     try:
-        # An overflowing rating becomes infinite, which is looked for; numpy need not warn.
-        with file.open() as stream, np.errstate(over="ignore"):
-            blocks = [_converted(block) for block in _blocks(stream, layout)]
+        with file.open() as stream:
+            blocks = _parse(stream, layout)
     except DataError:
         raise
-    except Exception as error:  # pandas raises a dozen kinds; the slow pass finds the line
+    except Exception as error:  # pandas raises a dozen kinds
         _find_bad_line(file, layout)
         raise DataError(
             f"{file.label} cannot be read ({type(error).__name__}: {error}), though each line "
@@ -175,8 +173,8 @@ def detect_layout(file: DataFile) -> Layout:
     )
 
 
-def _blocks(stream: Any, layout: Layout) -> Iterator[pd.DataFrame]:
-    """Return blocks of rows as pandas reads them, with every field of a line."""
+def _parse(stream: Any, layout: Layout) -> list[dict[str, np.ndarray]]:
+    """Return the four columns of each block of rows; any fault of a line is an exception."""
     separator = layout.separator
     names = [n if n in COLUMNS else f"other {i}" for i, n in enumerate(layout.fields)]
     if separator == "::":
@@ -186,64 +184,57 @@ def _blocks(stream: Any, layout: Layout) -> Iterator[pd.DataFrame]:
     dtypes: Any = {name: str for name in names if name not in COLUMNS}
     dtypes |= {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
     dtypes["timestamp"] = np.float64  # exact to 2**53, and takes RecBole's "881250949.0"
-    yield from pd.read_csv(
-        stream, sep=separator, names=names, header=0 if layout.has_header else None, dtype=dtypes,
-        chunksize=BLOCK_ROWS, encoding_errors="replace",
-        quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
-    )  # fmt: skip
+    # An overflowing rating becomes infinite, which is looked for; numpy need not warn.
+    with np.errstate(over="ignore"):
+        blocks = pd.read_csv(
+            stream, sep=separator, names=names, header=0 if layout.has_header else None,
+            dtype=dtypes, chunksize=BLOCK_ROWS, encoding_errors="replace",
+            quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
+        )  # fmt: skip
+        return [_converted(block) for block in blocks]
 
 
 def _converted(block: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the four columns of a block in their dtypes; refuse values no file may hold."""
     if not isinstance(block.index, pd.RangeIndex):
-        raise ValueError("more fields than names, which pandas takes for an index")
+        raise ValueError("too many fields")  # pandas takes the first ones for an index
     if any(block[name].notna().any() for name in block if name.startswith("gap ")):
         raise ValueError("text between two colons")
     users, items, ratings, times = (block[name].to_numpy() for name in COLUMNS)
     if any(len(ids) and (ids.min() < 0 or ids.max() > _MAX_ID) for ids in (users, items)):
-        raise ValueError("id out of range")
-    # NaN compares unequal to itself, so it is caught among the times as well.
-    whole = (times == np.floor(times)).all() and (np.abs(times) < 2**53).all()
-    if not (np.isfinite(ratings).all() and whole):
-        raise ValueError("rating is not a number, or timestamp not a whole one")
+        raise ValueError(f"id below 0 or above {_MAX_ID}")
+    if not np.isfinite(ratings).all():
+        raise ValueError("rating is not a finite number")
+    # NaN compares unequal to itself, so it is caught here as well.
+    if not ((times == np.floor(times)) & (np.abs(times) < 2**53)).all():
+        raise ValueError("timestamp is not a whole number of seconds")
     columns = (users.astype(np.int32), items.astype(np.int32), ratings, times.astype(np.int64))
     return dict(zip(COLUMNS, columns, strict=True))
 
 
 def _find_bad_line(file: DataFile, layout: Layout) -> None:
-    """Raise for the first line that cannot be read; return when every line can."""
+    """Raise for the first line that cannot be read on its own; return when every line can."""
     with file.open() as stream:
-        for number, line in enumerate(stream, start=1):
-            if number == 1 and layout.has_header:
+        lines = enumerate(stream, start=1)
+        if layout.has_header:
+            next(lines)
+        while some := list(itertools.islice(lines, 1000)):
+            if not _fault(b"".join(line for _, line in some), layout):
                 continue
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
-            text = text.rstrip("\r\n")
-            if text.strip() and (fault := _fault(text, layout)):
-                raise DataError(
-                    f"{file.label}, line {number}: {text[:80]!r}: {fault}; expected {layout}."
-                )
+            for number, line in some:
+                if line.strip() and (fault := _fault(line, layout)):
+                    text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+                    raise DataError(
+                        f"{file.label}, line {number}: {text[:80]!r}: {fault}; expected {layout}."
+                    )
 
 
-def _fault(text: str, layout: Layout) -> str | None:
-    """Return what is wrong with one line, or None."""
+def _fault(content: bytes, layout: Layout) -> str:
+    """Return what is wrong with lines below the header, or an empty string."""
+    ones = layout.separator.join("1" * len(layout.fields)).encode()
+    content = content.rstrip(b"\r\n") + b"\n" + ones  # a `True` on its own would pass for a number
     try:
-        comma = layout.separator == ","
-        found = next(csv.reader([text])) if comma else text.split(layout.separator)
-    except csv.Error as error:
-        return str(error)
-    if len(found) != len(layout.fields):
-        return f"{len(found)} field(s) instead of {len(layout.fields)}"
-    values = dict(zip(layout.fields, (value.strip() for value in found), strict=True))
-    for name in ("user_id", "item_id"):
-        if not re.fullmatch(r"\d+", values[name]) or int(values[name]) > _MAX_ID:
-            return f"{name} {values[name]!r} is not an integer from 0 to {_MAX_ID}"
-    if not _is_finite(values["rating"]):
-        return f"rating {values['rating']!r} is not a number"
-    time = values["timestamp"]
-    if not _is_finite(time) or not float(time).is_integer() or abs(float(time)) >= 2**53:
-        return f"timestamp {time!r} is not a whole number of seconds"
-    return None
-
-
-def _is_finite(text: str) -> bool:
-    return bool(_NUMBER.fullmatch(text)) and abs(float(text)) <= _MAX_RATING
+        _parse(io.BytesIO(content), layout._replace(has_header=False))
+    except Exception as error:  # pandas raises a dozen kinds
+        return textwrap.shorten(str(error), 100)
+    return ""

@@ -165,7 +165,7 @@ def test_a_file_that_cannot_be_verified_says_whether_its_counts_agree(
             "ratings.dat: timestamp is 97.*millis",
         ),
         ("1::1193::4::978300760", errors.InvalidRatingsError, "ratings.dat.*978300760"),
-        ("1::661::nan::978302109", errors.DataError, "ratings.dat, line 2: .*'nan'"),
+        ("1::661::nan::978302109", errors.DataError, "ratings.dat, line 2: .*nan.*: rating"),
     ],
 )
 def test_values_no_ratings_file_may_hold(
