@@ -147,17 +147,16 @@ def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
     for name, known in dataset.archives:
         path = folder / name
         if path.is_file():
-            algorithm, _, digest = known.partition(":")
-            if (found := pooch.file_hash(str(path), algorithm)) != digest:
+            if (found := _hash(path, known)) != known:
                 raise DataError(
-                    f"{path}: {algorithm} {found}, expected {digest}. The file is not the "
-                    "published one, probably incomplete or altered. Delete it and fetch it again "
+                    f"{path}: {found}, expected {known}. The file is not the published one, "
+                    "probably incomplete or altered. Delete it and fetch it again "
                     f"(ss4rec data {dataset.name}); {advice}."
                 )
             origin = "GroupLens' archive" if name == dataset.archive else "the copy in the wheel"
-            where = f"{origin} {_shown(path)} ({algorithm} verified)"
+            where = f"{origin} {_shown(path)} ({known.partition(':')[0]} verified)"
             return Located(_member(dataset, path, kind), where)
-    bare = _bare_file(dataset, folder, kind)
+    bare = _find(dataset, folder, kind)
     if bare is None:
         return None
     located = _judged(dataset, bare, f"{_shown(bare.path)}, placed in the cache by hand", kind)
@@ -172,7 +171,7 @@ def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
 def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -> Located:
     """Return the file in a folder, archive or file the user named, accepted even if it differs."""
     path = Path(named).expanduser()
-    if not path.exists() and (root := checkout()) and (root / path).exists():
+    if not path.exists() and (root := checkout()):
         # A lesson runs in notebooks/, its variables were set at the top of the repository.
         path = root / path
     if not path.exists():
@@ -180,34 +179,29 @@ def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -
             f"{origin} names {os.fspath(named)!r}, which does not exist (working directory: "
             f"{Path.cwd()}). Name a folder, ratings file or archive, or leave it out."
         )
-    folder = path if path.is_dir() else path.parent
-    archive = path if path.is_file() and path.suffix in ZIP_SUFFIXES else None
-    if archive is None:
-        bare = DataFile(path) if path.is_file() and kind == "ratings" else None
-        bare = bare or _bare_file(dataset, folder, kind)
-        if bare is not None:
-            return _judged(dataset, bare, f"{_shown(bare.path)}, named by {origin}", kind)
-        archive = next((folder / n for n, _ in dataset.archives if (folder / n).is_file()), None)
-    if archive is None:
+    file = _find(dataset, path, kind)
+    if file is None:
         raise UnusablePathError(
             f"{origin} names {path}, where no {kind} of {dataset.name} were found: expected "
             f"{', '.join(dataset.file_names(kind))} (also .gz or .xz) or {dataset.archive}."
         )
-    file = _member(dataset, archive, kind)
-    where = f"{_shown(archive)}, named by {origin}"
-    for name, known in dataset.archives:
-        algorithm, _, digest = known.partition(":")
-        if pooch.file_hash(str(archive), algorithm) == digest:
-            return Located(file, f"{where} ({algorithm} of {name} verified)")
-    return _judged(dataset, file, where, kind)
+    return _judged(dataset, file, f"{_shown(file.path)}, named by {origin}", kind)
 
 
-def _bare_file(dataset: Dataset, folder: Path, kind: str) -> DataFile | None:
-    """Return the plain or compressed file in a folder or its sub-folder of the archive's name."""
+def _find(dataset: Dataset, path: Path, kind: str) -> DataFile | None:
+    """Return the file at a path, or the plain, compressed or archived one in or beside it."""
+    if path.is_file() and path.suffix in ZIP_SUFFIXES:
+        return _member(dataset, path, kind)
+    if path.is_file() and kind == "ratings":
+        return DataFile(path)
+    folder = path if path.is_dir() else path.parent
     places = (folder, folder / dataset.folder, folder / dataset.name)
     candidates = itertools.product(dataset.file_names(kind), places, ("", *COMPRESSED))
-    paths = (place / (name + suffix) for name, place, suffix in candidates)
-    return next((DataFile(path) for path in paths if path.is_file()), None)
+    for name, place, suffix in candidates:
+        if (found := place / (name + suffix)).is_file():
+            return DataFile(found)
+    archives = (folder / name for name, _ in dataset.archives)
+    return next((_member(dataset, path, kind) for path in archives if path.is_file()), None)
 
 
 def _member(dataset: Dataset, path: Path, kind: str) -> DataFile:
@@ -223,7 +217,10 @@ def _member(dataset: Dataset, path: Path, kind: str) -> DataFile:
 
 
 def _judged(dataset: Dataset, file: DataFile, where: str, kind: str) -> Located:
-    """Return a file from no official archive: verified when its hash is known, else in doubt."""
+    """Return a file: verified when its hash or its archive's is a published one, else in doubt."""
+    for name, known in dataset.archives if file.member else ():
+        if _hash(file.path, known) == known:
+            return Located(file, f"{where} ({known.partition(':')[0]} of {name} verified)")
     if kind == "items" or dataset.ratings_md5 is None:
         return Located(file, where, f"no md5 of the bare {kind} file is published")
     with file.open() as stream:
@@ -235,6 +232,12 @@ def _judged(dataset: Dataset, file: DataFile, where: str, kind: str) -> Located:
     return Located(file, where, f"md5 {found} differs from the official {dataset.ratings_md5}")
 
 
+def _hash(path: Path, known: str) -> str:
+    """Return the hash of a file in the form of a known one, `algorithm:digest`."""
+    algorithm = known.partition(":")[0]
+    return f"{algorithm}:{pooch.file_hash(str(path), algorithm)}"
+
+
 def _fetch_archive(dataset: Dataset, folder: Path) -> None:
     """Put the archive into its cache folder, which the caller holds, from the first source."""
     url = f"{GROUPLENS}/{dataset.archive}"
@@ -244,18 +247,16 @@ def _fetch_archive(dataset: Dataset, folder: Path) -> None:
         attempts.append((title, dataset.wheel.requirement, _pip_download))
     failures = []
     for (title, address, fetcher), (name, known) in zip(attempts, dataset.archives, strict=True):
-        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+        # pooch passes the address, a temporary file to fill and itself.
+        downloader: Any = functools.partial(fetcher, name)
         try:
-            # pooch passes the address, a temporary file to fill and itself.
-            downloader: Any = functools.partial(fetcher, name)
-            pooch.retrieve(address, known, name, partial, downloader=downloader)
-            publish_file(partial / name, folder / name)
+            with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as partial:
+                pooch.retrieve(address, known, name, partial, downloader=downloader)
+                publish_file(Path(partial, name), folder / name)
             return
         except (ValueError, OSError) as error:  # ValueError: pooch found another hash
             reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             failures.append(f"  - {title}: {textwrap.shorten(str(reason), 300)}\n")
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     raise DataError(
         f"{dataset.name} was not found. Tried in turn:\n  - path=: not given\n"
         f"  - environment variable {dataset.variable}: not set\n"
