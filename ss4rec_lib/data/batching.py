@@ -2,7 +2,8 @@
 
     B, L, M sequences in a batch; length of the longest of them; targets in a batch
     window  consecutive interactions of one user that become one row of a batch
-    token   one cell of a batch, padding included: a batch has B * L of them
+    token   one cell of a batch, padding included: a batch has B * L of them, at most `max_tokens`
+            (a single longer window is a batch of its own)
     delta   seconds from an interaction to the *next* one; the last one's reaches to the target
 
 The models are causal, so a row of length n trains n predictions at once: the target of a position
@@ -17,8 +18,7 @@ recommendation is made. `target_time` chooses what `delta` holds:
     previous   delta[k] = t[k] - t[k-1], 0 at a user's first interaction: only the past is used
     none       delta[k] = 1 everywhere: no information about time
 
-`max_tokens` is the most tokens in a batch (a single longer window is a batch of its own), `max_len`
-the most interactions in a window (None for whole histories).
+`max_len` is the most interactions in a window (None for whole histories).
 """
 
 from __future__ import annotations
@@ -55,9 +55,8 @@ class Batch:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a tensor of the wrong shape or dtype."""
-        table = self.items.shape
-        rows, targets = table[:1], self.positions.shape[:1]
-        shapes = {"lengths": rows, "users": rows, "starts": rows, "positions": targets}
+        table, rows = self.items.shape, self.items.shape[:1]
+        shapes = {"lengths": rows, "users": rows, "starts": rows, "positions": (self.n_targets,)}
         for name, tensor in self._tensors().items():
             floats = name in ("delta", "ratings", "target_ratings")
             dtype, shape = torch.float32 if floats else torch.int64, shapes.get(name, table)
@@ -200,9 +199,7 @@ class Batches:
 
     def skip(self, number: int) -> Iterator[Batch]:
         """Iterate over the batches from `number` on, without assembling the earlier ones."""
-        for index in range(number, len(self)):
-            carried = self.carried is not None and self.carried[index]
-            yield self._assemble(self.groups[index], carried)
+        return map(self._assemble, range(number, len(self)))
 
     def _intervals(self, index: np.ndarray, users: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """Return delta, (B, L) float32 seconds, 0 in the padding."""
@@ -219,8 +216,9 @@ class Batches:
             delta[np.arange(len(delta)), inside.sum(1) - 1] = self.target_interval
         return delta
 
-    def _assemble(self, group: np.ndarray, carried: bool) -> Batch:
-        lengths, starts = self.lengths[group], self.starts[group]
+    def _assemble(self, number: int) -> Batch:
+        group = self.groups[number]
+        lengths, starts, users = self.lengths[group], self.starts[group], self.users[group]
         steps = np.arange(lengths[0] + 1)  # the longest window comes first
         inside = steps[:-1] < lengths[:, None]  # (B, L)
         # Beyond a window's target the index is held there: it stays in range, and is masked.
@@ -230,17 +228,14 @@ class Batches:
         wanted = steps[:-1] == lengths[:, None] - 1 if self.last_only else inside
         arrays = {
             "items": np.where(inside, items[:, :-1], 0),
-            "delta": self._intervals(index, self.users[group], inside),
+            "delta": self._intervals(index, users, inside),
             "targets": np.where(wanted, items[:, 1:], 0),
             "ratings": np.where(inside, ratings[:, :-1], np.float32(0)),
             "target_ratings": np.where(wanted, ratings[:, 1:], np.float32(np.nan)),
-            "lengths": lengths,
-            "users": self.users[group],
-            "starts": starts,
             "positions": np.flatnonzero(wanted),
-        }
+        } | {"lengths": lengths, "users": users, "starts": starts}
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return Batch(**tensors, carried=carried)
+        return Batch(**tensors, carried=bool(self.carried and self.carried[number]))
 
 
 def train_batches(
@@ -260,8 +255,7 @@ def train_batches(
     Without `shuffle` windows end where the training part ends, and batches come by falling length.
     """
     _check(max_tokens, max_len, target_time)
-    rng = np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
-    inputs, users = _trained_inputs(split)
+    rng, users, inputs = _epoch(split, seed, epoch)
     max_len = max_len or int(inputs.max())
     drawn = rng.integers(1, max_len + 1, size=len(users))
     first = drawn if shuffle else (inputs - 1) % max_len + 1
@@ -269,8 +263,9 @@ def train_batches(
     pieces = 1 + -(-(inputs - first) // max_len)
     owner = np.repeat(np.arange(len(users)), pieces)
     piece = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    begin = np.where(piece == 0, 0, first[owner] + (piece - 1) * max_len)
-    lengths = np.minimum(first[owner] + piece * max_len, inputs[owner]) - begin
+    end = first[owner] + piece * max_len
+    begin = np.maximum(end - max_len, 0)
+    lengths = np.minimum(end, inputs[owner]) - begin
     tie_breaker = rng.random(len(lengths)) if shuffle else np.arange(len(lengths))
     groups = _group(lengths, np.lexsort((tie_breaker, -lengths)), max_tokens)
     if shuffle:
@@ -298,26 +293,23 @@ def carried_batches(
     (seed, epoch).
     """
     _check(max_tokens, check_integer("max_len", max_len, 1), target_time)
-    rng = np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
-    inputs, users = _trained_inputs(split)
+    rng, users, inputs = _epoch(split, seed, epoch)
     order = np.lexsort((rng.random(len(inputs)), -inputs))
     together = _group(np.minimum(inputs, max_len), order, max_tokens)
-    owners, begins, lengths, groups, carried = [], [], [], [], []
-    n_windows = 0
+    windows = []  # of each batch: its users, the position where they begin, and their lengths
     for members in (together[i] for i in rng.permutation(len(together))):
         begin, longest = 0, int(inputs[members[0]])
         end = longest if longest <= max_len else int(rng.integers(-(-max_len // 2), max_len + 1))
         while begin < longest:
             members = members[inputs[members] > begin]  # longest first: those left come first
-            owners.append(members)
-            begins.append(np.full(len(members), begin))
-            lengths.append(np.minimum(inputs[members], end) - begin)
-            groups.append(np.arange(n_windows, n_windows + len(members)))
-            carried.append(begin > 0)
-            n_windows += len(members)
+            windows.append((members, begin, np.minimum(inputs[members], end) - begin))
             begin, end = end, end + max_len
+    owners, begins, lengths = zip(*windows, strict=True)
+    ends = np.cumsum([len(members) for members in owners])
+    groups = np.split(np.arange(ends[-1]), ends[:-1])
     users, lengths = users[np.concatenate(owners)], np.concatenate(lengths)
-    starts = split.sequences.offsets[users] + np.concatenate(begins)
+    starts = split.sequences.offsets[users] + np.repeat(begins, np.diff(ends, prepend=0))
+    carried = [begin > 0 for begin in begins]
     return Batches(split.sequences, users, starts, lengths, groups, target_time, carried=carried)
 
 
@@ -355,22 +347,25 @@ def typical_interval(split: Split) -> float:
     return float(np.median(np.diff(split.sequences.times)[inside])) if inside.any() else 0.0
 
 
-def _trained_inputs(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Return the inputs (training interactions but the last) of users with any, and these."""
-    inputs = np.maximum(split.train_end - 1, 0)
+def _epoch(
+    split: Split, seed: int, epoch: int
+) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
+    """Return the epoch's generator, the users to train on, and how many inputs each has."""
+    rng = np.random.default_rng([check_integer("seed", seed, 0), check_integer("epoch", epoch, 0)])
+    inputs = np.maximum(split.train_end - 1, 0)  # the last training interaction is a target only
     users = np.flatnonzero(inputs)
     if len(users) == 0:
         raise DataError(f"train_batches: no user has two training interactions ({split!r}).")
-    return inputs[users], users
+    return rng, users, inputs[users]
 
 
 def _group(lengths: np.ndarray, order: np.ndarray, max_tokens: int) -> list[np.ndarray]:
     """Cut windows sorted by falling length into batches of at most `max_tokens`."""
-    groups, begin = [], 0
-    while begin < len(order):
-        rows = max(1, max_tokens // int(lengths[order[begin]]))
-        groups.append(order[begin : begin + rows])
-        begin += rows
+    groups = []
+    while len(order):
+        rows = max(1, max_tokens // int(lengths[order[0]]))
+        groups.append(order[:rows])
+        order = order[rows:]
     return groups
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ss4rec_lib.data.sequences import Sequences, sort_histories
 from ss4rec_lib.data.splits import PARTS, Prepared, Split
-from ss4rec_lib.data.validation import DataError, check_choice, check_integer, validate_ratings
+from ss4rec_lib.data.validation import DataError, check_integer, validate_ratings
 
 
 class RatingFold(NamedTuple):
@@ -67,11 +67,9 @@ def train_ratings(split: Split) -> RatingTriples:
 
 def held_out_ratings(split: Split, part: str) -> RatingTriples:
     """Return the ratings of the "valid" or "test" targets, by ascending user."""
-    check_choice("part", part, PARTS)
-    users, positions = split.held_out[part]
-    index = split.sequences.offsets[users] + positions
-    items = split.sequences.items[index].astype(np.int64)
-    return RatingTriples(users, items, split.sequences.ratings[index])
+    users, entries = split.target_entries(part)
+    items = split.sequences.items[entries].astype(np.int64)
+    return RatingTriples(users, items, split.sequences.ratings[entries])
 
 
 def random_holdout(
@@ -84,16 +82,14 @@ def random_holdout(
 ) -> tuple[Split, dict[str, np.ndarray]]:
     """Split ratings at random, each held-out one after its user's earlier training interactions.
 
-    The test rows are those of `random_split(len(ratings), test_share, seed)`. A held-out rating
-    becomes a sequence of its own: the last `max_len` *training* interactions of its user that come
-    before it, then the held-out one. No held-out interaction is in any history. A held-out
-    rating without earlier training interactions has nothing to be predicted from and is left out.
+    The test rows are those of `random_split(len(ratings), test_share, seed)`; `valid_share` is a
+    share of the *others*. A held-out rating becomes a sequence of its own: the last `max_len`
+    *training* interactions of its user that come before it (all of them with None, at 16 bytes
+    each), then the held-out one. No held-out interaction is in any history. A held-out rating
+    without earlier training interactions has nothing to be predicted from and is left out.
 
     The random split itself leaks the future, because others' later ratings train the embeddings.
     The history does not, which handicaps a sequence model against matrix factorisation here.
-
-    `test_share` is a share of all rows, `valid_share` of the *others*. With `max_len=None` the
-    whole history is kept; memory grows by 16 bytes per interaction before each held-out rating.
 
     In the split, of kind "random", the users' training histories come first, then the held-out
     ones; `sequences.user_ids[user]` is the original user of each, repeated. Also return the rows of
@@ -119,12 +115,12 @@ def random_holdout(
     first = np.cumsum(n_trained) - n_trained  # where each user's entries begin in `trained`
     before = np.cumsum(part_of == 0)  # training entries ahead of each held-out entry
     pieces, owners, lengths = [trained], [np.arange(whole.n_users)], [n_trained]
-    held_out, left_out = {}, {}
-    n_sequences = whole.n_users
-    for part, code in (("valid", 1), ("test", 2)):
+    report: dict[str, int | float] = {"rows": len(ratings), "users": whole.n_users}
+    report["items"], held_out = whole.n_items, {}
+    for code, part in enumerate(PARTS, start=1):
         entries = np.flatnonzero(part_of == code)
         count = before[entries] - first[owner[entries]]
-        left_out[f"{part}_without_history"] = int((count == 0).sum())
+        report[f"{part}_without_history"] = int((count == 0).sum())
         entries, count = entries[count > 0], count[count > 0]
         if len(entries) == 0:
             raise DataError(
@@ -132,31 +128,24 @@ def random_holdout(
                 "there are too few ratings, or the share is too small."
             )
         count = count if max_len is None else np.minimum(count, max_len)
+        held_out[part] = (np.arange(len(entries)) + sum(map(len, owners)), count)
         pieces.append(_windows(trained, before[entries] - count, count, entries))
         owners.append(owner[entries])
         lengths.append(count + 1)
-        held_out[part] = (np.arange(n_sequences, n_sequences + len(entries)), count)
-        n_sequences += len(entries)
     entries, lengths = np.concatenate(pieces), np.concatenate(lengths)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     by_entry = (whole.items[entries], whole.times[entries], whole.ratings[entries])
     user_ids = whole.user_ids[np.concatenate(owners)]
     sequences = Sequences(*by_entry, offsets, user_ids, whole.item_ids, ordering)
-    counts = (len(ratings), whole.n_users, whole.n_items)
-    report: dict[str, int | float] = dict(zip(("rows", "users", "items"), counts, strict=True))
     timestamps = ratings["timestamp"].to_numpy()[rows[entries]]
-    train_end = np.where(np.arange(n_sequences) < whole.n_users, lengths, 0)
+    train_end = np.where(np.arange(len(lengths)) < whole.n_users, lengths, 0)
     split = Prepared(sequences, timestamps, 0, report).split("random", train_end, held_out)
-    split.report.update(left_out)
-    targets = {part: entries[offsets[users] + at] for part, (users, at) in held_out.items()}
-    found = {"train": rows[trained]} | {part: rows[entry] for part, entry in targets.items()}
-    return split, found
+    targets = {part: rows[entries[split.target_entries(part)[1]]] for part in PARTS}
+    return split, {"train": rows[trained]} | targets
 
 
 def _fold(n_ratings: int, test: np.ndarray) -> RatingFold:
-    in_test = np.zeros(n_ratings, dtype=bool)
-    in_test[test] = True
-    return RatingFold(np.flatnonzero(~in_test), np.flatnonzero(in_test))
+    return RatingFold(np.delete(np.arange(n_ratings), test), np.sort(test))
 
 
 def _windows(trained: np.ndarray, begin: np.ndarray, count: np.ndarray, last: np.ndarray):

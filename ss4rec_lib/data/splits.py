@@ -54,12 +54,16 @@ class Split:
 
     def targets(self, part: str) -> pd.DataFrame:
         """Return the `user_id`, `item_id` and `timestamp` (all original) of the targets."""
-        check_choice("part", part, PARTS)
-        users, positions = self.held_out[part]
-        items = self.sequences.items[self.sequences.offsets[users] + positions]
-        user_ids, item_ids = self.sequences.user_ids[users], self.sequences.item_ids[items]
+        users, entries = self.target_entries(part)
+        user_ids = self.sequences.user_ids[users]
+        item_ids = self.sequences.item_ids[self.sequences.items[entries]]
         times = self.target_timestamps[part]
         return pd.DataFrame({"user_id": user_ids, "item_id": item_ids, "timestamp": times})
+
+    def target_entries(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the users of the targets, and where in `sequences` the targets are."""
+        users, positions = self.held_out[check_choice("part", part, PARTS)]
+        return users, self.sequences.offsets[users] + positions
 
     def in_train(self) -> np.ndarray:
         """Return which entries of `sequences` may be trained on, (n_interactions,) bool."""
@@ -77,13 +81,9 @@ class Split:
 
     def describe(self) -> dict[str, object]:
         """Return the protocol and its counts, for records; JSON-able."""
-        return {
-            "split": self.kind,
-            "ordering": self.ordering,
-            "min_interactions": self.min_interactions,
-            "catalogue": self.sequences.n_items,
-            **self.report,
-        }
+        protocol: dict[str, object] = {"split": self.kind, "ordering": self.ordering}
+        protocol |= {"min_interactions": self.min_interactions, "catalogue": self.sequences.n_items}
+        return {**protocol, **self.report}
 
     def fingerprint(self) -> str:
         """Return a digest of all that training and evaluation use, to recognise a split."""
@@ -120,16 +120,15 @@ def leave_one_out(
     prepared = _prepare(ratings, ordering, min_interactions)
     lengths = prepared.sequences.lengths
     users = np.flatnonzero(lengths >= 3)
-    too_short = len(lengths) - len(users)
     if len(users) == 0:
         raise DataError(f"leave_one_out: none of the {len(lengths)} users has 3 interactions.")
-    if too_short:
+    if too_short := len(lengths) - len(users):
         text = f"{too_short} of {len(lengths)} users have no targets: all of their fewer than 3 "
         text += "interactions stay in the training part."
         warnings.warn(text, NotEnoughInteractionsWarning, stacklevel=2)
+    prepared.report["users_too_short"] = too_short
     train_end = np.where(lengths >= 3, lengths - 2, lengths)
     held_out = {"valid": (users, lengths[users] - 2), "test": (users, lengths[users] - 1)}
-    prepared.report["users_too_short"] = too_short
     return prepared.split("leave-one-out", train_end, held_out)
 
 
@@ -158,15 +157,14 @@ def global_time_split(
     why. Other arguments are as for `leave_one_out`.
     """
     for name, cut in (("valid_from", valid_from), ("test_from", test_from)):
-        number = isinstance(cut, (int, float, np.number)) and not isinstance(cut, bool)
-        if cut is not None and not (number and np.isfinite(cut)):
+        if cut is not None and not isinstance(cut, (int, float, np.number)):
             raise ValueError(f"{name}={cut!r}: expected a time in seconds since 1970, or None.")
     prepared = _prepare(ratings, ordering, min_interactions)
     sequences, report = prepared.sequences, prepared.report
     times = sequences.times
-    later: list[int] = np.quantile(times, [0.8, 0.9], method="higher").astype(int).tolist()
-    valid_from = later[0] if valid_from is None else valid_from
-    test_from = later[1] if test_from is None else test_from
+    usual: list[int] = np.quantile(times, [0.8, 0.9], method="higher").astype(int).tolist()
+    cuts = zip((valid_from, test_from), usual, strict=True)
+    valid_from, test_from = (default if cut is None else cut for cut, default in cuts)
     first, last = int(times.min()), int(times.max())
     if not first < valid_from < test_from <= last:
         raise DataError(
@@ -176,9 +174,9 @@ def global_time_split(
     starts = sequences.offsets[:-1]
     train_end = np.add.reduceat(times < valid_from, starts, dtype=np.int64)
     test_start = np.add.reduceat(times < test_from, starts, dtype=np.int64)
+    spans = {"valid": (train_end, test_start), "test": (test_start, sequences.lengths)}
     held_out = {}
-    begins = {"valid": train_end, "test": test_start}
-    for (part, begin), end in zip(begins.items(), (test_start, sequences.lengths), strict=True):
+    for part, (begin, end) in spans.items():
         users = np.flatnonzero((begin < end) & (begin > 0))
         report[f"{part}_without_history"] = int(((begin < end) & (begin == 0)).sum())
         if len(users) == 0:
@@ -206,10 +204,9 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     users, 3,416 items" on ML-1M). Interactions are counted as rows: a user who rated one film at
     five different times has five.
 
-    The table needs `user_id` and `item_id` (integers >= 0); other columns are carried. None, 0 and
-    1 filter nothing. The rows left keep their order and `.attrs` and get a new RangeIndex;
-    `ratings` itself is returned when nothing is dropped. When nothing is left, a DataError gives
-    the largest k that leaves something.
+    The table needs `user_id` and `item_id` (integers >= 0). None, 0 and 1 filter nothing. The rows
+    left keep their order, other columns and `.attrs` and get a new RangeIndex; `ratings` itself is
+    returned when all stay. If none do, a DataError gives the largest k that leaves something.
     """
     k = 0 if k is None else check_integer("k", k, 0)
     if k <= 1:
@@ -217,15 +214,12 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     user_ids, users = index_ids(ratings["user_id"].to_numpy())
     item_ids, items = index_ids(ratings["item_id"].to_numpy())
     keep = _core_rows(users, items, k)
-    if keep is None:
+    if len(keep) == len(ratings):
         return ratings
     if len(keep) == 0:
-
-        def is_empty(smaller: int) -> bool:
-            rows = _core_rows(users, items, smaller)
-            return rows is not None and len(rows) == 0
-
-        largest = 1 + bisect.bisect_left(range(2, k), True, key=is_empty)
+        largest = 1 + bisect.bisect_left(
+            range(2, k), True, key=lambda smaller: len(_core_rows(users, items, smaller)) == 0
+        )
         raise DataError(
             f"the {k}-core filter leaves nothing of {len(ratings)} rows ({len(user_ids)} users, "
             f"{len(item_ids)} items). The largest value that leaves something is {largest}; choose "
@@ -236,16 +230,15 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     return left
 
 
-def _core_rows(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray | None:
-    """Return the row numbers of the k-core, ascending; None when every row stays."""
-    rows = None
+def _core_rows(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+    """Return the row numbers of the k-core, ascending."""
+    rows = np.arange(len(users))
     while True:
         keep = (np.bincount(users) >= k)[users]
         keep &= (np.bincount(items) >= k)[items]
         if keep.all():
             return rows
-        rows = np.flatnonzero(keep) if rows is None else rows[keep]
-        users, items = users[keep], items[keep]
+        rows, users, items = rows[keep], users[keep], items[keep]
 
 
 class Prepared(NamedTuple):

@@ -5,7 +5,6 @@ The checks are written so that 32 million rows need little more memory than the 
 
 from __future__ import annotations
 
-import operator
 import zlib
 from collections.abc import Iterable
 from typing import Any, cast
@@ -14,12 +13,10 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-COLUMNS = ("user_id", "item_id", "rating", "timestamp")
-"""The columns of a ratings table, in order."""
-
-MILLISECONDS_FROM = 10**11
-"""Seconds since 1970 beyond this lie in the year 5138: such a value is in milliseconds or finer."""
-
+COLUMNS = ("user_id", "item_id", "rating", "timestamp")  # of a ratings table, in order
+MILLISECONDS_FROM = (
+    10**11
+)  # seconds beyond this lie in the year 5138: they are milliseconds or finer
 _MARK = "_checked"  # in .attrs: digest of the content that was checked
 
 
@@ -52,14 +49,11 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
 
 def check_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """Return an integer argument (Python's or NumPy's, no bool) as an int, if it is in range."""
-    try:
-        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or number < least or (most is not None and number > most):
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not integer or value < least or (most is not None and value > most):
         upper = "" if most is None else f" and at most {most}"
         raise ValueError(f"{name}={value!r}: expected an integer of at least {least}{upper}.")
-    return number
+    return int(value)
 
 
 def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
@@ -158,7 +152,7 @@ _TIMESTAMPS = (
     (lambda values: values > MILLISECONDS_FROM, _NOT_MILLISECONDS),
 )
 # Of each column, what makes values wrong and what is expected instead.
-_CHECKS: dict[str, tuple] = dict(zip(COLUMNS, (_IDS, _IDS, _RATINGS, _TIMESTAMPS), strict=True))
+_CHECKS = {"user_id": _IDS, "item_id": _IDS, "rating": _RATINGS, "timestamp": _TIMESTAMPS}
 
 
 def _checked(column: pd.Series, source: str) -> np.ndarray:
@@ -188,17 +182,17 @@ def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
     """
     keys = _pair_keys(columns["user_id"], columns["item_id"])
     keys.sort()
-    equal = keys[1:] == keys[:-1]
-    if not equal.any():
+    repeated = keys[1:][keys[1:] == keys[:-1]]
+    if len(repeated) == 0:
         return
-    repeated = np.unique(keys[1:][equal])
     rows = np.flatnonzero(np.isin(_pair_keys(columns["user_id"], columns["item_id"]), repeated))
-    subset = pd.DataFrame({name: columns[name][rows] for name in columns if name != "rating"})
-    again = subset.duplicated().to_numpy()
+    found = {name: values[rows] for name, values in columns.items() if name != "rating"}
+    subset = pd.DataFrame(found, index=rows)
+    again = subset.duplicated()
     if not again.any():
         return
     example = subset[again].iloc[0]
-    first, second = rows[(subset == example).all(axis=1).to_numpy()][:2]
+    first, second = subset.index[(subset == example).all(axis=1)][:2]
     shown = ", ".join(f"{name} {value}" for name, value in example.items())
     raise InvalidRatingsError(
         f"{source}: {int(again.sum())} duplicate row(s): {shown} is on row {first} and again on "
@@ -208,13 +202,8 @@ def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
 
 
 def _pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return one int64 per row (a new array), equal exactly when user and item are."""
-    width = int(items.max()) + 1
-    if (int(users.max()) + 1) * width > np.iinfo(np.int64).max:
-        # Ids too large to be packed as they are: their ranks are not.
-        users, items = pd.factorize(users)[0], pd.factorize(items)[0]
-        width = int(items.max()) + 1
-    keys = users.astype(np.int64)
-    keys *= width
+    """Return one int64 per row, equal exactly when user and item are."""
+    keys, items = pd.factorize(users)[0], pd.factorize(items)[0]  # ids may be too large to pack
+    keys *= items.max() + 1
     keys += items
     return keys

@@ -112,7 +112,7 @@ def test_protocol_times_round_one_by_one(values):
 
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1),
-    st.sampled_from([1, 10**9, 2**60]),
+    st.sampled_from([1, 10**9, 2**58]),
 )
 def test_stable_order_is_lexsort(rows, scale):
     users = np.array([user for user, _ in rows], dtype=np.int32)
