@@ -8,15 +8,15 @@ factorisation and a multi-layer perceptron, each with embeddings of its own:
     score = h . [gmf; mlp] + b
 
 All items of a user are scored together: W_1 [p'; q'] = W_1u p' + W_1i q' is two small products
-instead of one per pair, and the part of gmf is one matrix product. (Dropout before the first layer
-therefore drops the same elements of an embedding in all its pairs of a step; RecBole draws them
-pair by pair.)
+instead of one per pair. (Dropout before the first layer therefore drops the same elements of an
+embedding in all its pairs of a step; RecBole draws them pair by pair.)
 
 Glossary: U users of a step, V = n_items + 1 columns, K negatives.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +35,6 @@ from ss4rec_lib.models.base import (
     ModelConfig,
     Recommender,
     Validate,
-    check_size,
     training_interactions,
 )
 
@@ -50,30 +49,24 @@ def fit_epochs(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     steps: Callable[[], Iterable[tuple[Tensor, int]]],
-    validate: Callable[[], Mapping[str, float]] | None,
-    *,
-    criterion: str,
-    sign: int,
-    epochs: int,
-    patience: int,
+    validate: Callable[[Any], Mapping[str, float]] | None,
+    options: Any,
+    criterion: str = CRITERION,
+    sign: int = 1,
 ) -> tuple[list[dict[str, float]], int]:
     """Train epoch by epoch in place, keep the weights of the best one, end in evaluation mode.
 
     `steps` yields the mean loss and the number of examples of each step of an epoch. Of the metrics
     of `validate`, `criterion` times `sign` chooses the epoch, the first of equal ones; without it
-    the last one is kept. `patience` counts epochs without a better one.
+    the last one is kept. Of `options`, `epochs` and `patience` are used.
 
-    Returns:
-        One row per epoch (`epoch`, `train_loss`, the metrics, `train_seconds`, `valid_seconds`),
-        and the epoch whose weights the network has.
-
-    Raises:
-        FloatingPointError: A loss or a criterion that is not finite.
+    Return one row per epoch (`epoch`, `train_loss`, the metrics, `train_seconds`, `valid_seconds`)
+    and the epoch that was kept. A FloatingPointError ends a loss or criterion that is not finite.
     """
     rows: list[dict[str, float]] = []
-    best: dict[str, Tensor] | None = None
-    best_epoch = 0
-    for epoch in range(1, epochs + 1):
+    best: dict[str, Tensor] = {}
+    best_epoch, best_value = 0, -math.inf
+    for epoch in range(1, options.epochs + 1):
         begin = time.perf_counter()
         network.train()
         total, examples = 0.0, 0
@@ -85,33 +78,30 @@ def fit_epochs(
         loss = total / examples
         network.eval()
         trained = time.perf_counter()
-        metrics = dict(validate()) if validate is not None and math.isfinite(loss) else {}
-        if not math.isfinite(loss + metrics.get(criterion, 0.0)):
+        metrics = validate(network) if validate is not None and math.isfinite(loss) else {}
+        value = sign * metrics.get(criterion, 0.0)
+        if not math.isfinite(loss + value):
             raise FloatingPointError(
                 f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}: try a smaller "
                 f"learning_rate than {optimizer.defaults['lr']:g}"
             )
         times = {"train_seconds": trained - begin, "valid_seconds": time.perf_counter() - trained}
         rows.append({"epoch": epoch, "train_loss": loss, **metrics, **times})
-        if validate is None:
-            best_epoch = epoch
-        elif best is None or sign * metrics[criterion] > sign * rows[best_epoch - 1][criterion]:
+        if validate is None or value > best_value:
             best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-            best_epoch = epoch
-        elif epoch - best_epoch >= patience:
+            best_epoch, best_value = epoch, value
+        elif epoch - best_epoch >= options.patience:
             break
-    if best is not None:
-        network.load_state_dict(best)
+    network.load_state_dict(best)
     return rows, best_epoch
 
 
 class NeuralCFConfig(ModelConfig):
     """Shape and options under RecBole's names, with its defaults but for the loss.
 
-    `loss_type` is `CE`, softmax cross entropy over the catalogue, for each user the mean over all
-    items of the training part (the multinomial likelihood of Liang et al. 2018, arXiv 1802.05814);
-    `BPR`, pairwise against uniformly drawn negatives; or `BCE`, binary cross entropy against them
-    (published, with 4 negatives).
+    `CE` is softmax cross entropy over the catalogue (the multinomial likelihood of Liang et al.
+    2018, arXiv 1802.05814); `BPR` is pairwise against uniformly drawn negatives, `BCE` binary cross
+    entropy against them (published, with 4 negatives).
     """
 
     mf_embedding_size: Count = 64
@@ -136,18 +126,15 @@ class NeuralCF(Recommender):
     def __init__(self, n_users: int, n_items: int, config: NeuralCFConfig | None = None) -> None:
         super().__init__(n_items, config)
         config = self.config
-        self.n_users = check_size("n_users", n_users)
         mf, mlp = config.mf_embedding_size, config.mlp_embedding_size
         self.user_mf, self.item_mf = nn.Embedding(n_users, mf), nn.Embedding(n_items + 1, mf)
         self.user_mlp, self.item_mlp = nn.Embedding(n_users, mlp), nn.Embedding(n_items + 1, mlp)
         for table in (self.user_mf, self.item_mf, self.user_mlp, self.item_mlp):
             nn.init.normal_(table.weight, std=config.initializer_range)
-        first, *later = config.mlp_hidden_size
-        self.first = nn.Linear(2 * mlp, first)
-        self.later = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(config.mlp_hidden_size, later, strict=False)
-        )
-        self.predict = nn.Linear(mf + config.mlp_hidden_size[-1], 1)
+        widths = config.mlp_hidden_size
+        self.first = nn.Linear(2 * mlp, widths[0])
+        self.later = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.predict = nn.Linear(mf + widths[-1], 1)
         self.dropout = nn.Dropout(config.dropout_prob)
 
     @classmethod
@@ -159,13 +146,8 @@ class NeuralCF(Recommender):
         model = cls(split.sequences.n_users, split.sequences.n_items, config)
         if training.device == "cuda" or (training.device == "auto" and torch.cuda.is_available()):
             model.to("cuda")
-        names = ("epochs", "learning_rate", "n_negatives", "patience", "seed")
-        rows, best_epoch = fit_neural_cf(
-            model,
-            *training_interactions(split)[:2],
-            validate=None if validate is None else lambda: validate(model),
-            **{name: getattr(training, name) for name in names},
-        )
+        users, items, _ = training_interactions(split)
+        rows, best_epoch = fit_neural_cf(model, users, items, training, validate)
         return Fitted(model, sum(row["train_seconds"] for row in rows), rows, best_epoch)
 
     @classmethod
@@ -234,40 +216,32 @@ def fit_neural_cf(
     model: NeuralCF,
     users: np.ndarray,
     items: np.ndarray,
-    *,
-    epochs: int = 20,
-    learning_rate: float = 1e-3,
-    n_negatives: int = 4,
+    training: TrainingConfig,
+    validate: Validate | None = None,
     batch_size: int | None = None,
-    patience: int = 5,
-    seed: int = 0,
-    validate: Callable[[], Mapping[str, float]] | None = None,
 ) -> tuple[list[dict[str, float]], int]:
     """Train in place with Adam on pairs of user index and item id, (n,); return as `fit_epochs`.
 
-    `batch_size` counts pairs (`BPR`, `BCE`; 2,048 by default) or users (`CE`; 16). `seed` is that
-    of order, dropout and negatives. `validate` returns metrics, with `masked_ndcg@10` among them.
+    `batch_size` counts pairs (`BPR`, `BCE`; 2,048 by default) or users (`CE`; 16). `training.seed`
+    is that of order, dropout and negatives.
     """
-    users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
+    items, device = items.astype(np.int64), model.predict.weight.device
+    torch.manual_seed(training.seed)
+    rng = np.random.default_rng(training.seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
+    # What is drawn together: a user with all items (CE), or a pair.
     by_user = model.config.loss_type == "CE"
-    size = batch_size or (16 if by_user else 2_048)
-    # A unit is what is drawn together: a user with all items (CE), or a pair.
     order = np.argsort(users, kind="stable")
-    units = np.split(order, np.flatnonzero(np.diff(users[order])) + 1) if by_user else []
-    device = model.predict.weight.device
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    ends = np.flatnonzero(np.diff(users[order])) + 1
+    units = np.split(order, ends) if by_user else range(len(users))
+    size = batch_size or (16 if by_user else 2_048)
 
     def steps() -> Iterable[tuple[Tensor, int]]:
-        shuffled = rng.permutation(len(units) if by_user else len(users))
-        for begin in range(0, len(shuffled), size):
+        shuffled = rng.permutation(len(units))
+        for begin in range(0, len(units), size):
             picked = shuffled[begin : begin + size]
             pairs = np.concatenate([units[i] for i in picked]) if by_user else picked
             of_user, chosen = (torch.from_numpy(a[pairs]).to(device) for a in (users, items))
-            yield neural_cf_loss(model, of_user, chosen, n_negatives), len(pairs)
+            yield neural_cf_loss(model, of_user, chosen, training.n_negatives), len(pairs)
 
-    return fit_epochs(
-        model, optimizer, steps, validate,
-        criterion=CRITERION, sign=1, epochs=epochs, patience=patience
-    )  # fmt: skip
+    return fit_epochs(model, optimizer, steps, validate, training)

@@ -29,41 +29,30 @@ from torch import Tensor, nn
 from ss4rec_lib.files import FileError, read_tensors
 from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
 
-_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _UNUSED = ("LayerNorm.weight", "LayerNorm.bias")
-_COMPLEX = (".S5.seq.Lambda", ".S5.seq.B", ".S5.seq.C")
 
 
 def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tensor]) -> SS4Rec:
-    """Put published weights into a model and return it, its mode unchanged.
+    """Put published weights into a model and return it; its mode, dtype and device stay.
 
-    Args:
-        model: Where they go. None builds one with every size read off the weights,
-            `unconstrained=True` and the other options of `SS4RecConfig.official()`. A model that
-            keeps Re(Lambda) negative takes the weights too if all of theirs is.
-        state_dict: As described in this module, of any floating dtype; the dtype and the device of
-            the model stay. The prefixes `module.` and `_orig_mod.` are ignored.
-
-    Raises:
-        ValueError: Weights of other names or shapes, NaN or infinite, or with Re(Lambda) >= 0 for a
-            model that keeps it negative; a model without both layers. Nothing has changed then.
+    Without a model one is built, with every size read off the weights, `unconstrained=True` and the
+    other options of `SS4RecConfig.official()`. A model that keeps Re(Lambda) negative takes the
+    weights too if all of theirs is. `state_dict` is as described in this module, of any floating
+    dtype; the prefixes `module.` and `_orig_mod.` are ignored. A ValueError names what does not fit
+    (names, shapes, numbers that are not finite, Re(Lambda) >= 0); nothing has changed then.
     """
-    weights = _named_tensors(state_dict)
-    if model is None:
-        blocks = {found[1] for name in weights if (found := re.match(r"model\.(\d+)", name))}
-        n_layers = max(1, len(blocks))  # so that a missing first block is named
-        _check_names(weights, SS4Rec(1, SS4RecConfig(n_layers=n_layers)))
-        model = SS4Rec(*_read_sizes(weights, n_layers))
-    _check_names(weights, model)
+    weights = _real_tensors(state_dict)
+    model = _model_for(weights) if model is None else model
     ours = _published(model)
-    _check_shapes(weights, ours)
+    _check_names_and_shapes(weights, ours)
     new = [
-        (parameter, _converted(name, weights[name], parameter.dtype))
+        (parameter, _finite(name, weights[name], parameter.dtype))
         for name, parameter in ours.items()
         if isinstance(parameter, nn.Parameter)
     ]
     for i, block in enumerate(model.blocks):
-        new += _new_eigenvalues(block.s5, f"model.{i}.S5.seq.Lambda", weights)
+        name = f"model.{i}.S5.seq.Lambda"
+        new += _new_eigenvalues(block.s5, name, weights[name])
     with torch.no_grad():  # everything has been checked by now
         for parameter, value in new:
             parameter.copy_(value)
@@ -79,7 +68,8 @@ def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
     found = {}
     for name, tensor in _published(model).items():
         value = tensor.detach().clone(memory_format=torch.contiguous_format)
-        found[name] = torch.view_as_complex(value) if name.endswith(".S5.seq.C") else value
+        pairs = name.endswith((".S5.seq.Lambda", ".S5.seq.C"))
+        found[name] = torch.view_as_complex(value) if pairs else value
     return found
 
 
@@ -87,19 +77,13 @@ def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> S
     """Read published weights from a file: a RecBole checkpoint, or a state dict alone.
 
     A `.safetensors` file is read as such, anything else by `torch.load(weights_only=True)`, which
-    builds tensors and plain containers and refuses all other pickled objects. RecBole pickles its
-    `Config` beside the weights; the error then says how to take the weights out.
+    refuses pickled objects. RecBole pickles its `Config` beside the weights; the error then says
+    how to take the weights out.
     """
     path = Path(path)
     content: Any = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_pth(path)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    values = content.values() if isinstance(content, Mapping) else ()
-    if not any(isinstance(value, Tensor) for value in values):
-        raise ValueError(
-            f"{path} is not a checkpoint: it holds a {type(content).__name__} without weights, "
-            "expected a dict of tensors, or a dict with one under 'state_dict'"
-        )
+    if isinstance(content, Mapping):
+        content = content.get("state_dict", content)
     try:
         return load_official_state_dict(model, content)
     except ValueError as error:
@@ -131,7 +115,7 @@ def _read_pth(path: Path) -> Any:
 
 
 def _published(model: SS4Rec) -> dict[str, Tensor]:
-    """Return our tensors by published key, in the published order, B and C as real pairs.
+    """Return our tensors by published key, in the published order, complex ones as real pairs.
 
     All are parameters but Lambda and the unused ones.
     """
@@ -142,116 +126,97 @@ def _published(model: SS4Rec) -> dict[str, Tensor]:
             f"model_type={model.config.model_type!r}: published weights are of 'ss4rec', with both "
             "layers in every block"
         )
-    found: dict[str, Tensor] = {"item_embedding.weight": model.item_embedding.weight}
-    like = found["item_embedding.weight"].detach()[0]
-    found |= {"LayerNorm.weight": torch.ones_like(like), "LayerNorm.bias": torch.zeros_like(like)}
+    embedding: Tensor = model.item_embedding.weight
+    unused = torch.ones_like(embedding[0]), torch.zeros_like(embedding[0])
+    found = {"item_embedding.weight": embedding, **dict(zip(_UNUSED, unused, strict=True))}
     for i, block in enumerate(model.blocks):
-        names = ("Lambda", "B", "C", "D", "log_step")
-        own = {f"S5.seq.{name}": getattr(block.s5, name) for name in names}
+        own = {"S5.seq.Lambda": torch.view_as_real(block.s5.Lambda)}
+        own |= {f"S5.seq.{name}": getattr(block.s5, name) for name in ("B", "C", "D", "log_step")}
         own |= {f"S6.{name}": parameter for name, parameter in block.mamba.named_parameters()}
         own |= {f"LayerNorm.{name}": parameter for name, parameter in block.norm.named_parameters()}
         found |= {f"model.{i}.{name}": tensor for name, tensor in own.items()}
     return found
 
 
-def _named_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors by name, without prefixes of wrappers and unused ones."""
+def _real_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors by name, without prefixes and unused ones, complex ones as real pairs."""
     if not isinstance(state_dict, Mapping):
         raise ValueError(f"state_dict is a {type(state_dict).__name__}, expected a dict of tensors")
     weights: dict[str, Tensor] = {}
     for given, value in state_dict.items():
-        name = str(given)
-        while name.startswith(_WRAPPERS):
-            name = name.partition(".")[2]
+        # The prefixes are those of DataParallel and of torch.compile.
+        name = re.sub(r"^((module|_orig_mod)\.)+", "", str(given))
         if name in weights:
             raise ValueError(f"the key {name} is there twice, the second time as {given}")
         if not isinstance(value, Tensor):
             raise ValueError(f"{given} is a {type(value).__name__}, expected a torch.Tensor")
-        weights[name] = value
+        number = value.is_floating_point() or value.is_complex()
+        if value.layout != torch.strided or value.is_meta or not number:
+            raise ValueError(
+                f"{given} is of {value.dtype}, {value.layout} on {value.device}: expected floating "
+                "or complex numbers in an ordinary tensor"
+            )
+        value = value.detach().resolve_conj()
+        weights[name] = torch.view_as_real(value) if value.is_complex() else value
     return {name: value for name, value in weights.items() if name not in _UNUSED}
 
 
-def _check_names(weights: dict[str, Tensor], model: SS4Rec) -> None:
-    ours = _published(model)
+def _model_for(weights: dict[str, Tensor]) -> SS4Rec:
+    """Return a model of the sizes of the weights; 1 where the check that follows finds an error."""
+
+    def size(name: str, axis: int) -> int:
+        shape = weights[name].shape if name in weights else ()
+        return (shape[axis] if axis < len(shape) else 0) or 1
+
+    blocks = {name.split(".")[1] for name in weights if name.startswith("model.")}
+    hidden_size = size("item_embedding.weight", 1)
+    config = SS4RecConfig.official(
+        hidden_size=hidden_size,
+        n_layers=max(1, len(blocks)),
+        d_P=size("model.0.S5.seq.log_step", 0),
+        d_H=hidden_size,
+        d_state=size("model.0.S6.A_log", 1),
+        d_conv=size("model.0.S6.conv1d.weight", 2),
+        expand=max(1, size("model.0.S6.A_log", 0) // hidden_size),
+        unconstrained=True,
+    )
+    return SS4Rec(max(1, size("item_embedding.weight", 0) - 1), config)
+
+
+def _check_names_and_shapes(weights: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
     missing = [name for name in ours if name not in weights and name not in _UNUSED]
     unexpected = [name for name in weights if name not in ours]
     if missing or unexpected:
+        n_layers = sum(name.endswith("Lambda") for name in ours)
         raise ValueError(
-            f"these are not the weights of a published SS4Rec with n_layers={model.config.n_layers}"
-            f": missing: {missing}, unexpected: {unexpected}. (Names such as blocks.0 are this "
-            "library's own: use SS4Rec.load_state_dict.)"
+            f"these are not the weights of a published SS4Rec with n_layers={n_layers}: missing: "
+            f"{missing}, unexpected: {unexpected}. (Names such as blocks.0 are this library's own: "
+            "use SS4Rec.load_state_dict.)"
         )
-
-
-def _read_sizes(weights: dict[str, Tensor], n_layers: int) -> tuple[int, SS4RecConfig]:
-    """Return n_items and the configuration that the shapes imply, to be checked afterwards."""
-
-    def sizes(name: str, axes: int) -> tuple[int, ...]:
-        shape = tuple(weights[name].shape)
-        if len(shape) != axes or 0 in shape:
-            raise ValueError(f"{name} has shape {shape}, expected {axes} axes, none of them empty")
-        return shape
-
-    rows, hidden_size = sizes("item_embedding.weight", 2)
-    d_inner, d_state = sizes("model.0.S6.A_log", 2)
-    if rows < 2:
-        raise ValueError("item_embedding.weight has 1 row: expected padding and at least one item")
-    if d_inner % hidden_size:
-        raise ValueError(
-            f"model.0.S6.A_log has {d_inner} rows, expected a multiple of the width {hidden_size} "
-            "of item_embedding.weight"
-        )
-    config = SS4RecConfig.official(
-        hidden_size=hidden_size,
-        n_layers=n_layers,
-        d_P=sizes("model.0.S5.seq.log_step", 1)[0],
-        d_H=hidden_size,
-        d_state=d_state,
-        d_conv=sizes("model.0.S6.conv1d.weight", 3)[2],
-        expand=d_inner // hidden_size,
-        unconstrained=True,
-    )
-    return rows - 1, config
-
-
-def _check_shapes(weights: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
-    wrong = []
-    for name, value in weights.items():
-        shape = tuple(ours[name].shape)
-        wanted = [f"{shape} real"]
-        if name.endswith(_COMPLEX):
-            shape = shape if ours[name].is_complex() else shape[:-1]
-            wanted = [f"{shape} complex", f"{(*shape, 2)} real"]
-        found = f"{tuple(value.shape)} {'complex' if value.is_complex() else 'real'}"
-        if found not in wanted:
-            wrong.append(f"{name} has shape {found}, expected {' or '.join(wanted)}")
+    wrong = [
+        f"{name} has shape {tuple(value.shape)}, expected {tuple(ours[name].shape)}"
+        for name, value in weights.items()
+        if value.shape != ours[name].shape
+    ]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError("; ".join(wrong[:5]) + more)
+        raise ValueError(f"{'; '.join(wrong[:5])}{more}; a complex number is an axis of 2")
 
 
-def _converted(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return real numbers (complex ones as pairs) of the model's dtype, finite in it."""
-    number = value.is_floating_point() or value.is_complex()
-    if value.layout != torch.strided or value.is_meta or not number:
-        raise ValueError(
-            f"{name} is of {value.dtype}, {value.layout} on {value.device}: expected floating or "
-            "complex numbers in an ordinary tensor"
-        )
-    value = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
-    value = value.detach().to(dtype)
+def _finite(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return real numbers of the model's dtype, finite in it."""
+    value = value.to(dtype)
     if not torch.isfinite(value).all():
         raise ValueError(f"{name} has NaN or infinite entries (as {dtype}), expected finite ones")
     return value
 
 
-def _new_eigenvalues(s5: Any, name: str, weights: dict[str, Tensor]) -> list[tuple]:
+def _new_eigenvalues(s5: Any, name: str, value: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return the new values of the parameters of Lambda, as pairs (parameter, value)."""
-    dtype = s5.Lambda_im.dtype
-    real, imaginary = _converted(name, weights[name], dtype).unbind(-1)  # (P,) each
+    real, imaginary = _finite(name, value, s5.Lambda_im.dtype).unbind(-1)  # (P,) each
     if s5.unconstrained:
         return [(s5.Lambda_re, real), (s5.Lambda_im, imaginary)]
-    real = _converted(name, weights[name], torch.float64)[..., 0]  # its logarithm is rounded once
+    real = value[..., 0].double()  # its logarithm is rounded once
     if (real >= 0).any():
         raise ValueError(
             f"{name} has {int((real >= 0).sum())} real parts >= 0 (up to {real.max().item():g}), "

@@ -4,8 +4,9 @@
     hidden = the blocks of an SS4Rec trunk over x and delta         # (B, L, d_model), causal
     rating = mu + b_item[target] + b(history) + head([hidden, e_target, hidden * e_target])
 
-The target's item enters only here, after the trunk, and its rating nowhere. By default no parameter
-belongs to a user. In place of a user's bias stands the shrunken mean of the history's residuals
+The target's item enters only here, after the trunk, and its rating nowhere. The scores of the
+catalogue are the trunk's, so the same hidden state ranks and rates. In place of a user's bias
+stands the shrunken mean of the history's residuals
 
     b(history) = sum_{j <= k} (r_j - mu - b_item[i_j]) / (k + 1 + shrinkage)
 
@@ -13,10 +14,8 @@ which is the b_u of the bias baseline, computed from the past alone, so that a n
 training. The last layer of the head starts at 0, so an untrained model *is* that baseline.
 
 With `user_factors` a user adds `p_u . q_item`, with the squared lengths of both as a penalty
-(Koren, Bell, Volinsky 2009, equation 5), for what no history of limited length can show. p_u starts
-at 0 and stays there for a user without training interactions.
-
-The scores of the catalogue are the trunk's, so the same hidden state ranks and rates.
+(Koren, Bell, Volinsky 2009, equation 5). p_u starts at 0 and stays there for a user without
+training interactions.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,27 +44,21 @@ _NUMBERS = 1 << 22  # of the largest tensor held while all items are rated: 16 M
 class RatingConfig(SS4RecConfig):
     """The options of the SS4Rec trunk, and of the ratings on top of it.
 
-    Attributes:
-        train_for: `rating`, the squared error alone; `ranking`, the trunk's loss alone (the head
-            stays as it is, so ratings are predicted by the biases); `both`, their weighted sum.
-        rating_weight: With `both`, the loss is ranking loss + rating_weight * squared error.
-        use_ratings: Use the history's ratings, in the embedding and in b(history).
-        user_factors: Length of p_u and q_item; 0 for none, a model without users.
-        user_penalty: Added to a target's squared error, times |p_u|^2 + |q_item|^2.
-        levels: The ratings there are, ascending; a rating enters as the nearest of them, and
-            predictions are clipped to their range.
+    The loss is the squared error alone, the trunk's ranking loss alone (the head stays as it is, so
+    the biases predict the ratings), or for `both` ranking loss + rating_weight * squared error.
     """
 
     train_for: Literal["rating", "ranking", "both"] = "rating"
     rating_weight: Positive = 1.0
-    use_ratings: bool = True
-    user_factors: Annotated[int, Field(ge=0)] = 0
-    user_penalty: NotNegative = 0.05
+    use_ratings: bool = True  # those of the history, in the embedding and in b(history)
+    user_factors: Annotated[int, Field(ge=0)] = 0  # length of p_u and q_item; 0: no users
+    user_penalty: NotNegative = 0.05  # times |p_u|^2 + |q_item|^2, in the squared error
+    # The ratings there are. One enters as the nearest level; predictions stay in their range.
     levels: Annotated[tuple[float, ...], Field(min_length=2)] = (1.0, 2.0, 3.0, 4.0, 5.0)
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
-        if any(a >= b for a, b in zip(self.levels, self.levels[1:], strict=False)):
+        if list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels={self.levels}: expected ascending ratings")
         return self
 
@@ -88,7 +82,7 @@ class RatingSS4Rec(Recommender):
         n_items: Number of items.
         config: Options.
         mean: mu, the mean of the training ratings.
-        item_bias: Where b_item starts, (n_items + 1,), entry 0 for padding; 0 when None.
+        item_bias: Where b_item starts, (n_items + 1,), entry 0 for padding.
         shrinkage: Where the shrinkage of b(history) starts, in ratings; it is learned.
         owners: With `user_factors`, the user of each history, (n_histories,), integers from 0. A
             random split has many histories of one user.
@@ -109,50 +103,41 @@ class RatingSS4Rec(Recommender):
         n_items: int,
         config: RatingConfig | None = None,
         mean: float = 3.5,
-        item_bias: np.ndarray | None = None,
+        item_bias: ArrayLike = 0.0,
         shrinkage: float = 15.0,
-        owners: np.ndarray | None = None,
+        owners: ArrayLike = (),
         trunk: SS4Rec | None = None,
     ) -> None:
         super().__init__(n_items, config)
         config = self.config
-        if not math.isfinite(mean):
-            raise ValueError(f"mean={mean}: expected the mean of the training ratings")
-        if not (math.isfinite(shrinkage) and shrinkage > 0):
-            raise ValueError(f"shrinkage={shrinkage}: expected a number of ratings above 0")
         self.trunk = trunk or SS4Rec(self.n_items, config.trunk)
-        if (self.trunk.n_items, self.trunk.config) != (self.n_items, config.trunk):
-            raise ValueError(
-                f"trunk has n_items={self.trunk.n_items} and {self.trunk.config!r}, expected "
-                f"n_items={self.n_items} and {config.trunk!r}"
-            )
+        found, wanted = (self.trunk.n_items, self.trunk.config), (self.n_items, config.trunk)
+        if found != wanted:
+            raise ValueError(f"trunk has n_items={found[0]} and {found[1]!r}, expected {wanted}")
+        if not (math.isfinite(mean) and 0 < shrinkage < math.inf):
+            raise ValueError(f"mean={mean}, shrinkage={shrinkage}: must be finite, shrinkage > 0")
+        if (shape := np.shape(item_bias)) not in ((), (self.n_items + 1,)):
+            raise ValueError(f"item_bias has shape {shape}: expected ({self.n_items + 1},)")
         d, levels = config.hidden_size, torch.tensor(config.levels)
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("boundaries", (levels[1:] + levels[:-1]) / 2)  # (n_levels - 1,)
         self.item_bias = nn.Embedding(self.n_items + 1, 1, padding_idx=0)
-        start = np.zeros(self.n_items + 1) if item_bias is None else np.asarray(item_bias)
-        if start.shape != (self.n_items + 1,):
-            raise ValueError(
-                f"item_bias has shape {start.shape}: expected ({self.n_items + 1},), entry 0 for "
-                "padding"
-            )
         with torch.no_grad():
-            self.item_bias.weight[:, 0] = torch.as_tensor(start)
+            self.item_bias.weight[:, 0] = torch.as_tensor(item_bias)
             self.item_bias.weight[0] = 0
         if config.use_ratings:
             self.log_shrinkage = nn.Parameter(torch.tensor(math.log(shrinkage)))
             self.rating_embedding = _random_embedding(len(levels), d, config.initializer_range)
-        if config.user_factors:
-            owners = np.zeros(0, dtype=np.int64) if owners is None else np.asarray(owners)
-            if owners.ndim != 1 or len(owners) == 0 or owners.min() < 0:
+        if f := config.user_factors:
+            users = np.asarray(owners, dtype=np.int64)
+            if users.ndim != 1 or len(users) == 0 or users.min() < 0:
                 raise ValueError(
-                    f"owners has shape {owners.shape} with user_factors={config.user_factors}: "
-                    "expected the user of each history, (n_histories,), integers from 0"
+                    f"owners has shape {users.shape} with user_factors={f}: expected the user of "
+                    "each history, (n_histories,), integers from 0"
                 )
-            f = config.user_factors
-            self.register_buffer("owners", torch.from_numpy(owners.astype(np.int64)))
+            self.register_buffer("owners", torch.tensor(users))
             # Zero times something has a gradient, zero times zero none: one side starts at random.
-            self.user_embedding = nn.Embedding(int(owners.max()) + 2, f, padding_idx=0)
+            self.user_embedding = nn.Embedding(int(users.max()) + 2, f, padding_idx=0)
             nn.init.zeros_(self.user_embedding.weight)
             self.item_factors = _random_embedding(self.n_items, f, 0.1)
         first, last = nn.Linear(3 * d, d), nn.Linear(d, 1)
@@ -163,8 +148,7 @@ class RatingSS4Rec(Recommender):
     @classmethod
     def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
         """Return a model for the users of the saved one."""
-        owners = tensors["owners"].numpy() if config.user_factors else None
-        return cls(n_items, config, owners=owners)
+        return cls(n_items, config, owners=tensors.get("owners", ()))
 
     @property
     def score_weight(self) -> Tensor:
@@ -180,10 +164,8 @@ class RatingSS4Rec(Recommender):
             return self.trunk(items, delta)
         if ratings is None or ratings.shape != items.shape or not ratings.is_floating_point():
             found = None if ratings is None else f"{ratings.dtype} of shape {tuple(ratings.shape)}"
-            raise ValueError(
-                f"ratings is {found}, but use_ratings=True: expected a floating dtype and the "
-                f"shape of items, {tuple(items.shape)}"
-            )
+            expected = f"floating ones of shape {tuple(items.shape)}"
+            raise ValueError(f"ratings is {found}, but use_ratings=True: expected {expected}")
         level = (torch.bucketize(ratings, self.boundaries) + 1).masked_fill(items == 0, 0)
         return self.trunk(items, delta, extra=self.rating_embedding(level))  # (B, L, d_model)
 
@@ -203,8 +185,7 @@ class RatingSS4Rec(Recommender):
     def user_vectors(self, users: Tensor | None) -> Tensor | None:
         """Return p_u of each row, (B, 1, user_factors); None without `user_factors` or users.
 
-        `users` are indices of histories, (B,), as `Batch.users`; one below 0 or beyond the last is
-        a stranger's, whose vector is 0.
+        `users` are indices of histories, (B,); one that does not exist is a stranger's, with p_u 0.
         """
         if not self.config.user_factors or users is None:
             return None
@@ -213,28 +194,23 @@ class RatingSS4Rec(Recommender):
         return self.user_embedding(rows)[:, None]  # (B, 1, user_factors)
 
     def predict_ratings(
-        self,
-        hidden: Tensor,
-        target_items: Tensor,
-        history_bias: Tensor | float = 0.0,
-        user: Tensor | None = None,
+        self, hidden: Tensor, items: Tensor, bias: Tensor | float = 0.0, user: Tensor | None = None
     ) -> Tensor:
-        """Return expected ratings (...), not clipped, as they are trained.
+        """Return expected ratings (...) of target items (...), not clipped, as they are trained.
 
-        They are of target items (...), from hidden states before them (..., d_model), b(history)
-        (...) and p_u (..., user_factors); None for a stranger's.
+        From hidden states before them (..., d_model), b(history) (...) and p_u (..., user_factors).
         """
-        e = self.trunk.item_embedding(target_items)  # (..., d_model)
+        e = self.trunk.item_embedding(items)  # (..., d_model)
         rest = self.head(torch.cat((hidden, e, hidden * e), dim=-1))[..., 0]  # (...)
         if user is not None:
-            rest = rest + (user * self.item_factors(target_items)).sum(-1)
-        return self.mean + self.item_bias(target_items)[..., 0] + history_bias + rest
+            rest = rest + (user * self.item_factors(items)).sum(-1)
+        return self.mean + self.item_bias(items)[..., 0] + bias + rest
 
-    def penalty(self, target_items: Tensor, user: Tensor | None) -> Tensor | float:
+    def penalty(self, items: Tensor, user: Tensor | None) -> Tensor | float:
         """Return the penalty of targets (...) and p_u (..., user_factors); 0 without users."""
         if user is None:
             return 0.0
-        lengths = user.square().sum(-1) + self.item_factors(target_items).square().sum(-1)
+        lengths = user.square().sum(-1) + self.item_factors(items).square().sum(-1)
         return self.config.user_penalty * lengths
 
     def rate(
@@ -259,42 +235,28 @@ class RatingSS4Rec(Recommender):
     def expected_ratings(self, batch: Batch) -> Tensor:
         """Return the expected rating of every item after each row, (B, n_items + 1), to rank by.
 
-        They are not clipped: clipped ones tie at the end of the scale, where a ranking begins.
+        They are not clipped: clipped ones tie at the end of the scale, where a ranking begins. The
+        head's first layer on [h, e, h * e] is W_h h + W_e e + (W_he * h) e: a vector of the row, a
+        matrix of the catalogue, and one product of it with a small matrix of the row.
         """
         hidden = last_of(self.encode(batch), batch)  # (B, d_model)
-        bias = last_of(self.history_bias(batch.items, batch.ratings), batch)  # (B,)
-        user = self.user_vectors(batch.users)
-        return self.rate_everything(hidden, bias, None if user is None else user[:, 0])
-
-    def rate_everything(
-        self, hidden: Tensor, history_bias: Tensor, user: Tensor | None = None
-    ) -> Tensor:
-        """Return `predict_ratings` of every item, with the products that items share done once.
-
-        Hidden states (B, d_model), b(history) (B,) and p_u (B, user_factors) to (B, n_items + 1).
-        The head's first layer on [h, e, h * e] is W_h h + W_e e + (W_he * h) e: a vector of the
-        row, a matrix of the catalogue, and one product of it with a small matrix of the row.
-        """
+        history_bias = last_of(self.history_bias(batch.items, batch.ratings), batch)  # (B,)
         first, rest = self.head[0], self.head[1:]
         of_hidden, of_item, of_both = first.weight.chunk(3, dim=1)  # (d_model, d_model) each
         e = self.trunk.item_embedding.weight  # (V, d_model)
         catalogue = F.linear(e, of_item)
         biases = self.mean + self.item_bias.weight[:, 0]  # (V,)
-        rows = max(1, _NUMBERS // catalogue.numel())
-        found = []
+        rows, found = max(1, _NUMBERS // e.numel()), []
         for h, bias in zip(hidden.split(rows), history_bias.split(rows), strict=True):
-            row = F.linear(h, of_hidden, first.bias)  # (b, d_model)
-            both = e @ (of_both * h[:, None]).mT  # (b, V, d_model)
-            x = both.add_(catalogue).add_(row[:, None])
+            x = e @ (of_both * h[:, None]).mT  # (b, V, d_model)
+            x = x.add_(catalogue).add_(F.linear(h, of_hidden, first.bias)[:, None])
             found.append(biases + bias[:, None] + rest(x)[..., 0])
-        expected = torch.cat(found)
-        return expected if user is None else expected + user @ self.item_factors.weight.T
+        expected, user = torch.cat(found), self.user_vectors(batch.users)
+        return expected if user is None else expected + user[:, 0] @ self.item_factors.weight.T
 
 
 def _random_embedding(n: int, width: int, std: float) -> nn.Embedding:
     """Return normal vectors of 1..n, and of zeros for padding, which draws nothing."""
     embedding = nn.Embedding(n + 1, width, padding_idx=0)
     nn.init.normal_(embedding.weight[1:], std=std)
-    with torch.no_grad():
-        embedding.weight[0] = 0
     return embedding

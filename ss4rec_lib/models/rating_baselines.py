@@ -1,12 +1,12 @@
 """The interface of rating baselines, and the two simplest: the global mean, and biases.
 
 Users and items are any integers; an unknown one has bias 0 and no factors. Predictions are clipped
-to the range of the training ratings, as Surprise clips them; `scores`, to rank by, are not.
+to the range of the training ratings, as Surprise clips them; `scores`, to rank by, are not, for
+clipped ones tie at the end of the scale, where a ranking begins.
 """
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -19,21 +19,13 @@ from ss4rec_lib.models.base import ModelConfig
 Triples = Sequence[np.ndarray]  # users, items, ratings
 
 
-class RatingBaseline(abc.ABC):
+class RatingBaseline:
     """`fit(users, items, ratings)`, then `predict(users, items)` or `scores(users, items)`.
 
-    Args:
-        config: Options, of the class `config_type`.
-        seed: Of everything that is drawn.
-
-    Attributes:
-        history: One row per epoch, of a model that chooses its epoch by validation.
-        best_epoch: The epoch whose weights the model has, from 1; 0 where none was chosen.
-        n_passes: Passes over the ratings, or draws, that fitting took.
+    `config` has options of the class `config_type`; `seed` is that of everything that is drawn.
     """
 
     # See `ss4rec_lib.models.Recommender`.
-    needs_known_users: ClassVar[bool] = False
     reads_histories: ClassVar[bool] = False
     fitted: ClassVar[bool] = True
     learns: ClassVar[bool] = False
@@ -47,29 +39,20 @@ class RatingBaseline(abc.ABC):
     def __init__(self, config: ModelConfig | None = None, seed: int = 0) -> None:
         self.config = config or self.config_type()
         self.seed = seed
-        self.history: list[dict[str, float]] = []
-        self.best_epoch, self.n_passes = 0, 0
+        self.history: list[dict[str, float]] = []  # one row per epoch, if validation chooses one
+        self.best_epoch = 0  # the epoch whose weights the model has, from 1; 0 if none was chosen
+        self.n_passes = 0  # over the ratings, or draws, that fitting took
         self.mean: float | None = None
-
-    @property
-    def display_name(self) -> str:
-        """The name of the model in a table."""
-        return self.config.display_name
 
     def fit(
         self, users: ArrayLike, items: ArrayLike, ratings: ArrayLike, valid: Triples | None = None
     ) -> Self:
-        """Learn from training ratings, vectors of one length, and return the model.
-
-        `valid` are the users, items and ratings that choose the epoch, of a model that chooses one.
-        """
+        """Learn from vectors of one length, and return the model; `valid` may choose the epoch."""
         users, items = _ids(users, items)
         ratings = np.asarray(ratings, dtype=np.float64)
         if ratings.shape != users.shape or len(ratings) == 0:
-            raise ValueError(
-                f"ratings has shape {ratings.shape}, users {users.shape}: expected as many of one "
-                "as of the other, and at least one"
-            )
+            shapes = f"ratings has shape {ratings.shape}, users {users.shape}"
+            raise ValueError(f"{shapes}: expected as many of one as of the other, at least one")
         if bad := int((~np.isfinite(ratings)).sum()):
             raise ValueError(f"{bad} of {len(ratings)} ratings are NaN or infinite: drop them")
         self.low, self.high = float(ratings.min()), float(ratings.max())
@@ -85,10 +68,7 @@ class RatingBaseline(abc.ABC):
         return np.clip(found, self.low, self.high)
 
     def scores(self, users: ArrayLike, items: ArrayLike) -> np.ndarray:
-        """Return unclipped ratings of users (U,) with items (V,), (U, V), to rank items by.
-
-        Clipped predictions tie at the end of the scale, where a ranking begins.
-        """
+        """Return unclipped ratings of users (U,) with items (V,), (U, V), to rank items by."""
         users, items = _ids(users, users)[0], _ids(items, items)[0]
         return self._scores(*self._known(users, items))
 
@@ -97,13 +77,12 @@ class RatingBaseline(abc.ABC):
             raise ValueError(f"{type(self).__name__} has not been fitted: call fit first")
         return _places(self.user_ids, users), _places(self.item_ids, items)
 
-    @abc.abstractmethod
     def _fit(self, train: Triples, valid: Triples | None) -> None:
         """Learn from places in `user_ids` and `item_ids`, and ratings; `valid` has ids."""
 
-    @abc.abstractmethod
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Return predictions for such places; unknown ids have the place after the last."""
+        raise NotImplementedError
 
     def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Return predictions for every pair of such places, (U, V)."""
@@ -121,9 +100,6 @@ class GlobalMean(RatingBaseline):
     """Predict the global mean, the floor for any rating model."""
 
     config_type = GlobalMeanConfig
-
-    def _fit(self, train: Triples, valid: Triples | None) -> None:
-        """Do nothing: `fit` has taken the mean."""
 
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         return np.full(len(user), self.mean)
@@ -151,8 +127,7 @@ class BiasBaseline(RatingBaseline):
     config_type = BiasConfig
 
     def _fit(self, train: Triples, valid: Triples | None) -> None:
-        user, item, ratings = train
-        config = self.config
+        (user, item, ratings), config = train, self.config
         self.n_passes = config.n_epochs
         deviation = ratings - self.mean
         n_user, n_item = np.bincount(user), np.bincount(item)
@@ -168,14 +143,12 @@ class BiasBaseline(RatingBaseline):
 
 
 def _ids(users: ArrayLike, items: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    found = np.asarray(users), np.asarray(items)
-    for name, ids in zip(("users", "items"), found, strict=True):
-        if ids.dtype.kind not in "iu" or ids.shape != (found[0].size,):
-            raise ValueError(
-                f"{name} is {ids.dtype} of shape {ids.shape}: expected a vector of integers, users "
-                "and items of one length"
-            )
-    return found
+    vectors = np.asarray(users), np.asarray(items)
+    for name, ids in zip(("users", "items"), vectors, strict=True):
+        if ids.dtype.kind not in "iu" or ids.shape != (vectors[0].size,):
+            found = f"{name} is {ids.dtype} of shape {ids.shape}"
+            raise ValueError(f"{found}: expected two vectors of integers, of one length")
+    return vectors
 
 
 def _places(known: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -5,8 +5,7 @@
     BayesianFM       a factorisation machine, averaged over Gibbs draws   myFM
     RatingNeuralCF   mu + b_u + b_i + NeuMF(u, i)                         here, see `neural_cf`
 
-The libraries (Surprise 1.1.5, myFM 0.4.0) are in the extra `peers`; here they get one interface,
-and predictions for whole vectors. Surprise's defaults are those behind its published table.
+The libraries (Surprise 1.1.5, myFM 0.4.0) are in the extra `peers`; here they get one interface.
 Glossary: mu global mean, b bias, I_u the items user u rated in training, y_j the implicit factor of
 having rated j.
 """
@@ -14,8 +13,7 @@ having rated j.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -33,13 +31,13 @@ _PAIRS = 1 << 16  # pairs of user and item that are predicted at a time
 
 
 class BiasedMFConfig(ModelConfig):
-    """Options under Surprise's names: learning rate and L2 penalty are those of everything."""
+    """Options under Surprise's names, with the defaults behind its published table."""
 
     label = "SVD"
 
     n_factors: Count = 100
     n_epochs: Count = 20
-    lr_all: Positive = 0.005
+    lr_all: Positive = 0.005  # learning rate, and below it the L2 penalty, of everything
     reg_all: NotNegative = 0.02
     init_std_dev: NotNegative = 0.1
 
@@ -58,29 +56,28 @@ class BiasedMF(RatingBaseline):
 
     config_type = BiasedMFConfig
     requires = "surprise"
-    algorithm, more = "SVD", MappingProxyType({})
+    algorithm = "SVD"
+    more: ClassVar[dict[str, bool]] = {}
 
     def _fit(self, train: Triples, valid: Triples | None) -> None:
         user, item, ratings = train
         surprise: Any = import_peer("surprise")
         self.n_passes = self.config.n_epochs
-        algorithm = getattr(surprise, self.algorithm)(
-            **self.config.model_dump(), random_state=self.seed, **self.more
-        )
+        options = self.config.model_dump() | {"random_state": self.seed} | self.more
         table = pd.DataFrame({"user": user, "item": item, "rating": ratings})
         reader = surprise.Reader(rating_scale=(self.low, self.high))
         trainset = surprise.Dataset.load_from_df(table, reader).build_full_trainset()
-        algorithm.fit(trainset)
+        algorithm = getattr(surprise, self.algorithm)(**options).fit(trainset)
         # Surprise numbers users and items as it meets them; the rows are put in our order, with one
         # of zeros behind them for unknown ones.
         of_user = [trainset.to_inner_uid(u) for u in range(len(self.user_ids))]
         of_item = [trainset.to_inner_iid(i) for i in range(len(self.item_ids))]
-        self.user_bias = or_zero(np.asarray(algorithm.bu)[of_user])
-        self.item_bias = or_zero(np.asarray(algorithm.bi)[of_item])
-        self.item_factors = or_zero(np.asarray(algorithm.qi)[of_item])  # (n_items + 1, f)
-        p = np.asarray(algorithm.pu)[of_user]
+        self.user_bias = or_zero(algorithm.bu[of_user])
+        self.item_bias = or_zero(algorithm.bi[of_item])
+        self.item_factors = or_zero(algorithm.qi[of_item])  # (n_items + 1, f)
+        p = algorithm.pu[of_user]
         if hasattr(algorithm, "yj"):  # what the rated items add to the factors of each user
-            p = p + rated(user, item) @ np.asarray(algorithm.yj)[of_item]
+            p = p + rated(user, item) @ algorithm.yj[of_item]
         self.user_factors = or_zero(p)  # (n_users + 1, f)
 
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -99,18 +96,17 @@ class SVDPlusPlus(BiasedMF):
     """
 
     config_type = SVDPlusPlusConfig
-    algorithm, more = "SVDpp", MappingProxyType({"cache_ratings": True})
+    algorithm = "SVDpp"
+    more: ClassVar[dict[str, bool]] = {"cache_ratings": True}
 
 
 class BayesianFMConfig(ModelConfig):
-    """Options: width of the factors, and Gibbs draws, of which the first half is burn-in.
+    """Options under myFM's names, and which features there are."""
 
-    `implicit` adds the other items a user rated and the other users who rated the item (both in
-    training only) as features; several times slower.
-    """
-
-    rank: Count = 8
-    n_iter: Count = 300
+    rank: Count = 8  # width of the factors
+    n_iter: Count = 300  # Gibbs draws, of which the first half is burn-in
+    # The other items a user rated and the other users who rated the item (both in training only)
+    # are features too; several times slower.
     implicit: bool = False
 
     @property
@@ -132,25 +128,24 @@ class BayesianFM(RatingBaseline):
     def _fit(self, train: Triples, valid: Triples | None) -> None:
         user, item, ratings = train
         self._myfm: Any = import_peer("myfm")
-        implicit, n_iter = self.config.implicit, self.config.n_iter
-        self.n_passes = n_iter
+        self.n_passes = n_iter = self.config.n_iter
         self._parts: Any = None
-        n_users, n_items = len(self.user_ids), len(self.item_ids)
         self._blocks: list[Any] = []
-        for n, other in ((n_users, rated(user, item)), (n_items, rated(item, user))):
-            own: Any = sparse.hstack([sparse.eye(n), other]) if implicit else sparse.eye(n)
-            unknown = sparse.csr_matrix((1, own.shape[1]))  # a last row, of zeros
-            self._blocks.append(sparse.vstack([own, unknown], format="csr"))
-        shapes = [n_users, n_items, n_items, n_users] if implicit else [n_users, n_items]
-        relations, kept = self._relations(user, item), max(1, n_iter // 2)
+        shapes: list[int] = []
+        for others in (rated(user, item), rated(item, user)):
+            n = others.shape[0]
+            features: list[Any] = [sparse.eye(n)] + [others] * self.config.implicit
+            shapes += [part.shape[1] for part in features]
+            block: Any = sparse.hstack(features, format="csr")
+            block.resize(n + 1, block.shape[1])  # a last row, of zeros, for unknown ids
+            self._blocks.append(block)
         self._fm = self._myfm.MyFMRegressor(self.config.rank, random_seed=self.seed)
-        self._fm.fit(
-            None, ratings, relations, n_iter=n_iter, n_kept_samples=kept, group_shapes=shapes
-        )
+        options = {"n_iter": n_iter, "n_kept_samples": max(1, n_iter // 2), "group_shapes": shapes}
+        self._fm.fit(None, ratings, self._relations(user, item), **options)
 
     def _relations(self, user: np.ndarray, item: np.ndarray) -> list[Any]:
-        pairs = zip((user, item), self._blocks, strict=True)
-        return [self._myfm.RelationBlock(np.asarray(at), block) for at, block in pairs]
+        make = self._myfm.RelationBlock
+        return [make(at, block) for at, block in zip((user, item), self._blocks, strict=True)]
 
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         return self._fm.predict(None, self._relations(user, item))
@@ -164,12 +159,9 @@ class BayesianFM(RatingBaseline):
     def _split_draws(self) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
         """Return the mean over the draws as a constant, a part of each side, and factors.
 
-        Of one draw, with x the features of a user and an item behind one another,
-
-            w0 + w . x + (|V' x|^2 - sum V_jf^2 x_j^2) / 2
-
-        is w0, a term of the user's features, the same of the item's, and (V'x)_user . (V'x)_item.
-        The products of all draws are one product of longer vectors.
+        Of one draw, w0 + w . x + (|V' x|^2 - sum V_jf^2 x_j^2) / 2, with x the features of a user
+        and of an item, is w0, a term of the user's features, the same of the item's, and
+        (V'x)_user . (V'x)_item. The products of all draws are one product of longer vectors.
         """
         draws = self._fm.predictor_.samples
         offset = float(np.mean([draw.w0 for draw in draws]))
@@ -195,53 +187,19 @@ def rated(user: np.ndarray, item: np.ndarray) -> Any:
     return sparse.csr_matrix((weights, (user, item)))
 
 
-class _BiasedNeuralCF(nn.Module):
-    """mu + b_u + b_i + NeuMF(u, i) over places of users and items, unknown ones behind the last."""
-
-    def __init__(self, biases: BiasBaseline, config: NeuralCFConfig) -> None:
-        super().__init__()
-        n_users, n_items = len(biases.user_bias), len(biases.item_bias)
-        self.mean = biases.mean
-        self.user_bias, self.item_bias = (
-            nn.Embedding.from_pretrained(torch.from_numpy(or_zero(b)).float()[:, None], False)
-            for b in (biases.user_bias, biases.item_bias)
-        )
-        self.net = net = NeuralCF(n_users + 1, n_items + 1, config)  # its items begin at 1
-        with torch.no_grad():
-            # Unknown users and items have last rows of zeros, which no training pair changes.
-            for table in (net.user_mf, net.user_mlp, net.item_mf, net.item_mlp):
-                table.weight[-1] = 0
-            net.predict.weight.zero_()
-            net.predict.bias.zero_()
-
-    def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """Return ratings of pairs, (n,)."""
-        biases = self.user_bias(user)[..., 0] + self.item_bias(item)[..., 0]
-        return self.mean + biases + self.net.pairs(user, item + 1)
-
-    def everything(self, user: Tensor) -> Tensor:
-        """Return ratings of all items, (U, n_items + 1)."""
-        biases = self.user_bias(user) + self.item_bias.weight[:, 0]
-        return self.mean + biases + self.net.user_scores(user)[:, 1:]
-
-
 class RatingNeuralCFConfig(ModelConfig):
-    """Shape and training of NeuMF with biases.
-
-    The perceptron's layers are twice and once as wide as its embeddings. Everything but biases has
-    AdamW's weight decay. `patience` counts epochs without a better validation RMSE.
-    """
+    """Shape and training of NeuMF with biases."""
 
     label = "NeuralCF"
 
     mf_embedding_size: Count = 16
-    mlp_embedding_size: Count = 16
+    mlp_embedding_size: Count = 16  # the perceptron's layers are twice and once as wide
     dropout_prob: Probability = 0.2
     epochs: Count = 30
     learning_rate: Positive = 1e-3
-    weight_decay: NotNegative = 0.1
+    weight_decay: NotNegative = 0.1  # AdamW's, of everything but biases
     batch_size: Count = 512
-    patience: Count = 5
+    patience: Count = 5  # epochs without a better validation RMSE
 
 
 class RatingNeuralCF(RatingBaseline):
@@ -255,46 +213,59 @@ class RatingNeuralCF(RatingBaseline):
     config_type = RatingNeuralCFConfig
     chooses_epoch = True
 
-    def _fit(self, train: Triples, valid: Triples | None) -> None:
+    def _fit(self, train: Triples, valid: Any) -> None:
         (user, item, ratings), config = train, self.config
         torch.manual_seed(self.seed)
         rng = np.random.default_rng(self.seed)
         width = config.mlp_embedding_size
-        names = ("mf_embedding_size", "mlp_embedding_size", "dropout_prob")
-        options = {name: getattr(config, name) for name in names}
-        shape = NeuralCFConfig(mlp_hidden_size=(2 * width, width), **options)
-        self.network = network = _BiasedNeuralCF(BiasBaseline().fit(user, item, ratings), shape)
-        biases = [network.user_bias.weight, network.item_bias.weight]
-        decayed = {"params": network.net.parameters(), "weight_decay": config.weight_decay}
-        groups = [decayed, {"params": biases, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        same = {"mf_embedding_size", "mlp_embedding_size", "dropout_prob"}
+        shape = NeuralCFConfig(
+            mlp_hidden_size=(2 * width, width), **config.model_dump(include=same)
+        )
+        # Unknown users and items have last rows of zeros, which no training pair changes.
+        self.net = net = NeuralCF(len(self.user_ids) + 1, len(self.item_ids) + 1, shape)
+        start = BiasBaseline().fit(user, item, ratings)
+        biases = [torch.from_numpy(or_zero(b)).float() for b in (start.user_bias, start.item_bias)]
+        self.biases = nn.ParameterList(biases)  # (n_users + 1,), (n_items + 1,)
+        with torch.no_grad():
+            for table in (net.user_mf, net.user_mlp, net.item_mf, net.item_mlp):
+                table.weight[-1] = 0
+            net.predict.weight.zero_()
+            net.predict.bias.zero_()
+        decayed = {"params": net.parameters(), "weight_decay": config.weight_decay}
+        others = {"params": self.biases.parameters(), "weight_decay": 0.0}
+        optimizer = torch.optim.AdamW([decayed, others], lr=config.learning_rate)
         users, items = torch.from_numpy(user), torch.from_numpy(item)
         actual = torch.from_numpy(ratings).float()
 
         def steps() -> Iterable[tuple[Tensor, int]]:
             for picked in torch.from_numpy(rng.permutation(len(user))).split(config.batch_size):
-                found = network(users[picked], items[picked])
+                found = self._pairs(users[picked], items[picked])
                 yield F.mse_loss(found, actual[picked]), len(picked)
 
-        def validate() -> dict[str, float]:
-            assert valid is not None
+        def validate(_: nn.Module) -> dict[str, float]:
             error = self.predict(valid[0], valid[1]) - valid[2]
             return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.abs(error).mean())}
 
-        rows, self.best_epoch = fit_epochs(
-            network, optimizer, steps, None if valid is None else validate,
-            criterion="rmse", sign=-1, epochs=config.epochs, patience=config.patience
-        )  # fmt: skip
+        network, check = nn.ModuleList([net, self.biases]), None if valid is None else validate
+        rows, self.best_epoch = fit_epochs(network, optimizer, steps, check, config, "rmse", -1)
         seconds = ("train_seconds", "valid_seconds")
         self.history = [{k: v for k, v in row.items() if k not in seconds} for row in rows]
         self.n_passes = len(rows)
 
+    def _pairs(self, user: Tensor, item: Tensor) -> Tensor:
+        of_user, of_item = self.biases
+        biases = of_user[user] + of_item[item]
+        return self.mean + biases + self.net.pairs(user, item + 1)  # its items begin at 1
+
     @torch.no_grad()
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        pairs = zip(*(torch.from_numpy(a).split(_PAIRS) for a in (user, item)), strict=True)
-        found = [self.network(*part).double().numpy() for part in pairs]
-        return np.concatenate(found) if found else np.zeros(0)
+        parts = zip(*(torch.from_numpy(a).split(_PAIRS) for a in (user, item)), strict=True)
+        return np.concatenate([self._pairs(*part).double().numpy() for part in parts])
 
     @torch.no_grad()
     def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        return self.network.everything(torch.from_numpy(user))[:, item].double().numpy()
+        users, (of_user, of_item) = torch.from_numpy(user), self.biases
+        biases = of_user[users, None] + of_item  # (U, n_items + 1)
+        found = self.mean + biases + self.net.user_scores(users)[:, 1:]
+        return found[:, item].double().numpy()

@@ -12,6 +12,7 @@ from ss4rec_lib.evaluation import RankingResult, ranks_of_targets
 from ss4rec_lib.models import CRITERION, neural_cf
 from ss4rec_lib.models.base import training_interactions
 from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_neural_cf, neural_cf_loss
+from ss4rec_lib.training import TrainingConfig
 
 SMALL = NeuralCFConfig(
     mf_embedding_size=6, mlp_embedding_size=5, mlp_hidden_size=(8, 4, 3), initializer_range=0.5
@@ -135,14 +136,9 @@ def test_training_learns_who_likes_what(loss_type):
         loss_type=loss_type,
     )
     model = NeuralCF(split.sequences.n_users, split.sequences.n_items, config)
-    rows, _ = fit_neural_cf(
-        model,
-        users,
-        items,
-        epochs=25,
-        learning_rate=1e-2,
-        batch_size=20 if loss_type == "CE" else 90,
-    )
+    training = TrainingConfig(epochs=25, learning_rate=1e-2, n_negatives=4)
+    size = 20 if loss_type == "CE" else 90
+    rows, _ = fit_neural_cf(model, users, items, training, batch_size=size)
     assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
     # Half the catalogue is to a user's taste, and chance would put half the targets into 12 of 24.
     result = ranked(model, split, "test", ks=(12,))
@@ -153,14 +149,13 @@ def test_the_best_epoch_by_validation_is_kept_and_patience_ends_training():
     model, states = small_model(), []
     quality = iter([0.1, 0.5, 0.4, 0.5, 0.3, 0.9])
 
-    def validate():
+    def validate(_):
         states.append(model.predict.weight.detach().clone())
         return {CRITERION: next(quality)}
 
     users, items = np.arange(7), np.arange(1, 8)
-    rows, best_epoch = fit_neural_cf(
-        model, users, items, epochs=6, learning_rate=0.1, patience=3, validate=validate
-    )
+    training = TrainingConfig(epochs=6, learning_rate=0.1, patience=3)
+    rows, best_epoch = fit_neural_cf(model, users, items, training, validate)
     assert [row[CRITERION] for row in rows] == [0.1, 0.5, 0.4, 0.5, 0.3]
     assert best_epoch == 2 and torch.equal(model.predict.weight, states[1]) and not model.training
 
@@ -169,7 +164,8 @@ def test_the_same_seed_gives_the_same_model():
     trained = []
     for _ in range(2):
         model = small_model(dropout_prob=0.2)
-        fit_neural_cf(model, np.arange(7), np.arange(1, 8), epochs=2, batch_size=3, seed=5)
+        training = TrainingConfig(epochs=2, seed=5)
+        fit_neural_cf(model, np.arange(7), np.arange(1, 8), training, batch_size=3)
         trained.append(model.user_scores(torch.arange(7)))
     assert torch.equal(*trained)
 
@@ -180,7 +176,8 @@ def test_a_criterion_that_is_not_finite_ends_training():
             small_model(),
             np.arange(7),
             np.arange(1, 8),
-            validate=lambda: {CRITERION: float("nan")},
+            TrainingConfig(),
+            lambda _: {CRITERION: float("nan")},
         )
 
 

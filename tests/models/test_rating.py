@@ -242,21 +242,23 @@ def test_items_and_intervals_are_checked_as_the_trunk_checks_them():
 def test_ratings_of_everything_are_those_of_each_item(user_factors, at_once, monkeypatch):
     model = make(user_factors=user_factors)
     monkeypatch.setattr(rating, "_NUMBERS", at_once * (N_ITEMS + 1) * TRUNK.hidden_size)
-    hidden, bias = torch.randn(7, TRUNK.hidden_size), torch.randn(7)
-    users = model.user_vectors(torch.arange(7) % 5)
-    users = None if users is None else users[:, 0]
-    items = torch.arange(N_ITEMS + 1)
+    items, delta, ratings, _ = inputs(11, B=7)
+    batch = make_batch(items, delta, N_ITEMS, ratings=ratings, users=np.arange(7) % 5)
+    hidden, bias = model.encode(batch)[:, -1], model.history_bias(items, ratings)[:, -1]
+    users = model.user_vectors(batch.users)
+    everything = torch.arange(N_ITEMS + 1)
     wanted = [
         model.predict_ratings(
-            hidden[row].expand(len(items), -1),
-            items,
+            hidden[row].expand(len(everything), -1),
+            everything,
             bias[row],
-            None if users is None else users[row],
+            None if users is None else users[row, 0],
         )
         for row in range(7)
     ]
-    found = model.rate_everything(hidden, bias, users)
-    torch.testing.assert_close(found, torch.stack(wanted))
+    torch.testing.assert_close(
+        model.expected_ratings(batch), torch.stack(wanted), atol=1e-4, rtol=1e-4
+    )
 
 
 @torch.no_grad()
