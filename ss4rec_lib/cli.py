@@ -9,20 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ss4rec_lib
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line, by default with the words of the process.
 
-    Args:
-        arguments: Words after the program's name; by default those of the process.
-
-    Returns:
-        Exit code: 0 done, 1 a lesson failed, 2 wrong usage or an error with a message, 130
-        interrupted.
+    Return the exit code: 0 done, 1 a lesson failed, 2 wrong usage or an error with a message, 130
+    interrupted.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -31,15 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, ArithmeticError) as error:
-        if not _is_for_the_user(error):
+        if not isinstance(error, _errors_for_the_user()):
             raise
         if _is_main_process():
             print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _is_for_the_user(error: Exception) -> bool:
-    """Return whether the message says all there is to say; any other error is a bug."""
+def _errors_for_the_user() -> tuple[type[Exception], ...]:
+    """Return the errors whose message says all there is to say; any other error is a bug."""
     # Imported only now: these errors come from packages that are heavy, and loaded by then.
     from ss4rec_lib.configuration import ConfigError
     from ss4rec_lib.data import DataError
@@ -48,16 +45,8 @@ def _is_for_the_user(error: Exception) -> bool:
     from ss4rec_lib.lessons import LessonError
     from ss4rec_lib.training import CheckpointError, TrainingDiverged
 
-    ours = (
-        ConfigError,
-        DataError,
-        ExperimentError,
-        FileError,
-        LessonError,
-        CheckpointError,
-        TrainingDiverged,
-    )
-    return isinstance(error, ours)
+    ours = (ConfigError, DataError, ExperimentError, FileError, LessonError)
+    return (*ours, CheckpointError, TrainingDiverged)
 
 
 def _is_main_process() -> bool:
@@ -66,81 +55,70 @@ def _is_main_process() -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ss4rec",
-        description="Continuous-time sequential recommendation with state space models.",
-    )
+    about = "Continuous-time sequential recommendation with state space models."
+    parser = argparse.ArgumentParser(prog="ss4rec", description=about)
     parser.add_argument("--version", action="version", version=f"ss4rec {ss4rec_lib.__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    data = verbs.add_parser("data", help="fetch and verify a data set, print what it holds")
-    data.add_argument("name", metavar="NAME", help="for example ml-100k, ml-1m, planted")
-    data.add_argument("--path", metavar="P", help="a folder, file or archive of your own to read")
-    data.set_defaults(verb=_data)
+    def add(name: str, verb: Callable[[argparse.Namespace], int], text: str) -> Callable[..., Any]:
+        made = verbs.add_parser(name, help=text)
+        made.set_defaults(verb=verb)
+        return made.add_argument
 
-    lessons = verbs.add_parser("lessons", help="run lessons through papermill, print a summary")
-    lessons.add_argument(
-        "names", nargs="*", metavar="NAME", help="04, train_ss4rec, ...; none: all"
-    )
-    lessons.add_argument("--dataset", metavar="NAME", help="short for -p dataset NAME")
-    lessons.add_argument(
-        "-p",
-        "--parameter",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a value for a lesson's parameters cell; may be repeated",
-    )
-    lessons.add_argument("--out", default=os.path.join("runs", "lessons"), metavar="FOLDER")
-    lessons.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="longest time of one cell"
-    )
-    lessons.set_defaults(verb=_lessons)
+    data = add("data", _data, "fetch and verify a data set, print what it holds")
+    data("name", metavar="NAME", help="for example ml-100k, ml-1m, planted")
+    data("--path", metavar="P", help="a folder, file or archive of your own to read")
 
-    _train_parser(verbs.add_parser("train", help="train and evaluate a model, into a folder"))
+    lessons = add("lessons", _lessons, "run lessons through papermill, print a summary")
+    lessons("names", nargs="*", metavar="NAME", help="04, train_ss4rec, ...; none: all")
+    lessons("--dataset", metavar="NAME", help="short for -p dataset NAME")
+    text = "a value for a lesson's parameters cell; may be repeated"
+    pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "dest": "parameters", "help": text}
+    lessons("-p", "--parameter", action="append", default=[], **pair)
+    lessons("--out", default=os.path.join("runs", "lessons"), metavar="FOLDER")
+    lessons("--timeout", type=float, metavar="SECONDS", help="longest time of one cell")
 
-    evaluate = verbs.add_parser("evaluate", help="evaluate a finished run, on other conditions too")
-    evaluate.add_argument("run", metavar="FOLDER")
-    evaluate.add_argument("--part", choices=("test", "valid"), default="test")
-    evaluate.add_argument("--mask-seen", action="store_true", help="leave seen items out")
-    evaluate.add_argument(
-        "--target-time", metavar="T", help="known, hidden, previous or none; as in training"
-    )
-    evaluate.add_argument("--max-len", metavar="N", help="or none: whole histories; as in training")
-    evaluate.set_defaults(verb=_evaluate)
+    train = add("train", _train, "train and evaluate a model, into a folder")
+    # No defaults here: --resume must know what was given.
+    flags = {"model": ("--model", "--preset"), "ordering": ("--protocol",)}
+    for name, (metavar, text) in _RUN_OPTIONS.items():
+        names = flags.get(name, (f"--{name.replace('_', '-')}",))
+        kind = int if metavar in "KN" else str
+        train(*names, dest=name, metavar=metavar, help=text, type=kind)
+    train("--config", metavar="FILE", help="a YAML file; other options overrule it")
+    text = "an option of the model or of training; may be repeated"
+    pair = {"metavar": "KEY=VALUE", "dest": "assignments", "help": text}
+    train("--set", action="append", default=[], **pair)
+    train("--out", required=True, metavar="FOLDER", help="where the run goes")
+    train("--resume", action="store_true", help="continue the run in FOLDER, with its options")
 
-    recommend = verbs.add_parser("recommend", help="what to recommend to a user at a moment")
-    recommend.add_argument("run", metavar="FOLDER")
-    recommend.add_argument("--user", type=int, required=True, metavar="ID")
-    recommend.add_argument(
-        "--at", required=True, metavar="TIME", help="2001-05-01T20:00 (UTC), or seconds since 1970"
-    )
-    recommend.add_argument("-k", type=int, default=10, metavar="K", help="how many items")
-    recommend.add_argument("--include-seen", action="store_true", help="seen items too")
-    recommend.set_defaults(verb=_recommend)
+    evaluate = add("evaluate", _evaluate, "evaluate a finished run, on other conditions too")
+    evaluate("run", metavar="FOLDER")
+    evaluate("--part", choices=("test", "valid"), default="test")
+    evaluate("--mask-seen", action="store_true", help="leave seen items out")
+    text = "known, hidden, previous or none; as in training"
+    evaluate("--target-time", metavar="T", help=text)
+    evaluate("--max-len", metavar="N", help="or none: whole histories; as in training")
 
-    compare = verbs.add_parser("compare", help="difference of finished runs, with interval")
-    compare.add_argument("a", nargs="+", metavar="FOLDER", help="runs of one model, one per seed")
-    compare.add_argument(
-        "--minus", nargs="+", required=True, metavar="FOLDER", help="runs of the other"
-    )
-    compare.add_argument(
-        "--metric", default="ndcg@10", metavar="M", help="ndcg@10, hr@5, rmse, ..."
-    )
-    compare.add_argument("--mask-seen", action="store_true", help="leave seen items out")
-    compare.set_defaults(verb=_compare)
+    recommend = add("recommend", _recommend, "what to recommend to a user at a moment")
+    recommend("run", metavar="FOLDER")
+    recommend("--user", type=int, required=True, metavar="ID")
+    text = "2001-05-01T20:00 (UTC), or seconds since 1970"
+    recommend("--at", required=True, metavar="TIME", help=text)
+    recommend("-k", type=int, default=10, metavar="K", help="how many items")
+    recommend("--include-seen", action="store_true", help="seen items too")
 
-    record = verbs.add_parser("record", help="keep a finished run in results/, renew the page")
-    record.add_argument("run", metavar="FOLDER")
-    record.add_argument("--as", dest="name", metavar="NAME", help="of the file in results/")
-    record.add_argument(
-        "--ablation",
-        action="store_true",
-        help="keep it among the runs that options are chosen by; the page shows their validation",
-    )
-    record.set_defaults(verb=_record)
+    compare = add("compare", _compare, "difference of finished runs, with interval")
+    compare("a", nargs="+", metavar="FOLDER", help="runs of one model, one per seed")
+    compare("--minus", nargs="+", required=True, metavar="FOLDER", help="runs of the other")
+    compare("--metric", default="ndcg@10", metavar="M", help="ndcg@10, hr@5, rmse, ...")
+    compare("--mask-seen", action="store_true", help="leave seen items out")
+
+    record = add("record", _record, "keep a finished run in results/, renew the page")
+    record("run", metavar="FOLDER")
+    record("--as", dest="name", metavar="NAME", help="of the file in results/")
+    text = "keep it among the runs that options are chosen by; the page shows their validation"
+    record("--ablation", action="store_true", help=text)
     return parser
 
 
@@ -161,33 +139,6 @@ _RUN_OPTIONS = {
     "folds": ("N", "run only the first N of 5 folds"),
     "seed": ("N", "0"),
 }
-
-
-def _train_parser(train: argparse.ArgumentParser) -> None:
-    # No defaults here: --resume must know what was given.
-    flags = {"model": ("--model", "--preset"), "ordering": ("--protocol",)}
-    for name, (metavar, text) in _RUN_OPTIONS.items():
-        train.add_argument(
-            *flags.get(name, (f"--{name.replace('_', '-')}",)),
-            dest=name,
-            metavar=metavar,
-            help=text,
-            type=int if metavar in "KN" else str,
-        )
-    train.add_argument("--config", metavar="FILE", help="a YAML file; other options overrule it")
-    train.add_argument(
-        "--set",
-        dest="assignments",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the model or of training; may be repeated",
-    )
-    train.add_argument("--out", required=True, metavar="FOLDER", help="where the run goes")
-    train.add_argument(
-        "--resume", action="store_true", help="continue the run in FOLDER, with its options"
-    )
-    train.set_defaults(verb=_train)
 
 
 def _data(options: argparse.Namespace) -> int:
@@ -218,13 +169,8 @@ def _lessons(options: argparse.Namespace) -> int:
 
         if parameters["dataset"] not in DATASETS:
             lookup(parameters["dataset"])  # its error, here and not once in every lesson
-    runs = run_lessons(
-        options.names,
-        out=options.out,
-        parameters=parameters,
-        timeout=options.timeout,
-        from_text=True,
-    )
+    how = {"out": options.out, "timeout": options.timeout, "from_text": True}
+    runs = run_lessons(options.names, parameters=parameters, **how)
     return 1 if any(run.error is not None for run in runs) else 0
 
 
@@ -252,20 +198,16 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from ss4rec_lib.experiments import evaluate_run
 
-    print(
-        evaluate_run(
-            options.run, options.part, options.mask_seen, options.target_time, options.max_len
-        )
-    )
+    how = (options.part, options.mask_seen, options.target_time, options.max_len)
+    print(evaluate_run(options.run, *how))
     return 0
 
 
 def _recommend(options: argparse.Namespace) -> int:
     from ss4rec_lib.experiments import recommend_from_run
 
-    found = recommend_from_run(
-        options.run, options.user, options.at, options.k, options.include_seen
-    )
+    how = (options.user, options.at, options.k, options.include_seen)
+    found = recommend_from_run(options.run, *how)
     print(found.to_string(index=False))
     return 0
 

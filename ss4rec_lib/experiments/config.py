@@ -27,7 +27,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ss4rec_lib.configuration import Config, ConfigError, as_text, did_you_mean, parse_assignments
 from ss4rec_lib.data import DATASETS
-from ss4rec_lib.files import write_text
+from ss4rec_lib.files import write_json
 from ss4rec_lib.models import PRESETS, ModelConfig, Preset
 from ss4rec_lib.training import TrainingConfig
 
@@ -216,8 +216,7 @@ class RunConfig(Config):
 
     def write(self, path: Path) -> None:
         """Write the configuration as JSON."""
-        content = {"format": FORMAT, **self.model_dump(mode="json")}
-        write_text(path, json.dumps(content, indent=2) + "\n")
+        write_json(path, {"format": FORMAT, **self.model_dump(mode="json")})
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:

@@ -16,7 +16,6 @@ A folder with any of them holds a run, and no other run is put into it.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from ss4rec_lib.experiments.config import RunConfig, refuse_differences
 from ss4rec_lib.experiments.rating_task import RatingTask
 from ss4rec_lib.experiments.record import code_revision, make_record, read_record, write_per_target
 from ss4rec_lib.experiments.task import ExperimentError, RankingTask
-from ss4rec_lib.files import FileError, write_text
+from ss4rec_lib.files import FileError, write_json, write_text
 from ss4rec_lib.machine import describe_machine, describe_versions, peak_rss_bytes
 from ss4rec_lib.models import Recommender, load_model, save_model
 from ss4rec_lib.training import make_accelerator, resolve_device, same_everywhere
@@ -191,7 +190,7 @@ def run_experiment(
             write_per_target(folder.per_target, evaluations)
             selection, wall = task.selection(config), time.perf_counter() - begin
             record = make_record(config, data, outcome, evaluations, selection, wall, measured)
-            write_text(folder.record, json.dumps(record, indent=2, allow_nan=False) + "\n")
+            write_json(folder.record, record)
             logger.info("finished: %s after epoch %d", outcome.stopped, outcome.epochs)
             return record
 

@@ -8,7 +8,6 @@ results/build_page.py         makes README.md and the CSV files from them
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from ss4rec_lib.experiments.config import RunConfig
 from ss4rec_lib.experiments.record import read_per_target, read_record, record_name
 from ss4rec_lib.experiments.run import RunFolder
 from ss4rec_lib.experiments.task import ExperimentError
-from ss4rec_lib.files import whole_file, write_text
+from ss4rec_lib.files import whole_file, write_json
 
 # Fields that say how a run was carried out: two runs that differ in nothing else are the same run.
 _CARRIED_OUT = tuple(
@@ -94,7 +93,7 @@ def record_run(
         with whole_file(folder / "per_target" / f"{name}.npz") as temporary:
             temporary.write_bytes(files.per_target.read_bytes())
     path = folder / ("ablations" if ablation else "records") / f"{name}.json"
-    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_json(path, record)
     build_page(folder)
     return path
 

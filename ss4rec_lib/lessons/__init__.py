@@ -14,7 +14,6 @@ from ss4rec_lib.lessons.parameters import Parameter as Parameter
 from ss4rec_lib.lessons.parameters import ParameterError as ParameterError
 from ss4rec_lib.lessons.parameters import check_parameters as check_parameters
 from ss4rec_lib.lessons.parameters import read_parameters as read_parameters
-from ss4rec_lib.lessons.parameters import validate as validate
 from ss4rec_lib.lessons.records import RECORD_TYPE as RECORD_TYPE
 from ss4rec_lib.lessons.records import RecordError as RecordError
 from ss4rec_lib.lessons.records import flatten as flatten

@@ -11,7 +11,7 @@ A lesson declares its parameters in one cell tagged `parameters`, as plain liter
 
 Papermill writes any values it receives into a cell of its own after this one. A misspelt name is
 only a warning, and `-p flag true` becomes the text `"true"`. `check_parameters` therefore compares
-the inserted cell with the declaration inside the running kernel, and `validate` does the same
+the inserted cell with the declaration inside the running kernel, and the runner does the same
 before a kernel starts.
 
 The type of a parameter is the type of its default. An `int` may be given for a `float`, and a list
@@ -21,10 +21,12 @@ for a tuple. A `bool` is not a number. A default of `None` accepts `None`, text 
 from __future__ import annotations
 
 import ast
+import contextlib
 import linecache
 import logging
+import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,31 +90,25 @@ def literal_path(path: Path) -> str:
 
 def literals(source: str) -> dict[str, Any] | None:
     """Return the values of a cell that assigns literals to distinct names and does nothing else."""
+    values: dict[str, Any] = {}
     try:
-        statements = ast.parse(source).body
+        for name, value in _assignments(source):
+            if name in values:
+                return None
+            values[name] = ast.literal_eval(value)
     except (SyntaxError, ValueError):
         return None
-    values: dict[str, Any] = {}
-    for statement in statements:
-        target: ast.expr | None = None
-        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target = statement.targets[0]
-        elif isinstance(statement, ast.AnnAssign):
-            target = statement.target
-        value = getattr(statement, "value", None)
-        if not isinstance(target, ast.Name) or value is None or target.id in values:
-            return None
-        try:
-            values[target.id] = ast.literal_eval(value)
-        except ValueError:
-            return None
     return values or None
 
 
-def validate(notebook: str | Path, values: Mapping[str, Any]) -> None:
-    """Refuse values that a lesson does not declare or that have another type than the default."""
-    declared = read_parameters(notebook)
-    check_values(values, {n: p.default for n, p in declared.items()}, Path(notebook).name)
+def _assignments(source: str) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of each statement; `"", None` where it is no assignment to one name."""
+    for statement in ast.parse(source).body:
+        match statement:
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, value):
+                yield name, value
+            case _:
+                yield "", None
 
 
 def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
@@ -122,13 +118,16 @@ def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: 
     try:
         model(**values)
     except ConfigError as error:
-        text = [n for n, value in values.items() if isinstance(value, str) and n in defaults]
-        wrong = [n for n in text if not isinstance(defaults[n], str | None)]
-        hint = "".join(
-            f" Papermill's -p passes words as text; give YAML instead, such as -y \"{n}: "
-            f'{_yaml(values[n], defaults[n])}".'
-            for n in wrong[:1]
-        )
+        words = [n for n, value in values.items() if isinstance(value, str) and n in defaults]
+        wrong = next((n for n in words if not isinstance(defaults[n], str | None)), None)
+        hint = ""
+        if wrong is not None:
+            given, default = values[wrong].strip().lower(), defaults[wrong]
+            good = given if isinstance(default, bool) and given in ("true", "false") else default
+            hint = (
+                " Papermill's -p passes words as text; give YAML instead, such as "
+                f'-y "{wrong}: {str(good).lower()}".'
+            )
         raise ParameterError(f"wrong parameter of {where}: {error}{hint}") from None
 
 
@@ -137,11 +136,9 @@ def value_from_text(text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
     value = from_text(text)
-    if isinstance(value, str):  # a list in Python's spelling
-        try:
+    with contextlib.suppress(ValueError, SyntaxError):
+        if isinstance(value, str):  # a list in Python's spelling
             return ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            pass
     return value
 
 
@@ -151,17 +148,13 @@ def check_parameters(namespace: Mapping[str, Any] | None = None) -> types.Simple
     IPython's input history holds the executed cells. The first cell of literal assignments only
     declares the names. The latest cell with exactly these names holds the defaults, because a
     reader may edit and run it again. Later cells that begin with "# Parameters" are papermill's.
-
-    Args:
-        namespace: Variables of the notebook, with `In`; by default those of the running kernel.
-
-    Returns:
-        The parameters in force as attributes, or None in a plain script without a kernel.
+    `namespace` has the variables of the notebook, with `In`, by default those of this kernel.
+    Return the parameters in force as attributes, or None in a plain script without a kernel.
     """
     if namespace is None:
-        namespace = _kernel_namespace()
-        if namespace is None:
-            return None
+        ipython = sys.modules.get("IPython")  # loaded in every kernel
+        shell = None if ipython is None else ipython.get_ipython()
+        return None if shell is None else check_parameters(shell.user_ns)
     cells = _executed_cells(namespace)
     found = {i: values for i, cell in enumerate(cells) if (values := literals(cell)) is not None}
     if not found:
@@ -174,13 +167,11 @@ def check_parameters(namespace: Mapping[str, Any] | None = None) -> types.Simple
     def inserted(i: int) -> bool:  # the declaration itself may begin with the same comment
         return i > first and cells[i].lstrip().startswith(INJECTED_MARK)
 
-    place = max(
-        i for i, values in found.items() if values.keys() == found[first].keys() and not inserted(i)
-    )
+    same = [i for i, values in found.items() if values.keys() == found[first].keys()]
+    place = max(i for i in same if not inserted(i))
     given: dict[str, Any] = {}
-    for i in range(place + 1, len(cells)):
-        if inserted(i):
-            given |= _assigned(cells[i], namespace)
+    for cell in (cells[i] for i in range(place + 1, len(cells)) if inserted(i)):
+        given |= _assigned(cell, namespace)
     check_values(given, found[place], "this notebook")
     return types.SimpleNamespace(**found[place] | given)
 
@@ -192,20 +183,6 @@ def _annotation(default: Any) -> Any:
     if isinstance(default, list | tuple):
         return tuple[type(default[0]) if default else Any, ...]
     return type(default)
-
-
-def _yaml(given: str, default: Any) -> str:
-    word = given.strip().lower()
-    return word if isinstance(default, bool) and word in ("true", "false") else str(default).lower()
-
-
-def _kernel_namespace() -> Mapping[str, Any] | None:
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return None
-    shell = get_ipython()
-    return None if shell is None else shell.user_ns
 
 
 def _executed_cells(namespace: Mapping[str, Any]) -> Sequence[str]:
@@ -227,11 +204,10 @@ def _executed_cells(namespace: Mapping[str, Any]) -> Sequence[str]:
 def _assigned(cell: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an inserted cell assigns; a value such as `float('inf')` is read from memory."""
     values: dict[str, Any] = {}
-    for statement in ast.parse(cell).body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            name = statement.targets[0].id
-            try:
-                values[name] = ast.literal_eval(statement.value)
-            except ValueError:
-                values[name] = namespace.get(name)
+    for name, value in _assignments(cell):
+        try:
+            values[name] = ast.literal_eval(value)
+        except ValueError:
+            values[name] = namespace.get(name)
+    values.pop("", None)  # statements of another kind
     return values

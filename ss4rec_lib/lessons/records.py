@@ -30,15 +30,12 @@ class RecordError(LessonError):
 def record(*, highlights: Sequence[str] = (), **metrics: Any) -> None:
     """Display results as a table and keep them as data in the notebook.
 
-    Names that are not Python names are given as a dictionary: `record(**{"hr@10": 0.08})`.
-
     Args:
         highlights: Names of the three or four numbers that a summary of all lessons shows. A number
             inside a dictionary is named with a dot, for example `test.hr@10`.
-        **metrics: Values that JSON can hold: text, finite numbers, booleans, None, and lists or
-            dictionaries of these. Scalars of NumPy or PyTorch become Python numbers. Units belong
-            in the name, for example `train_seconds`.
-
+        **metrics: Values that JSON can hold; scalars of NumPy or PyTorch become Python numbers.
+            Units belong in the name, for example `train_seconds`. Names that are not Python names
+            are given as a dictionary: `record(**{"hr@10": 0.08})`.
     """
     if not metrics:
         raise RecordError("record() was given nothing to record; pass name=value pairs")
@@ -108,15 +105,10 @@ def _plain(name: str, value: Any) -> Any:
         return {key: _plain(f"{name}[{key!r}]", entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(f"{name}[{i}]", element) for i, element in enumerate(value)]
-    if isinstance(value, float):
-        value = float(value)  # NumPy's float64 inherits from float, but prints its type
-    elif not isinstance(value, str | int) and getattr(value, "shape", None) == ():
+    if getattr(value, "shape", None) == ():
         value = value.item()  # a scalar of NumPy or PyTorch
     if isinstance(value, float) and not math.isfinite(value):
-        raise RecordError(
-            f"record: {name} is {value}, expected a finite number; leave a metric without a value "
-            "out, or record it as None"
-        )
+        raise RecordError(f"record: {name} is {value}, expected a finite number; give None instead")
     if value is None or type(value) in (str, int, float, bool):
         return value
     raise RecordError(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ss4rec_lib.configuration import as_text, did_you_mean
-from ss4rec_lib.files import write_text
+from ss4rec_lib.files import write_json
 from ss4rec_lib.lessons.parameters import (
     LessonError,
     Parameter,
@@ -109,14 +109,10 @@ def assign(
     assigned = {}
     for lesson, entries in declared.items():
         defaults = {name: entry.default for name, entry in entries.items()}
-        values = {name: value for name, value in parameters.items() if name in defaults}
-        if from_text:
-            values = {
-                name: value_from_text(value, defaults[name]) if isinstance(value, str) else value
-                for name, value in values.items()
-            }
+        assigned[lesson] = values = {k: v for k, v in parameters.items() if k in defaults}
+        words = [name for name, value in values.items() if from_text and isinstance(value, str)]
+        values |= {name: value_from_text(values[name], defaults[name]) for name in words}
         check_values(values, defaults, lesson.name)
-        assigned[lesson] = values
     return assigned
 
 
@@ -132,7 +128,8 @@ def run_lessons(
     """Run lessons with papermill, one after another, and print a summary of one screen.
 
     Beside each executed notebook, `NAME.json` holds the lesson's record in the format of all runs.
-    `summary.json` holds everything that was recorded.
+    `summary.json` holds everything that was recorded. If a lesson or a parameter is unknown or
+    wrong, a `LessonError` is raised before anything runs.
 
     Args:
         names: Lessons by name or number; None or empty means all.
@@ -141,9 +138,6 @@ def run_lessons(
         timeout: Longest time of one cell, seconds; None means no limit.
         from_text: Read text values by the type of each lesson's default.
         folder: Folder of the lessons; by default that of the checkout.
-
-    Raises:
-        LessonError: A lesson or a parameter is unknown or wrong. Nothing has run then.
     """
     if timeout is not None and timeout <= 0:
         raise LessonError(f"timeout is {timeout}, expected a positive number of seconds or None")
@@ -158,21 +152,21 @@ def run_lessons(
     for lesson, values in assigned.items():
         run = _run_one(lesson, out, values, timeout)
         if run.error is None:
-            defaults = {name: entry.default for name, entry in declared[lesson].items()}
-            _write_json(out / f"{lesson.stem}.json", run_record(run, defaults))
+            write_json(out / f"{lesson.stem}.json", run_record(run, declared[lesson]))
         runs.append(run)
-        write_summary(out / "summary.json", runs)
+        write_json(out / "summary.json", {"lessons": [asdict(run) for run in runs]})
     print(format_summary(runs, out / "summary.json"))
     return runs
 
 
-def run_record(run: LessonRun, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def run_record(run: LessonRun, declared: Mapping[str, Parameter]) -> dict[str, Any]:
     """Return the record of a lesson in the format of all runs (format 2, task "lesson")."""
     from ss4rec_lib.experiments import code_revision
 
-    in_force = {**defaults, **run.parameters}
+    in_force = {name: entry.default for name, entry in declared.items()} | run.parameters
     found = run.record
     protocol = found.get("protocol") or {}
+    condition = {name: protocol.get(name) for name in ("target_time", "masked", "ranked_by")}
     given = [word for n, v in run.parameters.items() for word in ("-p", n, as_text(v))]
     return {
         "format": 2,
@@ -185,15 +179,7 @@ def run_record(run: LessonRun, defaults: Mapping[str, Any]) -> dict[str, Any]:
         "seed": in_force.get("seed"),
         "protocol": protocol,
         "config": {"parameters": in_force},
-        "evaluations": [
-            {
-                "part": "lesson",
-                "target_time": protocol.get("target_time"),
-                "masked": protocol.get("masked"),
-                "ranked_by": None,
-                "metrics": flatten(found),
-            }
-        ],
+        "evaluations": [{"part": "lesson", **condition, "metrics": flatten(found)}],
         "selection": {"metric": None, "masked": None},
         "epochs": found.get("epochs"),
         "best_epoch": found.get("best_epoch"),
@@ -205,11 +191,6 @@ def run_record(run: LessonRun, defaults: Mapping[str, Any]) -> dict[str, Any]:
         "revision": code_revision(),
         "command": shlex.join(["ss4rec", "lessons", run.name[:2], *given]),
     }
-
-
-def write_summary(path: Path, runs: Sequence[LessonRun]) -> None:
-    """Write all details as JSON; an older file is replaced only by a complete new one."""
-    _write_json(path, {"lessons": [asdict(run) for run in runs]})
 
 
 def format_summary(runs: Sequence[LessonRun], details: Path) -> str:
@@ -248,7 +229,7 @@ def _run_one(lesson: Path, out: Path, values: dict[str, Any], timeout: float | N
     # Papermill announces paths and repeats errors; they are reported in the summary, once.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     part = out / f".{lesson.stem}.{os.getpid()}.part.ipynb"
-    done, failed = out / lesson.name, out / f"{lesson.stem}.failed.ipynb"
+    failed = out / f"{lesson.stem}.failed.ipynb"
     start = time.perf_counter()
     record: dict[str, Any] = {}
     error = None
@@ -275,7 +256,7 @@ def _run_one(lesson: Path, out: Path, values: dict[str, Any], timeout: float | N
     seconds = time.perf_counter() - start
     if error is None:
         failed.unlink(missing_ok=True)
-    target = done if error is None else failed
+    target = out / lesson.name if error is None else failed
     if part.exists():
         os.replace(part, target)
     title = lesson_title(lesson)
@@ -290,18 +271,10 @@ def _describe(problem: Exception, executed: Path) -> str:
     if number is None and executed.exists():
         # After a time limit or the death of a kernel papermill does not know the cell.
         cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
-        begun = [
-            cell
-            for cell in cells
-            if cell["cell_type"] == "code"
-            and cell["metadata"].get("papermill", {}).get("start_time")
-        ]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        begun = [c for c in code if c["metadata"].get("papermill", {}).get("start_time")]
         number, source = len(begun), "".join(begun[-1]["source"]) if begun else ""
-        message = message.splitlines()[0] if message else ""
+        message = message.partition("\n")[0]
     lines = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
     cell = f"cell In [{number}]" + (f" ({lines[0].strip()[:60]})" if lines else "")
     return f"{cell}: {name}: {message}"
-
-
-def _write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -12,9 +12,8 @@ from ss4rec_lib.lessons import (
     ParameterError,
     check_parameters,
     read_parameters,
-    validate,
 )
-from ss4rec_lib.lessons.parameters import literals, value_from_text
+from ss4rec_lib.lessons.parameters import check_values, literals, value_from_text
 
 CELL = """\
 dataset = "ml-100k"  # MovieLens data set
@@ -48,6 +47,11 @@ def kernel(*cells: str) -> dict:
         if "check_parameters" not in cell:
             exec(cell, names)
     return {**names, "In": ["", *cells]}
+
+
+def validate(path, values: dict) -> None:
+    defaults = {name: declared.default for name, declared in read_parameters(path).items()}
+    check_values(values, defaults, path.name)
 
 
 class TestReadParameters:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import nbformat
 import pytest
 
+from ss4rec_lib.files import write_json
 from ss4rec_lib.lessons import LessonError, ParameterError, read_parameters, read_record, runner
 
 
@@ -93,10 +95,10 @@ def outcome(record: dict, error: str | None = None, name: str = "04_x") -> runne
 
 def test_summary_is_replaced_whole(tmp_path):
     path = tmp_path / "summary.json"
-    runner.write_summary(path, [outcome({"hr@10": 0.1})])
+    write_json(path, {"lessons": [asdict(outcome({"hr@10": 0.1}))]})
     for bad in (object(), float("nan")):
         with pytest.raises((TypeError, ValueError)):
-            runner.write_summary(path, [outcome({"hr@10": bad})])
+            write_json(path, {"lessons": [asdict(outcome({"hr@10": bad}))]})
     assert json.loads(path.read_text())["lessons"][0]["record"] == {"hr@10": 0.1}
 
 
