@@ -33,8 +33,7 @@ from ss4rec_lib.training import TrainingConfig
 
 FORMAT = 2
 FOLDS = 5
-INCIDENTAL = ("seed", "device", "checkpoint_seconds")
-"""Options that say how a run is carried out, not what is computed."""
+INCIDENTAL = ("seed", "device", "checkpoint_seconds")  # how a run is carried out, not what it is
 
 _SPLITS = {
     "ranking": ("leave-one-out", "global-time"),
@@ -258,14 +257,12 @@ def run_config(
     values = parse_assignments(assignments)
     for name in given.keys() & values.keys():
         raise ConfigError(f"{name} is given twice: as an option of its own and by --set")
-    tree = {section: {} for section in _SECTIONS} | (read_yaml(file) if file is not None else {})
+    tree: dict[str, Any] = {section: {} for section in _SECTIONS}
+    tree |= read_yaml(file) if file is not None else {}
+    if "model" in given:
+        tree["model"]["name"] = given.pop("model")
     for name, value in given.items():
-        if name in ("task", "seed"):
-            tree[name] = value
-        elif name == "model":
-            tree["model"]["name"] = value
-        else:
-            tree["data"][name] = value
+        (tree if name in ("task", "seed") else tree["data"])[name] = value
     if saved is not None:
         config = RunConfig.read(saved)
         asked = {name: value for name, value in tree.items() if name not in _SECTIONS}
@@ -278,8 +275,7 @@ def run_config(
     if not {"dataset", "data.dataset"} & {*values, *tree["data"]}:
         raise ConfigError("no data set is named: give --dataset, for example --dataset ml-100k")
     _assign(tree, values)
-    options: dict[str, Any] = tree
-    return RunConfig(**options)
+    return RunConfig(**tree)
 
 
 def _assign(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
@@ -339,8 +335,7 @@ def refuse_differences(folder: Path, saved: RunConfig, asked: Mapping[str, Any])
     if different:
         raise ConfigError(
             f"{folder} is a run with other options: {'; '.join(different)}. Nothing was changed. "
-            "Leave the options out to continue with those it was made with, or choose another "
-            "folder."
+            "Leave the options out to continue with those of the run, or choose another folder."
         )
 
 

@@ -100,18 +100,16 @@ def evaluate_run(
     if not run.model.uses_time:
         how["target_time"] = "none"  # the figures under other conditions would be these
     result = evaluate_ranking(run.model, run.split, part, mask_seen=mask_seen, **how)
-    columns = [f"@{k}" for k in result.ks]
-    lines = [
+    table = {
+        f"@{k}": {name.upper(): with_error(result, f"{name}@{k}") for name in ("hr", "ndcg", "mrr")}
+        for k in result.ks
+    }
+    return (
         f"{protocol['split']}, {protocol['ordering']}, {part}: {len(result.users):,} targets, "
         f"{protocol['catalogue']:,} items, seen ones {'masked' if mask_seen else 'not masked'}, "
         f"target time {how['target_time']}, at most {how['max_len'] or 'all'} interactions of the "
-        "history; ± one standard error over users",
-        "      " + "".join(f"{column:<18}" for column in columns).rstrip(),
-    ]
-    for metric in ("hr", "ndcg", "mrr"):
-        cells = (f"{with_error(result, metric + column):<18}" for column in columns)
-        lines.append(f"{metric.upper():<6}" + "".join(cells).rstrip())
-    return "\n".join(lines)
+        f"history; ± one standard error over users\n{pd.DataFrame(table).to_string()}"
+    )
 
 
 def recommend_from_run(
@@ -131,14 +129,12 @@ def recommend_from_run(
             f"{run.record['display_name']} learns users, not histories: it can recommend nothing. "
             "Use a run of another model"
         )
+    how = {name: run.record["protocol"][name] for name in ("target_time", "max_len")}
     try:
-        items = load_items(run.config.data.dataset, path=run.config.data.path)
+        how["items"] = load_items(run.config.data.dataset, path=run.config.data.path)
     except DataError as error:  # a file of ratings alone: ids are better than nothing
         print(f"without titles: {error}", file=sys.stderr)
-        items = None
-    protocol = run.record["protocol"]
-    how = {"max_len": protocol["max_len"], "target_time": protocol["target_time"]}
-    return recommend(run.model, run.split, user_id, moment, k, include_seen, items=items, **how)
+    return recommend(run.model, run.split, user_id, moment, k, include_seen, **how)
 
 
 @torch.no_grad()
@@ -210,9 +206,8 @@ def recommend(
     best = torch.sort(scores, descending=True, stable=True).indices[:k].cpu().numpy()
     values = scores.cpu().numpy()
     best = best[values[best] > -np.inf]
-    ranks = np.arange(1, len(best) + 1)
-    columns = {"rank": ranks, "item_id": sequences.item_ids[best], "score": values[best]}
-    found = pd.DataFrame(columns)
+    columns = {"item_id": sequences.item_ids[best], "score": values[best]}
+    found = pd.DataFrame({"rank": np.arange(1, len(best) + 1), **columns})
     return found if items is None else found.join(items[["title", "year"]], on="item_id")
 
 
@@ -224,9 +219,7 @@ def _intervals(split: Split, times: np.ndarray, now: int, target_time: str) -> n
     if target_time == "previous":
         return np.diff(times, prepend=times[0])
     delta = np.diff(times, append=now)  # int64: float32 times would be 64 s apart
-    if target_time == "hidden":
-        return np.append(delta[:-1], typical_interval(split))
-    return delta
+    return delta if target_time == "known" else np.append(delta[:-1], typical_interval(split))
 
 
 def parse_moment(text: str) -> int:

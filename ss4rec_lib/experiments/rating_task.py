@@ -41,8 +41,7 @@ from ss4rec_lib.experiments.task import (
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import fit_ratings, rating_model
 
-RANKED_SPLITS = ("leave-one-out", "global-time")
-"""The splits with one target per user, which can be ranked too."""
+RANKED_SPLITS = ("leave-one-out", "global-time")  # with one target per user: can be ranked too
 
 HISTORY_EDGES = (0, 30, 50, 100, 200, 400, 10_000)
 """Ends of the ranges of history lengths, in ratings, that errors are reported by."""
@@ -50,13 +49,10 @@ HISTORY_EDGES = (0, 30, 50, 100, 200, 400, 10_000)
 
 @dataclass(frozen=True, eq=False)
 class RatingParts:
-    """One split of the ratings: users by original id, items by index of the catalogue.
-
-    `valid` is None where everything that is not tested is trained on.
-    """
+    """One split of the ratings: users by original id, items by index of the catalogue."""
 
     train: RatingTriples
-    valid: RatingTriples | None
+    valid: RatingTriples | None  # None where everything that is not tested is trained on
     test: RatingTriples
 
     @property
@@ -101,8 +97,7 @@ class RatingTask:
             if len(np.unique(part.train.ratings)) < 2:
                 raise ExperimentError(
                     f"all training ratings of {config.data.dataset} are "
-                    f"{part.train.ratings[0]:g}: there is nothing to learn from them; take a data "
-                    "set with different ratings"
+                    f"{part.train.ratings[0]:g}: there is nothing to learn from them"
                 )
         if config.data.split in RANKED_SPLITS:
             check_catalogue(config, data.protocol["catalogue"])

@@ -201,11 +201,7 @@ def _small(values: np.ndarray) -> np.ndarray:
 
 
 def read_per_target(path: str | Path) -> dict[str, np.ndarray]:
-    """Read what `write_per_target` wrote, integers as int64 and errors as float64.
-
-    Raises:
-        ExperimentError: There is no such file, or it is damaged.
-    """
+    """Read what `write_per_target` wrote, integers as int64 and errors as float64."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -216,28 +212,23 @@ def read_per_target(path: str | Path) -> dict[str, np.ndarray]:
     return {name: array.astype(wide[array.dtype.kind]) for name, array in arrays.items()}
 
 
-def check_record(label: str, record: Any) -> dict[str, Any]:
-    """Return the record, or raise an `ExperimentError` that names its format or missing fields."""
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record; an `ExperimentError` names the file and its format or missing fields."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path} cannot be read: {error}") from error
     if not isinstance(record, dict):
-        raise ExperimentError(f"{label} is no record of a run: it holds no JSON object")
+        raise ExperimentError(f"{path} is no record of a run: it holds no JSON object")
     if record.get("format") != FORMAT:
         raise ExperimentError(
-            f"{label} has format {record.get('format', 1)!r}, this version reads format {FORMAT}: "
+            f"{path} has format {record.get('format', 1)!r}, this version reads format {FORMAT}: "
             "make the run again, or read it with the release that wrote it"
         )
     missing = [name for name in NEEDED if name not in record]
     if missing:
-        raise ExperimentError(f"{label} is no record of a run: missing {', '.join(missing)}")
+        raise ExperimentError(f"{path} is no record of a run: missing {', '.join(missing)}")
     return record
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read a record; raise an `ExperimentError` that names the file if that is not possible."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExperimentError(f"{path} cannot be read: {error}") from error
-    return check_record(str(path), content)
 
 
 def code_revision(root: Path | None = None) -> str | None:

@@ -107,15 +107,10 @@ class RunFolder:
         except (FileNotFoundError, FileError) as error:
             raise ExperimentError(str(error)) from error
         expected = config.model_options
-        if type(model.config) is not type(expected) or model.config != expected:
+        if (model.n_items, model.config) != (n_items, expected):
             raise ExperimentError(
-                f"{self.model} is not the model of this run: it has {model.config!r}, expected "
-                f"{expected!r}"
-            )
-        if model.n_items != n_items:
-            raise ExperimentError(
-                f"{self.model} has {model.n_items:,} items, the data have {n_items:,}: they are "
-                "not the data that the model was trained on"
+                f"{self.model} is not the model of this run and its data: it has {model.n_items:,} "
+                f"items and {model.config!r}, expected {n_items:,} and {expected!r}"
             )
         return model
 
@@ -133,12 +128,8 @@ def run_experiment(
     moment, a run continues with `resume=True` from its last checkpoint (a baseline that is fitted
     in one go begins again); a finished run is not repeated. Started as several processes (see
     `ss4rec_lib.training.fit`), they train one model, and the first of them evaluates and writes.
-
-    Raises:
-        ExperimentError: `out` holds a run and `resume` is not set, or an older format; a baseline
-            that cannot be fitted to these data; a catalogue too small for the metrics.
-        ConfigError: A run with other options is in `out`; a device or a package is missing.
-        KeyboardInterrupt: The run was interrupted, and can be resumed.
+    Raise an `ExperimentError` or a `ConfigError`, before anything is written, for a run that cannot
+    be made or is not the one in `out`; a KeyboardInterrupt for a run that can be resumed.
     """
     begin, task = time.perf_counter(), TASKS[config.task]
     config.check_packages()
@@ -155,7 +146,7 @@ def run_experiment(
     revision, resumed = code_revision(), folder.config.exists()
     _on_main(accelerator, lambda: None if resumed else config.write(folder.config))
     main = accelerator.is_main_process
-    with _log_to(folder.log if main else None):
+    with _log_to(folder.log) if main else contextlib.nullcontext():
         what = "resumed" if resumed else "started"
         logger.info("%s: %s, revision %s", what, data.split or "folds", revision or "unknown")
         how = {"checkpoint": folder.checkpoint, "resume": resume, "progress": progress}
@@ -215,11 +206,8 @@ def _on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def _log_to(path: Path | None) -> Iterator[None]:
+def _log_to(path: Path) -> Iterator[None]:
     """Send what the package logs to the end of a file as well."""
-    if path is None:
-        yield
-        return
     package = logging.getLogger("ss4rec_lib")
     try:
         handler = logging.FileHandler(path, encoding="utf-8")

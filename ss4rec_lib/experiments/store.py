@@ -27,11 +27,7 @@ _CARRIED_OUT = tuple(
 
 
 def results_folder() -> Path:
-    """Return the folder `results` of the checkout that this package runs from.
-
-    Raises:
-        ExperimentError: The package was installed without its checkout.
-    """
+    """Return the folder `results` of the checkout that this package runs from."""
     root = checkout()
     if root is None:
         raise ExperimentError(
@@ -44,12 +40,8 @@ def results_folder() -> Path:
 def load_records(folder: Path | None = None, ablations: bool = False) -> dict[str, dict[str, Any]]:
     """Return all recorded runs by name, in the order of their names.
 
-    Args:
-        folder: That of the results; `results/` of the checkout by default.
-        ablations: Return the runs that options are chosen by instead.
-
-    Raises:
-        ExperimentError: A JSON file that is no record, naming the file and what is missing.
+    `folder` is `results/` of the checkout by default. With `ablations`, return the runs that
+    options are chosen by instead. An `ExperimentError` names a JSON file that is no record.
     """
     folder = results_folder() if folder is None else folder
     paths = sorted((folder / ("ablations" if ablations else "records")).glob("*.json"))
@@ -61,21 +53,19 @@ def record_run(
 ) -> Path:
     """Copy a finished run's record and per-target values into the results, and renew their page.
 
-    Args:
-        run: The run's folder.
-        name: Of the record, without `.json`; made from the run's configuration by default.
-        folder: That of the results; `results/` of the checkout by default.
-        ablation: Keep it among the runs that options are chosen by, without per-target values.
-
-    Raises:
-        ExperimentError: The run is not finished or misses a file, the name is no file name or is
-            that of another run, or the same run is there under another name; nothing is written
-            then. Also if the page could not be made, with the record written.
+    `name`, without `.json`, is made from the run's configuration by default, and `folder` is
+    `results/` of the checkout. An `ablation` is kept among the runs that options are chosen by,
+    without per-target values. Nothing is written if the run is not finished or misses a file, the
+    name is no file name or is that of another run, or the same run is there under another name
+    (`ExperimentError`). A page that could not be made is an error too, with the record written.
     """
     folder = results_folder() if folder is None else folder
     files = RunFolder(run)
     record = files.read_record()
-    name = _file_name(record_name(RunConfig.read(files.config)) if name is None else name)
+    name = record_name(RunConfig.read(files.config)) if name is None else name
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
+    name = name.removesuffix(".json")
     kept = load_records(folder, ablation)
     if kept.get(name, record) != record:
         raise ExperimentError(
@@ -109,9 +99,3 @@ def build_page(folder: Path) -> None:
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in _CARRIED_OUT}
-
-
-def _file_name(name: str) -> str:
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
-    return name.removesuffix(".json")

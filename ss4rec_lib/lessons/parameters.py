@@ -35,8 +35,7 @@ from pydantic import create_model
 
 from ss4rec_lib.configuration import Config, ConfigError, from_text
 
-INJECTED_MARK = "# Parameters"
-"""First line of the cell that papermill inserts."""
+_MARK = "# Parameters"  # first line of the cell that papermill inserts
 
 
 class LessonError(ValueError):
@@ -72,8 +71,7 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
         except (ValueError, SyntaxError):
             raise ParameterError(
                 f"{notebook.name}: {name} = {entry['default']} is not a plain literal; derive it "
-                "in a later cell, because a value derived among the parameters becomes stale when "
-                "papermill changes one of them"
+                "in a later cell, which runs after papermill has changed a parameter"
             ) from None
     if not declared:
         raise ParameterError(
@@ -118,16 +116,15 @@ def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: 
     try:
         model(**values)
     except ConfigError as error:
-        words = [n for n, value in values.items() if isinstance(value, str) and n in defaults]
-        wrong = next((n for n in words if not isinstance(defaults[n], str | None)), None)
         hint = ""
-        if wrong is not None:
-            given, default = values[wrong].strip().lower(), defaults[wrong]
-            good = given if isinstance(default, bool) and given in ("true", "false") else default
-            hint = (
-                " Papermill's -p passes words as text; give YAML instead, such as "
-                f'-y "{wrong}: {str(good).lower()}".'
-            )
+        words = {n: value for n, value in values.items() if isinstance(value, str)}
+        for name, word in words.items():
+            default = defaults.get(name)
+            if not hint and not isinstance(default, str | None):
+                given = value_from_text(word, default)
+                good = str(given if type(given) is type(default) else default).lower()
+                hint = " Papermill's -p passes words as text; give YAML instead, such as "
+                hint += f'-y "{name}: {good}".'
         raise ParameterError(f"wrong parameter of {where}: {error}{hint}") from None
 
 
@@ -163,15 +160,13 @@ def check_parameters(namespace: Mapping[str, Any] | None = None) -> types.Simple
             "it must hold nothing but assignments of plain literals such as epochs = 8"
         )
     first = min(found)
-
-    def inserted(i: int) -> bool:  # the declaration itself may begin with the same comment
-        return i > first and cells[i].lstrip().startswith(INJECTED_MARK)
-
+    # The declaration itself may begin with papermill's comment.
+    inserted = [i for i in range(first + 1, len(cells)) if cells[i].lstrip().startswith(_MARK)]
     same = [i for i, values in found.items() if values.keys() == found[first].keys()]
-    place = max(i for i in same if not inserted(i))
+    place = max(set(same) - set(inserted))
     given: dict[str, Any] = {}
-    for cell in (cells[i] for i in range(place + 1, len(cells)) if inserted(i)):
-        given |= _assigned(cell, namespace)
+    for i in inserted:
+        given |= _assigned(cells[i], namespace) if i > place else {}
     check_values(given, found[place], "this notebook")
     return types.SimpleNamespace(**found[place] | given)
 
@@ -209,5 +204,4 @@ def _assigned(cell: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = ast.literal_eval(value)
         except ValueError:
             values[name] = namespace.get(name)
-    values.pop("", None)  # statements of another kind
-    return values
+    return {name: value for name, value in values.items() if name}

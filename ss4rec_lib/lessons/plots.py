@@ -17,18 +17,14 @@ DAY = 24 * HOUR
 MONTH = 30.4375 * DAY  # mean length in the Julian calendar
 YEAR = 365.25 * DAY
 
-_UNITS = {"y": YEAR, "mo": MONTH, "wk": 7 * DAY, "d": DAY, "h": HOUR, "min": MINUTE, "s": 1.0}
-_UNITS["ms"] = 1e-3
-_TICKS = "1 ms,10 ms,0.1 s,1 s,10 s,1 min,10 min,1 h,6 h,1 d,1 wk,1 mo,1 y,10 y,100 y"
-SECONDS_TICKS = {
-    name: float(name.split()[0]) * _UNITS[name.split()[1]] for name in _TICKS.split(",")
-}
+_UNITS = {"y": YEAR, "mo": MONTH, "d": DAY, "h": HOUR, "min": MINUTE, "s": 1.0, "ms": 1e-3}
+_TICKS = "1 ms,10 ms,0.1 s,1 s,10 s,1 min,10 min,1 h,6 h,1 d,1 wk,1 mo,1 y,10 y,100 y".split(",")
+_SIZES = _UNITS | {"wk": 7 * DAY}
+SECONDS_TICKS = {tick: float(tick.split()[0]) * _SIZES[tick.split()[1]] for tick in _TICKS}
 """Labels of a time axis and their positions, in seconds."""
 
 _FEW = ("1 ms", "1 s", "1 min", "1 h", "1 d", "1 mo", "1 y", "100 y")
-"""Labels that remain when all of them would collide."""
-
-_MOST_LABELS = 10
+_MOST_LABELS = 10  # of more, which would collide, only those of `_FEW` remain
 
 
 def use_style() -> None:
@@ -76,18 +72,14 @@ class SecondsLocator(matplotlib.ticker.Locator):
 
 
 def format_seconds(seconds: float, _position: int | None = None) -> str:
-    """Return a time as text: the name of a tick such as "1 h", or a rounded number such as "2.5 d".
-
-    Matplotlib passes the number of the tick as well.
-    """
+    """Return a time as text: the name of a tick such as "1 h", or a rounded number: "2.5 d"."""
     for name, at in SECONDS_TICKS.items():
         if abs(seconds - at) <= 1e-9 * at:
             return name
     if seconds == 0:
         return "0 s"
-    units = {unit: size for unit, size in _UNITS.items() if unit != "wk"}
-    unit = next((unit for unit, size in units.items() if abs(seconds) >= size), "ms")
-    return f"{seconds / units[unit]:.3g} {unit}"
+    unit = next((unit for unit, size in _UNITS.items() if abs(seconds) >= size), "ms")
+    return f"{seconds / _UNITS[unit]:.3g} {unit}"
 
 
 def seconds_axis(ax: Axes, axis: str = "x") -> None:

@@ -50,23 +50,23 @@ def record(*, highlights: Sequence[str] = (), **metrics: Any) -> None:
     from IPython.display import display
 
     data = values | ({HIGHLIGHTS: list(highlights)} if highlights else {})
-    display({RECORD_TYPE: data, "text/plain": _text(values), "text/html": _table(values)}, raw=True)
+    width = max(map(len, values))
+    text = "\n".join(f"{name:<{width}}  {shown(value)}" for name, value in values.items())
+    display({RECORD_TYPE: data, "text/plain": text, "text/html": _table(values)}, raw=True)
 
 
 def read_record(notebook: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """Read the one record of an executed notebook, given by its path or already read."""
-    label = "the notebook"
     if isinstance(notebook, str | Path):
         import nbformat
 
-        label = Path(notebook).name
-        notebook = nbformat.read(notebook, as_version=4)
-    assert isinstance(notebook, Mapping)
+        label, cells = Path(notebook).name, nbformat.read(notebook, as_version=4)["cells"]
+    else:
+        label, cells = "the notebook", notebook["cells"]
     found = [
         output["data"][RECORD_TYPE]
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "code"
-        for output in cell["outputs"]
+        for cell in cells
+        for output in cell.get("outputs", ())
         if RECORD_TYPE in output.get("data", {})
     ]
     if len(found) != 1:
@@ -115,11 +115,6 @@ def _plain(name: str, value: Any) -> Any:
         f"record: {name} is of type {type(value).__name__}, expected text, a number, true/false, "
         "None, or lists and dictionaries of these"
     )
-
-
-def _text(values: Mapping[str, Any]) -> str:
-    width = max(map(len, values))
-    return "\n".join(f"{name:<{width}}  {shown(value)}" for name, value in values.items())
 
 
 def _table(values: Mapping[str, Any]) -> str:

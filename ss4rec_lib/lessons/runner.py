@@ -201,26 +201,17 @@ def format_summary(runs: Sequence[LessonRun], details: Path) -> str:
         if run.error is not None:
             lines.append(f"    FAILED in {run.error}")
             continue
-        numbers = flatten(run.record)
-        entries = [
-            f"{name} {shown(numbers[name])}"
-            + (f" ± {numbers[f'{name}_se']:.2g}" if f"{name}_se" in numbers else "")
-            for name in run.record.get(HIGHLIGHTS) or list(numbers)[:3]
-        ]
-        lines += _wrapped(entries)
-    lines += ["", f"All recorded numbers: {os.path.relpath(details)}"]
-    return "\n".join(lines)
-
-
-def _wrapped(entries: Sequence[str]) -> list[str]:
-    """Put entries on as few lines as fit the screen."""
-    lines: list[str] = []
-    for entry in entries:
-        if lines and len(lines[-1]) + 3 + len(entry) <= _WIDTH:
-            lines[-1] += f" · {entry}"
-        else:
-            lines.append(f"    {entry}")
-    return lines
+        numbers, line = flatten(run.record), ""
+        for name in run.record.get(HIGHLIGHTS) or list(numbers)[:3]:
+            entry = f"{name} {shown(numbers[name])}"
+            if f"{name}_se" in numbers:
+                entry += f" ± {numbers[f'{name}_se']:.2g}"
+            if line and len(line) + 3 + len(entry) > _WIDTH:
+                lines.append(line)
+                line = ""
+            line = f"{line} · {entry}" if line else f"    {entry}"
+        lines += [line] if line else []
+    return "\n".join([*lines, "", f"All recorded numbers: {os.path.relpath(details)}"])
 
 
 def _run_one(lesson: Path, out: Path, values: dict[str, Any], timeout: float | None) -> LessonRun:

@@ -8,8 +8,9 @@ import pytest
 
 from ss4rec_lib.evaluation import RankingResult
 from ss4rec_lib.experiments import ExperimentError, code_revision, evaluation_of, read_per_target
-from ss4rec_lib.experiments.record import NEEDED, check_record, plain, write_per_target
+from ss4rec_lib.experiments.record import NEEDED, plain, read_record, write_per_target
 from ss4rec_lib.experiments.task import Evaluation
+from ss4rec_lib.files import write_json
 
 
 def ranking(above, tied, **condition):
@@ -61,21 +62,25 @@ def test_what_is_not_finite_is_null_so_that_the_record_is_json():
 
 
 @pytest.mark.parametrize("field", NEEDED)
-def test_a_missing_field_is_named(finished, record_of, field):
+def test_a_missing_field_is_named(finished, record_of, field, tmp_path):
     record = record_of(finished)
     del record[field]
+    write_json(tmp_path / "some.json", record)
     with pytest.raises(ExperimentError, match=field) as refusal:
-        check_record("some.json", record)
+        read_record(tmp_path / "some.json")
     assert "some.json" in str(refusal.value)
 
 
-def test_an_old_record_is_named_with_its_format(finished, record_of):
+def test_an_old_record_is_named_with_its_format(finished, record_of, tmp_path):
+    path = tmp_path / "some.json"
     old = {k: v for k, v in record_of(finished).items() if k != "format"}
     for record in (old, old | {"format": 3}):
+        write_json(path, record)
         with pytest.raises(ExperimentError, match=f"format {record.get('format', 1)}"):
-            check_record("some.json", record)
+            read_record(path)
+    write_json(path, [])
     with pytest.raises(ExperimentError, match=r"some\.json"):
-        check_record("some.json", [])
+        read_record(path)
 
 
 # ---------------------------------------------------------------------------------- revision
