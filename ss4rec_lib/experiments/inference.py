@@ -97,7 +97,7 @@ def evaluate_run(
     run = open_run(path)
     protocol = run.record["protocol"]
     how = {name: protocol[name] for name in ("target_time", "max_len")} | how
-    if not run.model.uses_time:
+    if not run.model.config.uses_time:
         how["target_time"] = "none"  # the figures under other conditions would be these
     result = evaluate_ranking(run.model, run.split, part, mask_seen=mask_seen, **how)
     table = {

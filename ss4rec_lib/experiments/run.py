@@ -199,7 +199,7 @@ def _on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
             value = action()
         except Exception as problem:
             error = problem
-    value, error = same_everywhere(accelerator, (value, error))
+    value, error = same_everywhere((value, error))
     if error is not None:
         raise error
     return value  # pyright: ignore[reportReturnType]  (the action's own None, if any)

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
     from ss4rec_lib.training import TrainingConfig
 
+# Softmax cross entropy over the catalogue, or BPR, pairwise against uniformly drawn negatives (both
+# published for SS4Rec), or cross entropy with its softmax estimated from sampled items.
 LossType = Literal["CE", "BPR", "SAMPLED_CE"]
 
-# The metric that chooses the epoch and the options of fitted baselines. They score what a user has
-# chosen already above everything else, so with seen items in the ranking the model that has learned
-# least would win.
+# Chooses the epoch and the options of fitted baselines. They score what a user has chosen already
+# above everything else: with seen items in the ranking, who has learned least would win.
 CRITERION = "masked_ndcg@10"
 
 Validate = Callable[["Recommender"], Mapping[str, float]]
@@ -86,11 +87,6 @@ class Recommender(nn.Module):
         super().__init__()
         self.n_items = check_size("n_items", n_items)
         self.config = config or self.config_type()
-
-    @property
-    def uses_time(self) -> bool:
-        """True if the scores depend on the intervals of a history."""
-        return self.config.uses_time
 
     @property
     def score_weight(self) -> Tensor | None:
@@ -165,7 +161,9 @@ class Baseline(Recommender):
     """A model that is fitted in one go, without epochs."""
 
     fitted = True
+    learns = False
     chooses_epoch = False
+    trained_with = ()
 
     @classmethod
     def fit(
@@ -173,12 +171,11 @@ class Baseline(Recommender):
     ) -> Fitted:
         """Fit to the training part of a split, see `Recommender.fit`."""
         begin = time.perf_counter()
-        model = cls.fitted_to(split, config, training).eval()
+        model = cls._fitted(split, config, training).eval()
         return Fitted(model, time.perf_counter() - begin)
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        """Return the fitted model."""
+    def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         raise NotImplementedError
 
 
@@ -228,9 +225,9 @@ def check_history(items: Tensor, delta: Tensor) -> None:
 class Dropout(nn.Dropout):
     """`nn.Dropout` with cheaper random numbers on the CPU, seeded by `torch.manual_seed`.
 
-    PyTorch draws 64 random bits for each element. 16 decide just as well, so one draw serves four
-    elements, in a third of the time. The probability is rounded to a multiple of 2^-16, and kept
-    elements are scaled by the inverse of the rounded one, so the expectation is exact.
+    PyTorch draws 64 random bits for each element. 16 decide just as well: one draw serves four, in
+    a third of the time. The probability is rounded to a multiple of 2^-16, and kept elements are
+    scaled by the inverse of the rounded one, so the expectation is exact.
     """
 
     def forward(self, x: Tensor) -> Tensor:

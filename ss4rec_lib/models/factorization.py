@@ -57,20 +57,20 @@ class MatrixBPRConfig(ModelConfig):
 class _Factorisation(Baseline):
     """A model of factors, which its constructor takes by the names of its buffers."""
 
+    learns = True
     requires = "implicit"
     item_table = "item_factors"
     algorithm: ClassVar[str]  # in `implicit.cpu`
     n_threads: ClassVar[int] = 0  # as many as there are
 
     @classmethod
-    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
+    def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Any]) -> Self:
         """Return a model with the saved factors."""
         make: Any = cls
         return make(**tensors, config=config)
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        """Learn factors from the training part."""
+    def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         return cls.learned(interaction_matrix(split), config, training.seed)
 
     @classmethod
@@ -79,8 +79,7 @@ class _Factorisation(Baseline):
     ) -> Self:
         """Return a model of `interaction_matrix(split)`, a matrix (n_users, n_items + 1) of ones.
 
-        `options` of `implicit` are given beside those of the configuration. Raise ImportError
-        without `implicit`, and FloatingPointError if the factors are not finite.
+        `options` are given to `implicit` beside those of the configuration.
         """
         config = config or cls.config_type()
         options |= {"random_state": seed, "num_threads": cls.n_threads, **config.model_dump()}
@@ -99,15 +98,12 @@ class _Factorisation(Baseline):
         users, items = model.user_factors, model.item_factors
         if not (np.isfinite(users).all() and np.isfinite(items).all()):
             raise FloatingPointError(
-                f"the factors of {kind} are not finite with {options}: try a smaller "
-                "learning_rate or alpha, or a larger regularization"
+                f"the factors of {kind} are not finite with {options}: try a smaller learning_rate "
+                "or alpha, or a larger regularization"
             )
-        factors: dict[str, Any] = {
-            "item_factors": np.concatenate((np.zeros_like(items[:1]), items))
-        }
-        if cls.needs_known_users:
-            factors["user_factors"] = users
-        return cls.for_tensors(len(items), config, factors)
+        padded = np.concatenate((np.zeros_like(items[:1]), items))
+        known = {"user_factors": users} if cls.needs_known_users else {}
+        return cls.for_tensors(len(items), config, {"item_factors": padded, **known})
 
 
 class ALS(_Factorisation):
@@ -126,10 +122,8 @@ class ALS(_Factorisation):
         super().__init__(len(item_factors) - 1, config)
         factors = torch.as_tensor(item_factors, dtype=torch.float64).clone()
         if factors.ndim != 2 or factors.shape[1] != self.config.factors:
-            raise ValueError(
-                f"item_factors has shape {tuple(factors.shape)}, expected (n_items + 1, "
-                f"factors={self.config.factors})"
-            )
+            wanted = f"(n_items + 1, factors={self.config.factors})"
+            raise ValueError(f"item_factors has shape {tuple(factors.shape)}, expected {wanted}")
         factors[0] = 0
         # float64: the normal equations of long histories are badly conditioned.
         self.register_buffer("item_factors", factors)
@@ -176,8 +170,7 @@ class MatrixBPR(_Factorisation):
         self.register_buffer("item_factors", items.clone())
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        """Learn factors from the training part, by stochastic gradient descent."""
+    def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         rate = training.learning_rate
         return cls.learned(interaction_matrix(split), config, training.seed, learning_rate=rate)
 

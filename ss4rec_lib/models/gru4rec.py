@@ -1,8 +1,8 @@
 """GRU4Rec: a recurrent network over the sequence of items, blind to time.
 
 Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016, in the
-form that is compared with most: RecBole's, after Tan et al., "Improved Recurrent Neural Networks
-for Session-based Recommendations", DLRS 2016:
+form of RecBole, after Tan et al., "Improved Recurrent Neural Networks for Session-based
+Recommendations", DLRS 2016:
 
     x = dropout(item_embedding(items))
     h = GRU(x)                                     # no biases
@@ -21,7 +21,7 @@ from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel
 
 
 class GRU4RecConfig(ModelConfig):
-    """Shape and options under RecBole's names, with its defaults; see `SS4RecConfig.loss_type`."""
+    """Shape and options under RecBole's names, with its defaults."""
 
     embedding_size: Count = 64
     hidden_size: Count = 128

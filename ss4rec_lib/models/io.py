@@ -33,18 +33,15 @@ def save_model(model: Recommender, path: str | Path) -> None:
 def load_model(path: str | Path) -> Recommender:
     """Return a saved model on the CPU, in evaluation mode, with its weights bit for bit.
 
-    Raises:
-        FileNotFoundError: No such file.
-        FileError: Truncated, not a model of this library, of a configuration that this version
-            does not know, or with weights of other names or shapes.
+    Raise FileError for a file that is truncated, no model of this library, of a configuration that
+    this version does not know, or with weights of other names or shapes.
     """
     path = Path(path)
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") != FORMAT:
+    if (found := metadata.get("format")) != FORMAT:
         raise FileError(
-            f"{path} is not a saved model of this version: its format is "
-            f"{metadata.get('format')!r}, expected {FORMAT!r}. Weights of the published code are "
-            "read by load_official_checkpoint."
+            f"{path} is not a saved model of this version: its format is {found!r}, expected "
+            f"{FORMAT!r}. Weights of the published code are read by load_official_checkpoint."
         )
     kinds = {config.__name__: (config, model) for config, model in MODELS.items()}
     name = metadata.get("config_type")
@@ -60,10 +57,8 @@ def load_model(path: str | Path) -> Recommender:
     # Checked before a model of that size is made.
     n_items, rows = metadata.get("n_items"), len(tensors.get(kind.item_table, ()))
     if n_items != str(rows - 1):
-        raise FileError(
-            f"{path} says n_items={n_items!r}: expected one less than the {rows} rows of "
-            f"{kind.item_table}"
-        )
+        table = f"the {rows} rows of {kind.item_table}"
+        raise FileError(f"{path} says n_items={n_items!r}: expected one less than {table}")
     try:
         model = kind.for_tensors(rows - 1, config, tensors)
         model.load_state_dict(tensors)

@@ -44,7 +44,6 @@ class ItemKNN(Baseline):
     `interaction_matrix(split)`; entries that are not 0 count as 1.
     """
 
-    learns = False
     trained_with = ("max_len",)
     config_type = ItemKNNConfig
     config: ItemKNNConfig
@@ -67,8 +66,7 @@ class ItemKNN(Baseline):
         self.similarity: Any = sparse.vstack(blocks, format="csr")  # (n_items + 1, n_items + 1)
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        """Compute the similarities of the training part."""
+    def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         return cls(interaction_matrix(split), config)
 
     def scores(self, batch: Batch) -> Tensor:
@@ -79,9 +77,8 @@ class ItemKNN(Baseline):
         """Return sums of similarities, (..., W) item ids, 0 for none -> (..., n_items + 1)."""
         ids = distinct(history).cpu().numpy().reshape(-1, history.shape[-1])  # (R, W)
         rows, columns = ids.nonzero()
-        chosen = sparse.csr_array(
-            (np.ones(len(rows)), (rows, ids[rows, columns])), shape=(len(ids), self.n_items + 1)
-        )
+        shape = (len(ids), self.n_items + 1)
+        chosen = sparse.csr_array((np.ones(len(rows)), (rows, ids[rows, columns])), shape=shape)
         scores = torch.from_numpy((chosen @ self.similarity).toarray())
         return scores.view(*history.shape[:-1], -1).to(history.device)
 

@@ -36,24 +36,19 @@ class Popularity(Baseline):
     """
 
     reads_histories = False
-    learns = False
-    trained_with = ()
     config_type = PopularityConfig
     counts: Tensor
 
     def __init__(self, train_counts: np.ndarray, config: PopularityConfig | None = None) -> None:
         counts = np.asarray(train_counts)
         if counts.ndim != 1 or len(counts) < 2 or (counts < 0).any():
-            raise ValueError(
-                f"train_counts has shape {counts.shape}: expected (n_items + 1,) counts >= 0"
-            )
+            raise ValueError(f"train_counts={counts}: expected (n_items + 1,) counts >= 0")
         super().__init__(len(counts) - 1, config)
         # float64: counts of the largest data sets stay exact, and so do ties.
         self.register_buffer("counts", torch.tensor(counts, dtype=torch.float64))
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        """Count the training part."""
+    def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         return cls(split.train_counts(), config)
 
     def scores(self, batch: Batch) -> Tensor:
@@ -83,8 +78,6 @@ class RecentPopularity(Baseline):
     """
 
     reads_histories = False
-    learns = False
-    trained_with = ()
     config_type = RecentPopularityConfig
     config: RecentPopularityConfig
 
@@ -104,8 +97,7 @@ class RecentPopularity(Baseline):
         self._known_times = known_times
 
     @classmethod
-    def fitted_to(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        """Keep the training part in the order of time."""
+    def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
         _, items, times = training_interactions(split)
         return cls(items, times, split.sequences.n_items, config, split.sequences.times)
 

@@ -56,7 +56,7 @@ class SASRecConfig(ModelConfig):
     n_heads: Count = 2  # must divide `hidden_size`
     hidden_dropout_prob: Probability = 0.2  # on the input and on the output of each sub-layer
     attn_dropout_prob: Probability = 0.2
-    loss_type: LossType = "CE"  # see `SS4RecConfig`
+    loss_type: LossType = "CE"
     max_positions: Count = 200  # the longest row `forward` accepts
     time: Literal["none", "bias", "intervals"] = "none"
     n_time_buckets: Count = 72  # logarithmic buckets of seconds; 72 reach past 60 years
@@ -180,16 +180,14 @@ class SASRec(SequenceModel):
         check_history(items, delta)
         L, most = items.shape[1], self.config.max_positions
         if most < L:
-            raise ValueError(
-                f"items has {L} positions, the model has embeddings for max_positions={most}: give "
-                f"the most recent {most} (max_len), or make the model with larger max_positions"
-            )
+            remedy = f"give the most recent {most} (max_len)"
+            raise ValueError(f"items has {L} positions, the model max_positions={most}: {remedy}")
         x = self.item_embedding(items) + self.position_embedding.weight[:L]  # (B, L, d)
         if self.interval_embedding is not None:
             x = x + self.interval_embedding(time_buckets(delta, self.config.n_time_buckets))
         x = self.dropout(self.norm(x))
         none = [None] * len(self.layers)
-        biases = self.time_bias(delta).unbind(0) if self.time_bias else none  # (B, H, L, L) a layer
+        biases = self.time_bias(delta).unbind(0) if self.time_bias else none  # (B, H, L, L) each
         for layer, bias in zip(self.layers, biases, strict=True):
             x = layer(x, bias)
         return x

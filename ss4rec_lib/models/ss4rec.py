@@ -36,10 +36,6 @@ class SS4RecConfig(ModelConfig):
     leaves out the relation-aware layers, `mamba_only` the time-aware ones; dropout, residual sum
     and norm of the others stay. The third published ablation, intervals ignored, is a matter of
     data: `target_time="none"`.
-
-    `loss_type` is `CE`, softmax cross entropy over the catalogue; `BPR`, pairwise against uniformly
-    drawn negatives; or `SAMPLED_CE`, cross entropy with its softmax estimated from sampled items.
-    The first two are published.
     """
 
     hidden_size: Count = 64  # width of item embeddings and hidden states, d_model
@@ -78,9 +74,8 @@ class SS4RecConfig(ModelConfig):
     @property
     def display_name(self) -> str:
         """The name of the model in a table."""
-        return {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}[
-            self.model_type
-        ]
+        names = {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}
+        return names[self.model_type]
 
     @property
     def uses_time(self) -> bool:

@@ -3,14 +3,12 @@
 It is a safetensors file (no pickle), written to a temporary name, flushed and renamed, so a killed
 process leaves the old file or the new one. `Checkpoint` describes its content.
 
-The state that a model carries from one batch to the next is a nest of tuples of tensors, which
-differs from model to model. Every tensor has the sequences of the batch as its first axis. `each`,
-`tensors_of` and `with_tensors` walk through it.
+The state that a model carries from one batch to the next is a nest of tuples of tensors, each with
+the sequences of the batch as its first axis. `each`, `tensors_of` and `with_tensors` walk through.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,13 +19,12 @@ import torch
 from torch import Tensor
 
 from ss4rec_lib.files import FileError, read_tensors, write_tensors
-from ss4rec_lib.training.distributed import to_main
+from ss4rec_lib.training.distributed import gather
 
 if TYPE_CHECKING:
     from ss4rec_lib.training.loop import Run
 
 FORMAT = "ss4rec-lab checkpoint 1"
-_MAY_DIFFER = ("checkpoint_seconds",)  # does not change what is computed
 
 
 class CheckpointError(ValueError):
@@ -50,26 +47,20 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """The content of the file.
-
-    `optimizer` has the tensors (`step`, `exp_avg`, `exp_avg_sq`) of each parameter, by name.
-    `local` has for each process its random number states (`rng`, `rng_cuda`) and, in `carried`, the
-    tensors of each part's carried state.
-    """
+    """The content of the file."""
 
     identity: dict[str, Any]  # what must be the same to continue
     progress: Progress
     model: dict[str, Tensor] = field(default_factory=dict)  # weights now
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
+    # Of each parameter: step, exp_avg, exp_avg_sq.
     optimizer: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    # Of each process: random number states (rng, rng_cuda), and tensors carried by each part.
     local: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def save(run: Run, path: Path) -> None:
-    """Write a checkpoint of a run atomically; all processes take part, the first one writes.
-
-    If it cannot be written, CheckpointError is raised and an older checkpoint stays untouched.
-    """
+    """Write a checkpoint of a run atomically, or raise CheckpointError; all processes take part."""
     local: dict[str, Any] = {"rng": torch.get_rng_state()}
     if run.device.type == "cuda":
         local["rng_cuda"] = torch.cuda.get_rng_state(run.device)
@@ -77,19 +68,16 @@ def save(run: Run, path: Path) -> None:
         part: dict(enumerate(tensor.cpu() for tensor in tensors_of(state)))
         for part, state in enumerate(run.carried)
     }
-    everybodys = to_main(run.accelerator, local)
+    everybodys = gather(local)
     if not run.accelerator.is_main_process:
         return
-    moments = {
-        run.names[i]: {key: torch.as_tensor(value) for key, value in state.items()}
-        for i, state in run.optimizer.state_dict()["state"].items()
-    }
+    moments = {run.names[i]: state for i, state in run.optimizer.state_dict()["state"].items()}
     parts = {"model": run.model.state_dict(), "best": run.best, "optimizer": moments}
     parts["local"] = dict(enumerate(everybodys))
     metadata = {
         "format": FORMAT,
         "identity": json.dumps(run.identity),
-        "progress": json.dumps(dataclasses.asdict(run.progress)),
+        "progress": json.dumps(vars(run.progress)),
     }
     try:
         write_tensors(path, _flat(parts, "/"), metadata)
@@ -98,9 +86,16 @@ def save(run: Run, path: Path) -> None:
 
 
 def load(run: Run, path: Path) -> None:
-    """Go back to where the checkpoint was written; nothing changes if it does not fit."""
+    """Go back to where the checkpoint was written, or raise CheckpointError and change nothing."""
     saved = read_checkpoint(path)
-    check_identity(path, saved.identity, run.identity)
+    there, here = (_flat(i, ".") for i in (saved.identity, json.loads(json.dumps(run.identity))))
+    differences = "; ".join(
+        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key) and key != "training.checkpoint_seconds"
+    )
+    if differences:
+        raise CheckpointError(f"{path} is of another run, nothing was changed: {differences}")
     run.model.load_state_dict(saved.model)
     run.best = {name: tensor.to(run.device) for name, tensor in saved.best.items()}
     named = enumerate(run.names)  # a parameter without gradients has no moments
@@ -122,25 +117,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         tensors, metadata = read_tensors(path)
     except FileError as error:
         raise CheckpointError(str(error)) from error
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format")
+    if (found := metadata.get("format")) != FORMAT:
         raise CheckpointError(f"{path} has the format {found!r}, expected {FORMAT!r}")
     progress = Progress(**json.loads(metadata["progress"]))
     return Checkpoint(json.loads(metadata["identity"]), progress, **_nested(tensors, "/"))
-
-
-def check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise CheckpointError with all differences in model, configuration, data or processes."""
-    found, expected = _flat(found, "."), _flat(json.loads(json.dumps(expected)), ".")
-    differences = [
-        f"{key} is {found.get(key)!r} there and {expected.get(key)!r} here"
-        for key in sorted(found.keys() | expected.keys())
-        if found.get(key) != expected.get(key) and key.rpartition(".")[2] not in _MAY_DIFFER
-    ]
-    if differences:
-        raise CheckpointError(
-            f"{path} is of another run, and nothing was changed: {'; '.join(differences)}"
-        )
 
 
 def _flat(nested: dict[str, Any], between: str) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from ss4rec_lib.configuration import Config
 class TrainingConfig(Config):
     """How to train. Times are in epochs unless a name says seconds, lengths in interactions.
 
-    With `history="windows"` every window starts from an empty state. `full` goes through whole
-    histories in pieces of at most `max_len` and carries the state from piece to piece (the gradient
-    ends where a piece begins), and validates on whole histories.
+    With `history="windows"` every window starts from an empty state. `full` goes through and
+    validates on whole histories, in training in pieces of at most `max_len`, and carries the state
+    from piece to piece (the gradient ends where a piece begins).
     """
 
     epochs: int = Field(default=30, ge=1)  # at most
@@ -28,14 +28,12 @@ class TrainingConfig(Config):
     # Longest window; longer histories are cut at new random places in each epoch.
     max_len: int | None = Field(default=200, ge=1)
     history: Literal["windows", "full"] = "windows"
-    # What the model receives of time, see `ss4rec_lib.data`.
-    target_time: Literal["known", "hidden", "previous", "none"] = "known"
+    target_time: Literal["known", "hidden", "previous", "none"] = "known"  # see `ss4rec_lib.data`
     gradient_clip: float | None = Field(default=1.0, gt=0)  # largest norm; None leaves it alone
     # Parts in which the rows of a step are computed: more need less memory, the gradient stays.
     accumulate: int = Field(default=1, ge=1)
     n_negatives: int = Field(default=1, ge=1)  # of `BPR` per target, of `SAMPLED_CE` per step
-    # bf16: matrix products under autocast.
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16"] = "float32"  # bf16: matrix products under autocast
     seed: int = Field(default=0, ge=0, lt=2**32)  # of batches, dropout and sampled items
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if there is one
     checkpoint_seconds: float = Field(default=60.0, ge=0)  # longest time between two checkpoints

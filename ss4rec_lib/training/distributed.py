@@ -1,8 +1,8 @@
 """Several processes that train one model: the little that accelerate does not do by itself.
 
 On GPUs they are started by `accelerate launch --multi_gpu --num_processes N`, on the CPU (gloo) by
-`torchrun --nproc_per_node N`. `accelerate launch --cpu --num_processes N` starts a single process
-unless it has an MPI (huggingface/accelerate, issue 2741); a warning says so.
+`torchrun --nproc_per_node N`: there `accelerate launch --cpu --num_processes N` starts a single
+process unless it has an MPI (huggingface/accelerate, issue 2741).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def resolve_device(device: str) -> torch.device:
 def make_accelerator(device: torch.device) -> Accelerator:
     """Return an accelerator for this device and for the processes that were started.
 
-    accelerate keeps one state per Python process. A notebook that trains on the GPU and then on
-    the CPU needs a new one. Several processes share theirs, so it stays.
+    accelerate keeps one state per Python process. A notebook that trains on the GPU and then on the
+    CPU needs a new one. Several processes share theirs, so it stays.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
@@ -42,8 +42,8 @@ def make_accelerator(device: torch.device) -> Accelerator:
     several = "MASTER_ADDR" in os.environ and os.environ.get("ACCELERATE_USE_CPU") == "True"
     if several and not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "PMI_SIZE"} & set(os.environ):
         logger.warning(
-            "accelerate launch was asked for several processes on the CPU but started one: "
-            "this is a single process. For several: torchrun --nproc_per_node N"
+            "accelerate launch was asked for several processes on the CPU but started one. "
+            "For several: torchrun --nproc_per_node N"
         )
     if PartialState._shared_state:
         state = PartialState()
@@ -53,19 +53,13 @@ def make_accelerator(device: torch.device) -> Accelerator:
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
 
 
-def to_main(accelerator: Accelerator, value: T) -> list[T]:
-    """Return the values of all processes, in their order."""
-    if accelerator.num_processes == 1:
-        return [value]
+def gather(value: T) -> list[T]:
+    """Return the values of all processes, in their order, in all of them."""
     from accelerate.utils import gather_object
 
     return gather_object([value])
 
 
-def same_everywhere(accelerator: Accelerator, value: T) -> T:
+def same_everywhere(value: T) -> T:
     """Return the first process' value, in all of them."""
-    if accelerator.num_processes == 1:
-        return value
-    from accelerate.utils import broadcast_object_list
-
-    return broadcast_object_list([value])[0]
+    return gather(value)[0]

@@ -1,9 +1,8 @@
 """Softmax cross entropy of a linear head without the matrix of logits.
 
-The published head is scores = hidden W^T over the whole catalogue, then a softmax. PyTorch's cross
-entropy stores the M V logits, their log-softmax and two gradients of the same size, and most of its
-time goes into moving these through memory. Here a few hundred rows are done at a time, loss and
-gradient together, while they are in the cache:
+PyTorch's cross entropy stores the M V logits hidden W^T, their log-softmax and two gradients of the
+same size, and most of its time goes into moving these through memory. Here a few hundred rows are
+done at a time, loss and gradient together, while they are in the cache:
 
     logits = h W^T                               (R, V)
     e      = exp(logits - max),  sum = sum_v e   one compiled pass over each row
@@ -12,10 +11,9 @@ gradient together, while they are in the cache:
     dh     = (E W) / sum                         (R, d): d divisions per row instead of V
     dW    += E^T (h / sum)                       (V, d)
 
-The sums are exact: this is the same function as `F.cross_entropy(hidden @ W.T, targets)`, with the
-gradient computed during forward (the loss is a scalar, so backward only multiplies by its factor).
-A NaN among the logits may not reach the loss (fastmath); it does reach the gradients, where its row
-or column of the matrix products meets it again.
+This is the same function as `F.cross_entropy(hidden @ W.T, targets)`, with the gradient computed
+during forward: the loss is a scalar, so backward only multiplies by its factor. A NaN among the
+logits may not reach the loss (fastmath); it does reach the gradients, by the matrix products.
 
 Glossary: M targets, V = n_items + 1 columns (padding id included, as published), d = d_model,
 R rows at a time.
@@ -65,10 +63,7 @@ if numba_available():
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        with_gradient = any(ctx.needs_input_grad)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: Any) -> Tensor:
         M, V = len(hidden), len(weight)
         ids = targets.numpy()
         wrong = ids[(ids < 0) | (ids >= V)]
@@ -78,31 +73,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # `dtype` is that of the products; the softmax between them is float32.
         h_all, W = hidden.to(dtype), weight.to(dtype)
         products = torch.empty(rows, V, dtype=dtype)
-        logits_all = products if dtype == torch.float32 else torch.empty(rows, V)
         losses = np.empty(M, dtype=np.float32)
         d_hidden, d_weight = torch.empty_like(h_all), torch.zeros_like(weight)
         sums = torch.empty(rows, 1)
         for first in range(0, M, rows):
             h = h_all[first : first + rows]  # (R, d)
             R, end = len(h), first + len(h)
-            product, logits = products[:R], logits_all[:R]  # (R, V) each
-            torch.mm(h, W.T, out=product)
-            if dtype != torch.float32:
-                logits.copy_(product)
+            logits = torch.mm(h, W.T, out=products[:R]).float()  # (R, V)
             arrays = logits.numpy(), logits.amax(dim=1).numpy(), ids[first:end], losses[first:end]
             numba_loops.shard(_softmax_rows, R, *arrays, sums[:R, 0].numpy())
-            if with_gradient:
-                E = logits.to(dtype)  # (R, V): sum times (softmax minus the one-hot target)
-                scale = sums[:R].reciprocal()  # (R, 1)
-                torch.mm(E, W, out=d_hidden[first:end])
-                d_hidden[first:end] *= scale
-                scaled = (h * scale).to(dtype)  # (R, d)
-                if dtype == torch.float32:
-                    torch.addmm(d_weight, E.T, scaled, out=d_weight)
-                else:
-                    d_weight += E.T @ scaled  # summed in float32
-        if with_gradient:
-            ctx.save_for_backward(d_hidden, d_weight)
+            E = logits.to(dtype)  # (R, V): sum times (softmax minus the one-hot target)
+            scale = sums[:R].reciprocal()  # (R, 1)
+            torch.mm(E, W, out=d_hidden[first:end])
+            d_hidden[first:end] *= scale
+            scaled = (h * scale).to(dtype)  # (R, d)
+            if dtype == torch.float32:
+                torch.addmm(d_weight, E.T, scaled, out=d_weight)
+            else:
+                d_weight += E.T @ scaled  # summed in float32
+        ctx.save_for_backward(d_hidden, d_weight)
         return torch.tensor(losses.sum(dtype=np.float64), dtype=hidden.dtype)
 
     @staticmethod
@@ -119,21 +108,17 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     everything else takes PyTorch's own operators. The loss is **summed**: divide it by the number
     of targets of the whole step, which several processes or parts of a batch share.
 
-    Args:
-        hidden: (M, d), floating.
-        weight: (V, d), same dtype.
-        targets: Column ids, (M,), int64, each in [0, V).
+    `hidden` (M, d) and `weight` (V, d) are floating and of one dtype; `targets` (M,) are int64
+    column ids, each in [0, V).
     """
     shapes = {"hidden": hidden.shape, "weight": weight.shape, "targets": targets.shape}
-    fit = [len(shape) for shape in shapes.values()] == [2, 2, 1]
-    if not fit or hidden.shape[1] != weight.shape[1] or len(hidden) != len(targets):
+    if targets.ndim != 1 or weight.ndim != 2 or hidden.shape != (len(targets), weight.shape[1]):
         raise ValueError(f"expected hidden (M, d), weight (V, d), targets (M,); got {shapes}")
     on_cpu = hidden.device.type == "cpu" and weight.device.type == "cpu"
     if on_cpu and hidden.dtype == weight.dtype == torch.float32 and numba_available():
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else torch.float32
+        given = hidden.contiguous(), weight, targets.contiguous(), dtype
         with torch.autocast("cpu", enabled=False):
-            return _LinearCrossEntropy.apply(
-                hidden.contiguous(), weight, targets.contiguous(), dtype
-            )
+            return _LinearCrossEntropy.apply(*given)
     return F.cross_entropy(hidden @ weight.T, targets, reduction="sum")

@@ -22,23 +22,19 @@ from ss4rec_lib.progress import progress_bar
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training.checkpoint import CheckpointError, Progress, each, load, save
 from ss4rec_lib.training.config import TrainingConfig
-from ss4rec_lib.training.distributed import (
-    make_accelerator,
-    resolve_device,
-    same_everywhere,
-    to_main,
-)
+from ss4rec_lib.training.distributed import gather, make_accelerator, resolve_device
 from ss4rec_lib.training.objectives import (
     Objective,
-    RankingValidation,
-    RatingValidation,
     Step,
     Validation,
     ranking_objective,
+    ranking_validation,
     rating_objective,
+    rating_validation,
 )
 
 logger = logging.getLogger(__name__)
+OnEpoch = Callable[[pd.DataFrame], None]
 
 # Fractions of an epoch move the bar; two decimals keep them readable.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
@@ -50,12 +46,10 @@ class TrainingDiverged(FloatingPointError):
 
 @dataclass(frozen=True)
 class FitResult:
-    """The outcome of training, beside the model itself.
+    """The outcome of training, beside the model itself."""
 
-    The history has one row per epoch: `epoch`, `train_loss` (nats per target), validation metrics,
-    `train_seconds`, `valid_seconds`, `targets_per_second`, `learning_rate`.
-    """
-
+    # A row per epoch: epoch, train_loss (nats per target), validation metrics, train_seconds,
+    # valid_seconds, targets_per_second, learning_rate.
     history: pd.DataFrame
     best_epoch: int  # whose weights the model now has, from 1
     stopped: str  # why training ended: `epochs`, `patience` or `interrupted`
@@ -75,7 +69,7 @@ def fit(
     validation: Validation | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
-    on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     progress: bool = True,
 ) -> FitResult:
     """Train `model` in place on the training part; choose the epoch on the validation part.
@@ -83,27 +77,21 @@ def fit(
     The test part is never touched. Interrupting (Ctrl-C, or the stop button of a notebook) ends
     training cleanly: the best weights so far are put back and the history is returned.
 
-    With `checkpoint`, everything needed to continue is written there every
+    With `checkpoint`, everything needed to continue is written to that file every
     `config.checkpoint_seconds` and after each epoch. Called again with `resume=True` (same model
-    configuration, data and `config`), training continues and ends, on the same machine, with bit
-    for bit the history and weights of an uninterrupted run.
+    configuration, data and `config`), training continues, on the same machine, to bit for bit the
+    history and weights of an uninterrupted run; without that file it starts anew.
 
     Several processes (see `training.distributed`) share the rows of every batch and add up their
     gradients. The model is that of one process, up to rounding and random numbers.
 
-    Args:
-        model: See `Recommender`; `config.history="full"` needs one with `carries_state`.
-        split: Its `train` part is learned, its `valid` part chooses the epoch.
-        config: See `TrainingConfig`.
-        objective: What is minimised; None for the ranking loss `model.config.loss_type`.
-        validation: What chooses the epoch; None for validation NDCG@10.
-        checkpoint: File to write, and to continue from.
-        resume: Continue from `checkpoint`; without that file, start from the beginning.
-        on_epoch: Called after every epoch with the history so far.
-        progress: Show a progress bar.
+    `objective` is what is minimised, None for the ranking loss `model.config.loss_type`;
+    `validation` chooses the epoch, None for validation NDCG@10; `on_epoch` is called after every
+    epoch with the history so far.
 
     Raises:
-        ValueError: A model, split and configuration that do not fit together.
+        ValueError: Model, split and configuration do not fit together, for example
+            `history="full"` without a model that `carries_state`.
         CheckpointError: The file exists but `resume` is not set, or it cannot be used or written.
         TrainingDiverged: A loss or gradient that is not finite.
     """
@@ -122,16 +110,15 @@ def fit(
     run = Run(model, split, config, objective, validation)
     run.plan(1)  # no training targets: an error now, before any file is written
     path = None if checkpoint is None else Path(checkpoint)
-    if path is not None:
-        if not path.exists():
-            save(run, path)  # a full disk shows here
-        elif not resume:
+    if path is not None and path.exists():
+        if not resume:
             raise CheckpointError(
                 f"{path} exists already, and nothing was changed: resume=True continues it; to "
                 "train anew remove it or name another file"
             )
-        else:
-            load(run, path)
+        load(run, path)
+    elif path is not None:
+        save(run, path)  # a full disk shows here
     _train(run, path, on_epoch, progress)
     model.load_state_dict(run.best)
     model.eval()
@@ -143,26 +130,26 @@ def fit_ratings(
 ) -> FitResult:
     """Train a rating model in place: `fit` with a loss over ratings, chosen by validation RMSE.
 
-    A model that is trained for ranking alone is chosen by validation NDCG@10. The history has
-    `rmse` and `mae` of validation, with ranking also `hr@10`, `ndcg@10` and `mrr@10`.
+    A model that is trained for ranking alone is chosen by NDCG@10. The history has `rmse` and `mae`
+    of validation, with ranking also `hr@10`, `ndcg@10` and `mrr@10`.
     """
     config = config or TrainingConfig()
     device = resolve_device(config.device)
     objective = rating_objective(ranking_objective(model, split, config.n_negatives, device))
-    validation = RatingValidation(split, config, model.config.train_for)
+    validation = rating_validation(split, config, model.config.train_for)
     return fit(model, split, config, objective=objective, validation=validation, **options)
 
 
-def learning_rate_factor(done: float, epochs: int, warmup_epochs: float, schedule: str) -> float:
-    """Return the factor on the learning rate after `done` epochs, in [0, 1]."""
-    factor = min(1.0, done / warmup_epochs) if warmup_epochs > 0 else 1.0
-    if schedule == "cosine":
-        factor *= 0.5 * (1 + math.cos(math.pi * min(done / epochs, 1.0)))
-    return factor
+def learning_rate(config: TrainingConfig, done: float) -> float:
+    """Return the learning rate after `done` epochs."""
+    factor = min(1.0, done / config.warmup_epochs) if config.warmup_epochs > 0 else 1.0
+    if config.schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * min(done / config.epochs, 1.0)))
+    return config.learning_rate * factor
 
 
 class Run:
-    """Model, optimizer and progress of one call of `fit`, and how they get into a checkpoint."""
+    """Model, optimizer and progress of one call of `fit`."""
 
     def __init__(
         self,
@@ -186,7 +173,7 @@ class Run:
         if objective is None:
             objective = ranking_objective(model, split, config.n_negatives, self.device)
         self.step = self.accelerator.prepare(Step(model, objective, config.precision))
-        self.validation = validation or RankingValidation(split, config)
+        self.validation = validation or ranking_validation(split, config)
         self.progress = Progress()
         self.best = self.weights()
         self.carried: list[Any] = [None] * config.accumulate
@@ -205,28 +192,26 @@ class Run:
         """Compute the gradient; return the loss summed over this process' targets and its norm.
 
         The rows are shared between processes and, in each, between the accumulated parts. Each
-        part's loss is divided by the targets of the whole batch, so the gradients add up.
-        (Processes average gradients: hence the factor.) Loss and norm are the only numbers that
-        are copied to Python, together and once per step.
+        part's loss is divided by the targets of the whole batch, so the gradients add up. Loss and
+        norm are the only numbers that are copied to Python, together and once per step.
         """
         accelerator, parts = self.accelerator, self.config.accumulate
         processes, carry = accelerator.num_processes, self.config.history == "full"
         self.optimizer.zero_grad()
-        losses = []
+        total: Any = 0.0
         for part in range(parts):
             share = batch.shard(accelerator.process_index * parts + part, processes * parts)
-            share = share.to(self.device)
-            rows, state = len(share.items), None
-            if batch.carried:
-                state = each(self.carried[part], lambda tensor, rows=rows: tensor[:rows])
+            share, rows = share.to(self.device), len(share.items)
+            state = (
+                each(self.carried[part], lambda t, rows=rows: t[:rows]) if batch.carried else None
+            )
             last = part == parts - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.step):
                 loss, self.carried[part] = self.step(share, batch.n_targets, state, carry)
-                (loss * processes).backward()
-            losses.append(loss.detach())
+                (loss * processes).backward()  # processes average gradients
+            total = total + loss.detach()
         limit = self.config.gradient_clip or math.inf  # None: no limit
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        total = functools.reduce(torch.add, losses)
         return tuple(torch.stack((total * batch.n_targets, norm)).tolist())
 
     @functools.cached_property  # the fingerprint reads all data; it goes into every checkpoint
@@ -242,23 +227,18 @@ class Run:
         }
 
 
-def _train(
-    run: Run, path: Path | None, on_epoch: Callable[[pd.DataFrame], None] | None, progress: bool
-) -> None:
-    bar = progress_bar(total=run.config.epochs, show=progress, bar_format=_BAR)
-    at = run.progress
+def _train(run: Run, path: Path | None, on_epoch: OnEpoch | None, show: bool) -> None:
+    at, epochs, criterion = run.progress, run.config.epochs, run.validation.criterion
+    bar = progress_bar(total=epochs, show=show, bar_format=_BAR)
     try:
         while not at.stopped:
-            batches = run.plan(at.epoch)
-            bar.set_description(f"epoch {at.epoch}/{run.config.epochs}")
-            # To a place and not by a step: rounded steps sum past the end, and tqdm warns.
-            bar.update(at.epoch - 1 + at.position / len(batches) - bar.n)
-            for done in _one_epoch(run, path, batches):
-                bar.update(at.epoch - 1 + done / len(batches) - bar.n)
+            bar.set_description(f"epoch {at.epoch}/{epochs}")
+            for done in _one_epoch(run, path):
+                # To a place and not by a step: rounded steps sum past the end, and tqdm warns.
+                bar.update(done - bar.n)
             _end_epoch(run)
             if path is not None:
                 save(run, path)
-            criterion = run.validation.criterion
             last, best = (at.rows[i][criterion] for i in (-1, at.best_epoch - 1))
             bar.set_postfix_str(
                 f"loss {at.rows[-1]['train_loss']:.3f}, valid {criterion.upper()} {last:.4f}, "
@@ -274,19 +254,16 @@ def _train(
         bar.close()
 
 
-def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
-    """Train from the run's position to the epoch's end; yield the number of batches done."""
-    config, progress = run.config, run.progress
-    alone = run.accelerator.num_processes == 1
-    earlier, begin = progress.seconds, time.perf_counter()
-    saved = begin
+def _one_epoch(run: Run, path: Path | None) -> Iterator[float]:
+    """Train from the run's position to the epoch's end; yield the epochs done."""
+    config, at, alone = run.config, run.progress, run.accelerator.num_processes == 1
+    batches, saved = run.plan(at.epoch), time.perf_counter()
+    begin = saved - at.seconds
     run.model.train()
-    for number, batch in enumerate(batches.skip(progress.position), start=progress.position):
+    for batch in batches.skip(at.position):
         # From the middle of each step, so that neither end of the schedule is exactly 0.
-        done = progress.epoch - 1 + (number + 0.5) / len(batches)
-        rate = config.learning_rate * learning_rate_factor(
-            done, config.epochs, config.warmup_epochs, config.schedule
-        )
+        done = at.epoch - 1 + (at.position + 0.5) / len(batches)
+        rate = learning_rate(config, done)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         loss_sum, norm = run.train_step(batch)
@@ -294,53 +271,52 @@ def _one_epoch(run: Run, path: Path | None, batches: Batches) -> Iterator[int]:
         if not math.isfinite(norm + (loss_sum if alone else 0.0)):
             run.model.load_state_dict(run.best)
             raise TrainingDiverged(
-                f"loss {loss_sum / batch.n_targets:g}, gradient norm {norm:g} in epoch "
-                f"{progress.epoch}, batch {number} of shape {tuple(batch.items.shape)}, longest "
-                f"interval {batch.delta.max():g} s; the weights of epoch {progress.best_epoch} are "
-                f"back in place. Try a learning_rate below {rate:g}."
+                f"loss {loss_sum / batch.n_targets:g}, gradient norm {norm:g} in epoch {at.epoch}, "
+                f"batch {at.position} of shape {tuple(batch.items.shape)}, longest interval "
+                f"{batch.delta.max():g} s; the weights of epoch {at.best_epoch} are back in place. "
+                f"Try a learning_rate below {rate:g}."
             )
         run.optimizer.step()
         now = time.perf_counter()
-        progress.position, progress.seconds = number + 1, earlier + now - begin
-        progress.loss_sum += loss_sum
-        progress.n_targets += batch.n_targets
+        at.position, at.seconds = at.position + 1, now - begin
+        at.loss_sum, at.n_targets = at.loss_sum + loss_sum, at.n_targets + batch.n_targets
         # Several processes write between epochs only: they would have to agree on the moment.
         if path is not None and alone and now - saved > config.checkpoint_seconds:
             save(run, path)
             saved = time.perf_counter()
-        yield number + 1
+        yield at.epoch - 1 + at.position / len(batches)
 
 
 def _end_epoch(run: Run) -> None:
     """Validate, add the row, keep the weights if they are the best, decide whether to stop."""
-    progress, config, begin = run.progress, run.config, time.perf_counter()
+    at, config, begin = run.progress, run.config, time.perf_counter()
     # The first process computes the metrics, all receive them.
-    valid = run.validation(run.model) if run.accelerator.is_main_process else {}
-    valid = same_everywhere(run.accelerator, valid)
+    found = run.validation.measure(run.model) if run.accelerator.is_main_process else {}
+    valid = gather(found)[0]
     row = {
-        "epoch": progress.epoch,
-        "train_loss": sum(to_main(run.accelerator, progress.loss_sum)) / progress.n_targets,
+        "epoch": at.epoch,
+        "train_loss": sum(gather(at.loss_sum)) / at.n_targets,
         **valid,
-        "train_seconds": progress.seconds,
+        "train_seconds": at.seconds,
         "valid_seconds": time.perf_counter() - begin,
-        "targets_per_second": progress.n_targets / progress.seconds,
+        "targets_per_second": at.n_targets / at.seconds,
         "learning_rate": run.optimizer.param_groups[0]["lr"],
     }
-    progress.rows.append(row)
+    at.rows.append(row)
     name, lower = run.validation.criterion, run.validation.lower_is_better
-    best = progress.rows[progress.best_epoch - 1][name]  # in the first epoch its own
-    if progress.epoch == 1 or (row[name] < best if lower else row[name] > best):
-        run.best, progress.best_epoch = run.weights(), progress.epoch
-    if progress.epoch - progress.best_epoch >= config.patience:
-        progress.stopped = "patience"
-    elif progress.epoch == config.epochs:
-        progress.stopped = "epochs"
+    best = at.rows[at.best_epoch - 1][name]  # in the first epoch its own
+    if at.epoch == 1 or (row[name] < best if lower else row[name] > best):
+        run.best, at.best_epoch = run.weights(), at.epoch
+    if at.epoch - at.best_epoch >= config.patience:
+        at.stopped = "patience"
+    elif at.epoch == config.epochs:
+        at.stopped = "epochs"
     metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in valid.items())
     logger.info(
-        f"epoch {progress.epoch}/{config.epochs}: loss {row['train_loss']:.4f}, valid {metrics}, "
+        f"epoch {at.epoch}/{config.epochs}: loss {row['train_loss']:.4f}, valid {metrics}, "
         f"{row['train_seconds']:.1f} s + {row['valid_seconds']:.1f} s, "
         f"{row['targets_per_second']:.0f} targets/s, learning rate {row['learning_rate']:.2e}"
     )
-    progress.epoch += 1
-    progress.position, progress.loss_sum, progress.n_targets, progress.seconds = 0, 0.0, 0, 0.0
+    at.epoch, at.position = at.epoch + 1, 0
+    at.loss_sum, at.n_targets, at.seconds = 0.0, 0, 0.0
     run.carried = [None] * config.accumulate

@@ -1,10 +1,9 @@
 """What training minimises at every position of every sequence, and what chooses the epoch.
 
 SS4Rec is causal, so one pass over a sequence yields the loss of every prefix, where the published
-code runs one pass per prefix.
-
-Every objective is `objective(model, hidden, batch, n)`: the sum over the targets of a batch divided
-by `n`, the targets of the whole step, so that the sum over the parts of a step is its mean.
+code runs one pass per prefix. Every objective is `objective(model, hidden, batch, n)`: the sum over
+the targets of a batch divided by `n`, the targets of the whole step, so that the sum over the parts
+of a step is its mean.
 
 Glossary: M targets, K negatives, d = d_model, V = n_items + 1.
 """
@@ -14,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,15 +34,13 @@ METRICS = ("hr@10", "ndcg@10", "mrr@10")
 Objective = Callable[[Any, Tensor, Batch, int], Tensor]
 
 
-class Validation(Protocol):
-    """What chooses the epoch: `criterion` is a key of the metrics that the call returns."""
+@dataclass(frozen=True)
+class Validation:
+    """What chooses the epoch."""
 
-    criterion: str
-    lower_is_better: bool
-
-    def __call__(self, model: Recommender) -> dict[str, float]:
-        """Return the metrics of the validation part."""
-        ...
+    measure: Callable[[Any], dict[str, float]]  # from a model to metrics of the validation part
+    criterion: str = "ndcg@10"  # the metric that decides
+    lower_is_better: bool = False
 
 
 class Step(nn.Module):
@@ -54,9 +52,7 @@ class Step(nn.Module):
 
     def __init__(self, model: Recommender, objective: Objective, precision: str) -> None:
         super().__init__()
-        self.model = model
-        self._objective = objective
-        self._bf16 = precision == "bf16"
+        self.model, self._objective, self._bf16 = model, objective, precision == "bf16"
 
     def forward(
         self, batch: Batch, n: int, state: Any = None, carry: bool = False
@@ -67,10 +63,8 @@ class Step(nn.Module):
         """
         autocast = torch.autocast(batch.items.device.type, torch.bfloat16) if self._bf16 else None
         with autocast or contextlib.nullcontext():
-            if carry:
-                hidden, state = self.model.encode(batch, state, return_state=True)
-            else:
-                hidden, state = self.model.encode(batch), None
+            encoded = self.model.encode(batch, state, return_state=carry)
+            hidden, state = encoded if carry else (encoded, None)
             loss = self._objective(self.model, at_targets(hidden, batch), batch, n)
         return loss, each(state, Tensor.detach)
 
@@ -86,13 +80,13 @@ def at_targets(values: Tensor, batch: Batch) -> Tensor:
 def cross_entropy(model: Recommender, hidden: Tensor, batch: Batch, n: int) -> Tensor:
     """Return the softmax cross entropy over the catalogue.
 
-    As published, the column of the padding id takes part in the softmax. With `score_weight` the
-    scores are never stored (see `linear_cross_entropy`); without it, `model.logits(hidden)` are.
+    As published, the column of the padding id takes part in the softmax. Only without
+    `score_weight` are the scores stored, see `linear_cross_entropy`.
     """
-    targets, weight = at_targets(batch.targets, batch), model.score_weight
-    if weight is None:
+    targets = at_targets(batch.targets, batch)
+    if model.score_weight is None:
         return F.cross_entropy(model.logits(hidden), targets, reduction="sum") / n
-    return linear_cross_entropy(hidden, weight, targets) / n
+    return linear_cross_entropy(hidden, model.score_weight, targets) / n
 
 
 def bpr(
@@ -100,9 +94,8 @@ def bpr(
 ) -> Tensor:
     """Return the loss of Bayesian personalised ranking: the target above random other items.
 
-    Rendle et al. 2009, arXiv 1205.2618; mirrors RecBole's `BPRLoss` (mean of
-    -log(1e-10 + sigmoid(difference)), here through `logsigmoid`, which cannot underflow), with the
-    mean over `n_negatives` uniformly drawn negatives per target.
+    Rendle et al. 2009, arXiv 1205.2618, as RecBole's `BPRLoss` but through `logsigmoid`, which
+    cannot underflow; the mean over `n_negatives` uniformly drawn negatives per target.
     """
     targets, weight = at_targets(batch.targets, batch), _weight(model)
     # Draw from the n_items - 1 other ids: those from the target on are moved up by one.
@@ -115,27 +108,19 @@ def bpr(
 
 
 def sampled_cross_entropy(
-    model: Recommender,
-    hidden: Tensor,
-    batch: Batch,
-    n: int,
-    *,
-    probabilities: Tensor,
-    n_negatives: int,
+    model: Recommender, hidden: Tensor, batch: Batch, n: int, *, proposal: Tensor, n_negatives: int
 ) -> Tensor:
     """Return the softmax cross entropy with the sum over the catalogue estimated from K items.
 
-    For catalogues too large for the full softmax. The items are drawn with replacement from q, once
-    for all targets of the call, and their scores corrected by -log(K q) (Bengio & Senecal 2008;
-    "logQ correction"). Then K^-1 sum_j exp(s_j) / q_j is an unbiased estimate of sum_i exp(s_i);
-    without the correction, popular items would be pushed down for being drawn often. A draw that
-    hits the target is left out of that target's sum. As K grows this becomes the cross entropy over
-    items 1..n_items. `probabilities` is q, (V,), positive for every item, 0 for padding.
+    The items are drawn with replacement from q, the `proposal` (V,), once for all targets of the
+    call, and their scores corrected by -log(K q) (Bengio & Senecal 2008; "logQ correction"). Then
+    K^-1 sum_j exp(s_j) / q_j is an unbiased estimate of sum_i exp(s_i); without the correction,
+    popular items would be pushed down for being drawn often. A draw that hits the target is left
+    out of that target's sum. As K grows this becomes the cross entropy over items 1..n_items.
     """
     targets, weight = at_targets(batch.targets, batch), _weight(model)
-    drawn = torch.multinomial(probabilities, n_negatives, replacement=True)  # (K,)
-    correction = torch.log(n_negatives * probabilities[drawn])  # (K,)
-    negative = hidden @ weight[drawn].T - correction  # (M, K)
+    drawn = torch.multinomial(proposal, n_negatives, replacement=True)  # (K,)
+    negative = hidden @ weight[drawn].T - torch.log(n_negatives * proposal[drawn])  # (M, K)
     negative = negative.masked_fill(drawn == targets[:, None], -torch.inf)
     positive = (hidden * weight[targets]).sum(-1, keepdim=True)  # (M, 1)
     scores = torch.cat((positive, negative), dim=1)  # (M, 1 + K)
@@ -143,13 +128,10 @@ def sampled_cross_entropy(
 
 
 def _weight(model: Recommender) -> Tensor:
-    weight = model.score_weight
-    if weight is None:
-        raise ValueError(
-            f"loss_type={model.config.loss_type!r} needs a model with `score_weight`; "
-            f"{type(model).__name__} has none: choose 'CE'"
-        )
-    return weight
+    if model.score_weight is None:
+        loss, name = model.config.loss_type, type(model).__name__
+        raise ValueError(f"loss_type={loss!r} needs a `score_weight`; {name} has none: choose 'CE'")
+    return model.score_weight
 
 
 def ranking_objective(
@@ -169,24 +151,19 @@ def ranking_objective(
         q = (torch.from_numpy(split.train_counts()).double() + 1) ** 0.75
         q[0] = 0
         q = (q / q.sum()).float().to(device)
-        return functools.partial(sampled_cross_entropy, probabilities=q, n_negatives=n_negatives)
+        return functools.partial(sampled_cross_entropy, proposal=q, n_negatives=n_negatives)
     raise ValueError(f"loss_type={loss_type!r}: choose one of CE, BPR, SAMPLED_CE")
 
 
-class RankingValidation:
-    """HR@10, NDCG@10 and MRR@10, with seen items in the ranking."""
+def ranking_validation(split: Split, config: TrainingConfig) -> Validation:
+    """Measure HR@10, NDCG@10 and MRR@10, with seen items in the ranking."""
+    batching = {"max_len": config.eval_max_len, "target_time": config.target_time}
 
-    criterion = "ndcg@10"
-    lower_is_better = False
-
-    def __init__(self, split: Split, config: TrainingConfig) -> None:
-        self._split = split
-        self._options = {"max_len": config.eval_max_len, "target_time": config.target_time}
-
-    def __call__(self, model: Recommender) -> dict[str, float]:
-        """Return the metrics of the validation part."""
-        result = evaluate_ranking(model, self._split, "valid", **self._options)
+    def measure(model: Recommender) -> dict[str, float]:
+        result = evaluate_ranking(model, split, "valid", **batching)
         return {name: result[name] for name in METRICS}
+
+    return Validation(measure)
 
 
 def rating_model(
@@ -198,22 +175,18 @@ def rating_model(
     trained SS4Rec to start from; None for a new one.
     """
     known = train_ratings(split)
-    levels = tuple(float(level) for level in np.unique(known.ratings))
-    if len(levels) < 2:
-        raise ValueError(f"all training ratings are {levels}: there is nothing to learn from them")
-    if config is None:
-        config = RatingConfig() if trunk is None else RatingConfig(**trunk.config.model_dump())
+    levels = tuple(np.unique(known.ratings).tolist())
+    config = config or RatingConfig(**({} if trunk is None else trunk.config.model_dump()))
     biases = BiasBaseline().fit(*known)
     item_bias = np.zeros(split.sequences.n_items + 1)
     item_bias[biases.item_ids] = biases.item_bias
-    owners = np.unique(split.sequences.user_ids, return_inverse=True)[1]
     return RatingSS4Rec(
         split.sequences.n_items,
         config.replace(levels=levels),
         mean=float(known.ratings.mean(dtype=np.float64)),
         item_bias=item_bias,
         shrinkage=biases.config.reg_u,
-        owners=owners,
+        owners=np.unique(split.sequences.user_ids, return_inverse=True)[1],
         trunk=trunk,
     )
 
@@ -227,11 +200,9 @@ def rating_objective(ranking: Objective) -> Objective:
 
     def objective(model: Any, hidden: Tensor, batch: Batch, n: int) -> Tensor:
         config = model.config
-        loss = hidden.new_zeros(())
-        if config.train_for != "rating":
-            loss = ranking(model, hidden, batch, n)
+        ranked: Any = 0.0 if config.train_for == "rating" else ranking(model, hidden, batch, n)
         if config.train_for == "ranking":
-            return loss
+            return ranked
         targets = at_targets(batch.targets, batch)
         bias = at_targets(model.history_bias(batch.items, batch.ratings), batch)  # (M,)
         user = model.user_vectors(batch.users)  # (B, 1, f), or None
@@ -241,30 +212,21 @@ def rating_objective(ranking: Objective) -> Objective:
         actual = at_targets(batch.target_ratings, batch)  # (M,)
         squared = (expected.float() - actual).square() + model.penalty(targets, user)
         weight = config.rating_weight if config.train_for == "both" else 1.0
-        return loss + weight * (squared.sum() / n)
+        return ranked + weight * (squared.sum() / n)
 
     return objective
 
 
-class RatingValidation:
-    """RMSE and MAE, and the ranking metrics too if the model is trained to rank."""
+def rating_validation(split: Split, config: TrainingConfig, train_for: str) -> Validation:
+    """Measure RMSE and MAE, and the ranking metrics too if the model is trained to rank."""
+    batching = {"max_len": config.eval_max_len, "target_time": config.target_time}
+    ks = [] if train_for == "rating" else [min(10, split.sequences.n_items)]
 
-    def __init__(self, split: Split, config: TrainingConfig, train_for: str = "rating") -> None:
-        self.lower_is_better = train_for != "ranking"
-        self.criterion = "rmse" if self.lower_is_better else "ndcg@10"
-        self._split, self._ranked = split, train_for != "rating"
-        self._options = {
-            "max_len": config.eval_max_len,
-            "target_time": config.target_time,
-            "train_mean": float(train_ratings(split).ratings.mean(dtype=np.float64)),
-        }
-
-    def __call__(self, model: Any) -> dict[str, float]:
-        """Return the metrics of the validation part."""
-        k = min(10, self._split.sequences.n_items)
-        ks = (k,) if self._ranked else ()
-        rating, ranking = evaluate_both(model, self._split, "valid", ks=ks, **self._options)
+    def measure(model: RatingSS4Rec) -> dict[str, float]:
+        rating, ranking = evaluate_both(model, split, "valid", ks=ks, **batching)
         found = {name: rating[name] for name in ("rmse", "mae")}
         if ranking is not None:
-            found |= {name: ranking[name.replace("@10", f"@{k}")] for name in METRICS}
+            found |= {name: ranking[name.replace("@10", f"@{ks[0]}")] for name in METRICS}
         return found
+
+    return Validation(measure) if train_for == "ranking" else Validation(measure, "rmse", True)

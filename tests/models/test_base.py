@@ -100,7 +100,6 @@ def test_scores_are_the_logits_of_the_last_interaction(kind):
     expected = torch.stack((model.logits(hidden[0, 4]), model.logits(hidden[1, 2])))
     assert torch.allclose(model.scores(batch), expected, atol=1e-6)
     assert model.scores(batch).shape == (2, 10)
-    assert model.uses_time == KINDS[kind].uses_time
 
 
 def test_what_a_model_cannot_do_is_an_error_that_names_it():

@@ -24,7 +24,7 @@ from ss4rec_lib.training import (
     each,
     fit,
 )
-from ss4rec_lib.training.loop import learning_rate_factor
+from ss4rec_lib.training.loop import learning_rate
 
 SMALL = SS4RecConfig.official(hidden_size=16, d_H=16, d_P=8, d_state=4, n_layers=1)
 FAST = TrainingConfig(epochs=3, max_tokens=512, learning_rate=1e-2)
@@ -197,10 +197,12 @@ def test_it_learns_the_planted_rule_far_better_than_popularity():
 
 
 def test_learning_rate_warms_up_and_decays():
-    assert learning_rate_factor(0.25, 10, 0.5, "constant") == 0.5
-    assert learning_rate_factor(3.0, 10, 0.5, "constant") == 1.0
-    assert learning_rate_factor(5.0, 10, 0.5, "cosine") == pytest.approx(0.5)
-    assert learning_rate_factor(10.0, 10, 0.0, "cosine") == pytest.approx(0.0)
+    cosine = TrainingConfig(epochs=10, learning_rate=2.0, warmup_epochs=0.5)
+    constant = cosine.replace(schedule="constant")
+    assert learning_rate(constant, 0.25) == 1.0
+    assert learning_rate(constant, 3.0) == 2.0
+    assert learning_rate(cosine, 5.0) == pytest.approx(1.0)
+    assert learning_rate(cosine.replace(warmup_epochs=0.0), 10.0) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, "0"])

@@ -77,7 +77,7 @@ def test_sampled_softmax_tends_to_the_full_one(model):
     def error(k):
         found = [
             sampled_cross_entropy(
-                model, hidden, batch_of(targets), 40, probabilities=q, n_negatives=k
+                model, hidden, batch_of(targets), 40, proposal=q, n_negatives=k
             ).item()
             for _ in range(20)
         ]
@@ -98,7 +98,7 @@ def test_the_correction_is_what_makes_it_unbiased(model):
     ).item()
     torch.manual_seed(0)
     corrected = sampled_cross_entropy(
-        model, hidden, batch_of(targets), 40, probabilities=q, n_negatives=50_000
+        model, hidden, batch_of(targets), 40, proposal=q, n_negatives=50_000
     )
     drawn = torch.multinomial(q, 50_000, replacement=True)
     scores = hidden @ model.item_embedding.weight[drawn].T
@@ -115,7 +115,7 @@ def test_a_draw_of_the_target_is_left_out(model):
     q = torch.zeros(31)
     q[int(targets[0])] = 1.0
     found = sampled_cross_entropy(
-        model, hidden[:1], batch_of(targets[:1]), 1, probabilities=q, n_negatives=4
+        model, hidden[:1], batch_of(targets[:1]), 1, proposal=q, n_negatives=4
     )
     assert found.item() == pytest.approx(0.0, abs=1e-6)
 
