@@ -258,8 +258,7 @@ def train_batches(
     rng, users, inputs = _epoch(split, seed, epoch)
     max_len = max_len or int(inputs.max())
     drawn = rng.integers(1, max_len + 1, size=len(users))
-    first = drawn if shuffle else (inputs - 1) % max_len + 1
-    first = np.where(inputs > max_len, first, inputs)
+    first = np.where(inputs > max_len, drawn, inputs) if shuffle else (inputs - 1) % max_len + 1
     pieces = 1 + -(-(inputs - first) // max_len)
     owner = np.repeat(np.arange(len(users)), pieces)
     piece = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)

@@ -1,9 +1,8 @@
 """The data sets: what is known about each before it is read, and `load_movielens`.
 
-GroupLens publishes the md5 of most archives beside them. The sha256 of `ml-latest-small` (9/2018)
-is that of TensorFlow Datasets, the md5 of bare `u.data` and `ratings.dat` (ML-1M) that of several
-libraries' data loaders, the sha256 of RecBole's wheel that of the package index. The shapes are
-those of GroupLens' own descriptions.
+GroupLens publishes the md5 of most archives and the shapes. The sha256 of `ml-latest-small`
+(9/2018) is that of TensorFlow Datasets, the md5 of bare `u.data` and `ratings.dat` (ML-1M) that of
+several libraries' data loaders, the sha256 of RecBole's wheel that of the package index.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ss4rec_lib.configuration import did_you_mean
-from ss4rec_lib.data.download import Located, locate
+from ss4rec_lib.data.download import locate
 from ss4rec_lib.data.items import read_items
 from ss4rec_lib.data.parsing import read_ratings
 from ss4rec_lib.data.planted import planted_items, planted_ratings
@@ -56,7 +55,7 @@ class Dataset:
     @property
     def archives(self) -> list[tuple[str, str]]:
         """Return the file name and hash of each container that the cache may hold."""
-        wheels = [(self.wheel.file_name, self.wheel.hash)] if self.wheel else []
+        wheels = [self.wheel[1:]] if self.wheel else []
         return [(self.archive, self.archive_hash), *wheels]
 
     @property
@@ -110,8 +109,7 @@ _ENTRIES = (
 )  # fmt: skip
 
 CATALOGUE = {entry.name: entry for entry in _ENTRIES}
-DATASETS: tuple[str, ...] = (*CATALOGUE, PLANTED)
-"""Every name `load_movielens` accepts."""
+DATASETS: tuple[str, ...] = (*CATALOGUE, PLANTED)  # every name `load_movielens` accepts
 
 
 def lookup(name: str) -> Dataset:
@@ -144,7 +142,13 @@ def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataF
     located = locate(dataset, path)
     ratings = validate_ratings(read_ratings(located.file), source=located.file.label)
     if not located.verified:
-        warnings.warn(_doubt(dataset, located, ratings), DataWarning, stacklevel=2)
+        found = (len(ratings), ratings["user_id"].nunique(), ratings["item_id"].nunique())
+        counts = "{:,} ratings, {:,} users, {:,} items".format
+        text = (
+            f"{located.file.label} ({name}): {located.doubt}; results may differ from published "
+            f"ones. It has {counts(*found)}, the official file {counts(*dataset.shape)}."
+        )
+        warnings.warn(text, DataWarning, stacklevel=2)
     ratings.attrs |= {"dataset": name, "source": f"{name} from {located.description}"}
     ratings.attrs |= {"verified": located.verified, "licence": dataset.licence}
     return ratings
@@ -172,12 +176,3 @@ def fetch(name: str) -> Path:
 def _refuse_path(path: str | os.PathLike | None) -> None:
     if path is not None:
         raise DataError(f"planted is generated and takes no path, found path={os.fspath(path)!r}.")
-
-
-def _doubt(dataset: Dataset, located: Located, ratings: pd.DataFrame) -> str:
-    found = (len(ratings), ratings["user_id"].nunique(), ratings["item_id"].nunique())
-    counts = "{:,} ratings, {:,} users, {:,} items".format
-    return (
-        f"{located.file.label} ({dataset.name}): {located.doubt}; results may differ from "
-        f"published ones. It has {counts(*found)}, the official file {counts(*dataset.shape)}."
-    )

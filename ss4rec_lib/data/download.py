@@ -120,8 +120,7 @@ def dataset_lock(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=QUIET_SECONDS)
         except filelock.Timeout:
-            said = f"ss4rec: another process is fetching {folder.name}; waiting for it to finish."
-            print(said, file=sys.stderr)
+            print(f"ss4rec: waiting, another process is fetching {folder.name}", file=sys.stderr)
             lock.acquire()
     except OSError as error:
         remedy = "Set SS4REC_DATA to a folder you can write to."
@@ -136,9 +135,8 @@ def dataset_lock(folder: Path) -> Iterator[None]:
 
 def _shown(path: Path) -> str:
     """Return a path for records: below the working directory, or the bare file name."""
-    with contextlib.suppress(ValueError, OSError):
-        return path.resolve().relative_to(Path.cwd()).as_posix()
-    return path.name
+    path, here = path.resolve(), Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
 
 
 def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
@@ -277,12 +275,10 @@ def _get(_: str, url: str, target: str, *__: object) -> None:
 
 def _pip_download(name: str, requirement: str, target: str, *_: object) -> None:
     """Fetch a wheel as a file with pip; nothing is installed and no dependency is fetched."""
-    options = (
-        "--no-deps --only-binary=:all: --ignore-requires-python --no-input --quiet --retries=1 "
-        f"--disable-pip-version-check --progress-bar=off --timeout={CONNECT_SECONDS}"
-    )
-    command = [sys.executable, "-m", "pip", "download", requirement, *options.split()]
-    command += ["-d", os.path.dirname(target)]
+    command = [sys.executable, "-m", "pip", "download", requirement, "-d", os.path.dirname(target)]
+    command += "--no-deps --only-binary=:all: --ignore-requires-python --no-input --quiet".split()
+    command += "--retries=1 --disable-pip-version-check --progress-bar=off".split()
+    command += [f"--timeout={CONNECT_SECONDS}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
     except subprocess.TimeoutExpired as error:

@@ -171,7 +171,6 @@ def _lookup(known: np.ndarray, ids: object, kind: str, first: int) -> np.ndarray
     wanted = np.asarray(ids)
     if wanted.size and wanted.dtype.kind not in "iu":
         raise DataError(f"{kind} ids {ids!r}: expected integers, found {wanted.dtype}.")
-    wanted = wanted.astype(np.int64)
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     unknown = (known[place] != wanted) | (place < first)
     if unknown.any():

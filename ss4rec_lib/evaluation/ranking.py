@@ -15,7 +15,7 @@ Standard errors are over targets: standard deviation / sqrt(number of targets).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,19 +55,8 @@ def parse_metric(name: str) -> tuple[str, int]:
     return metric, int(k)
 
 
-class Metrics(Mapping[str, float]):
+class Metrics(dict[str, float]):
     """Numbers by name; each metric `m` is followed by its standard error `m_se`."""
-
-    _metrics: dict[str, float]
-
-    def __getitem__(self, name: str) -> float:
-        return self._metrics[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._metrics)
-
-    def __len__(self) -> int:
-        return len(self._metrics)
 
     def _shown(self, names: Sequence[str]) -> str:
         return ", ".join(f"{name} {self[name]:.4f} ± {self[f'{name}_se']:.4f}" for name in names)
@@ -86,12 +75,11 @@ class RankingResult(Metrics):
         if len(users) == 0:
             raise ValueError("no targets to evaluate: expected at least one user with a target")
         self.users, self.above, self.tied, self.ks = users, above, tied, tuple(ks)
-        self._metrics = {}
         n = len(users)
         for name in (f"{metric}@{k}" for k in self.ks for metric in GAINS):
             values = self.per_target(name)
             se = values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-            self._metrics |= {name: float(values.mean()), f"{name}_se": float(se)}
+            self.update({name: float(values.mean()), f"{name}_se": float(se)})
 
     def per_target(self, name: str) -> np.ndarray:
         """Return one metric, such as `ndcg@10`, of every target, (n,)."""
@@ -110,8 +98,7 @@ def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.nd
     Column 0 of the scores (B, n_items + 1), padding, is ignored. -inf takes an item out of the
     catalogue. A target counts as tied with itself.
     """
-    rows = int(torch.isnan(scores[:, 1:]).any(dim=1).sum())
-    if rows:
+    if rows := int(torch.isnan(scores[:, 1:]).any(dim=1).sum()):
         raise ValueError(f"scores hold NaN in {rows} of {len(scores)} rows: the model has diverged")
     of_target = scores.gather(1, targets[:, None])  # (B, 1)
     above = (scores[:, 1:] > of_target).sum(dim=1)  # (B,)
@@ -148,15 +135,11 @@ def evaluate_ranking(
     mask_seen: bool = False,
     **batching: Any,
 ) -> RankingResult:
-    """Rank each target against the whole catalogue.
+    """Rank each target of `part` ("valid" or "test") against the whole catalogue.
 
-    Args:
-        model: Anything with `scores(batch)`; in evaluation mode meanwhile.
-        split: Train, validation and test views over the same sequences.
-        part: `valid` or `test`.
-        ks: Cut-offs K, from 1 to the size of the catalogue.
-        mask_seen: Take items of the user's history out of the ranking (RecBole does not).
-        **batching: `max_len`, `max_tokens` and `target_time` of `ss4rec_lib.data.eval_batches`.
+    `ks` are cut-offs K, from 1 to the size of the catalogue. `mask_seen` takes the items of the
+    user's history out of the ranking, which RecBole does not. `batching` are `max_len`,
+    `max_tokens` and `target_time` of `ss4rec_lib.data.eval_batches`.
     """
     return rank_targets(model, split, part, masks=(mask_seen,), ks=ks, **batching)[mask_seen]
 
@@ -172,24 +155,24 @@ def rank_targets(
 ) -> dict[bool, RankingResult]:
     """Return `evaluate_ranking` for each `mask_seen` in `masks`, from one pass of the model."""
     check_targets(split, part, ks)
-    users: list[np.ndarray] = []
-    counts: dict[bool, list[tuple[np.ndarray, np.ndarray]]] = {mask: [] for mask in sorted(masks)}
+    found: dict[bool, list[tuple[np.ndarray, ...]]] = {mask: [] for mask in sorted(masks)}
     with evaluating(model) as device:
         for batch in eval_batches(split, part, **batching):
-            users.append(batch.users.numpy())
+            users = batch.users.numpy()
             batch = batch.to(device)
             scores, targets = model.scores(batch), last_targets(batch)
-            for mask, found in counts.items():  # unmasked first: masking overwrites the scores
+            for mask, columns in found.items():  # unmasked first: masking overwrites the scores
                 if mask:
                     mask_seen_items(scores, batch, split)
-                found.append(ranks_of_targets(scores, targets))
-    all_users = np.concatenate(users)
-    order = np.argsort(all_users, kind="stable")  # batches are sorted by length; users read better
-    results = {}
-    for mask, found in counts.items():
-        above, tied = (np.concatenate(column)[order] for column in zip(*found, strict=True))
-        results[mask] = RankingResult(all_users[order], above, tied, ks)
-    return results
+                columns.append((users, *ranks_of_targets(scores, targets)))
+    return {mask: RankingResult(*join_by_user(columns), ks=ks) for mask, columns in found.items()}
+
+
+def join_by_user(columns: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    """Join the columns of all batches, the first of which are users, and sort them by user."""
+    joined = [np.concatenate(column) for column in zip(*columns, strict=True)]
+    order = np.argsort(joined[0], kind="stable")  # batches are sorted by length; users read better
+    return [column[order] for column in joined]
 
 
 @contextlib.contextmanager

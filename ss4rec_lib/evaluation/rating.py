@@ -31,6 +31,7 @@ from ss4rec_lib.evaluation.ranking import (
     RankingResult,
     check_targets,
     evaluating,
+    join_by_user,
     last_targets,
     ranks_of_targets,
 )
@@ -53,12 +54,11 @@ class RatingResult(Metrics):
         self.users, self.predicted, self.actual = users, predicted, actual
         self.train_mean = float(train_mean)
         index = np.unique(users, return_inverse=True)[1]
-        self._metrics = {}
         for name, (value, influence) in self._values_and_influences().items():
             by_user = np.bincount(index, weights=influence)
             g = len(by_user)
             se = np.sqrt(g / (g - 1) * (by_user**2).sum()) if g > 1 else np.nan
-            self._metrics |= {name: float(value), f"{name}_se": float(se)}
+            self.update({name: float(value), f"{name}_se": float(se)})
 
     def per_target(self, name: str) -> np.ndarray:
         """Return every target's error, (n,): `mse` squared, `mae` absolute, `error` signed."""
@@ -132,8 +132,7 @@ def rating_metrics(
     for name, vector in {"predicted": predicted, "actual": actual, "users": users}.items():
         if vector.shape != (n,):
             raise ValueError(f"{name} has shape {vector.shape}: expected one per target, ({n},)")
-        bad = int((~np.isfinite(vector)).sum())
-        if bad:
+        if bad := int((~np.isfinite(vector)).sum()):
             why = "the model has diverged" if name == "predicted" else "drop those ratings"
             raise ValueError(f"{name} holds {bad} of {n} values that are NaN or infinite: {why}")
     if not np.isfinite(train_mean):
@@ -148,12 +147,8 @@ def evaluate_rating(
 
     `users` of the result are original user ids: in a random split a user has many targets.
 
-    Args:
-        model: A sequence model of ratings; in evaluation mode meanwhile.
-        split: Leave-one-out, global-time or `random_holdout`.
-        part: `valid` or `test`.
-        **options: `train_mean`, the mean of the training ratings (by default that of the split),
-            and `max_len`, `max_tokens` and `target_time` of `ss4rec_lib.data.eval_batches`.
+    `options` are `train_mean`, the mean of the training ratings (by default that of the split), and
+    `max_len`, `max_tokens` and `target_time` of `ss4rec_lib.data.eval_batches`.
     """
     return evaluate_both(model, split, part, ks=(), **options)[0]
 
@@ -175,7 +170,6 @@ def evaluate_both(
     if train_mean is None:
         train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
     found: list[tuple[np.ndarray, ...]] = []
-    above = tied = np.zeros(0, dtype=np.int64)
     with evaluating(model) as device:
         for batch in eval_batches(split, part, **batching):
             batch = batch.to(device)
@@ -184,28 +178,23 @@ def evaluate_both(
                 batch.items, batch.delta, batch.ratings, batch.targets, hidden, batch.users
             )  # (B, L)
             pair = (last_of(values, batch) for values in (predicted, batch.target_ratings))
+            columns = [batch.users.cpu().numpy(), *(v.double().cpu().numpy() for v in pair)]
             if ks:
                 scores = model.logits(last_of(hidden, batch))  # (B, n_items + 1)
-                above, tied = ranks_of_targets(scores, last_targets(batch))
-            numbers = (values.double().cpu().numpy() for values in pair)
-            found.append((batch.users.cpu().numpy(), *numbers, above, tied))
-    users, predicted, actual, above, tied = (np.concatenate(c) for c in zip(*found, strict=True))
-    order = np.argsort(users, kind="stable")  # batches are sorted by length; users read better
-    users, predicted, actual = users[order], predicted[order], actual[order]
-    rating = rating_metrics(
-        predicted, actual, train_mean=train_mean, users=split.sequences.user_ids[users]
-    )
-    ranking = RankingResult(users, above[order], tied[order], ks) if ks else None
-    return rating, ranking
+                columns += ranks_of_targets(scores, last_targets(batch))
+            found.append(tuple(columns))
+    users, predicted, actual, *counts = join_by_user(found)
+    ids = split.sequences.user_ids[users]
+    rating = rating_metrics(predicted, actual, train_mean=train_mean, users=ids)
+    return rating, RankingResult(users, *counts, ks=ks) if ks else None
 
 
 class RankedByRating(Recommender):
     """All items ranked by the rating that a model expects.
 
-    This is the ranking that a small RMSE promises. It ignores the probability that the user
-    chooses the item. Expected ratings are not clipped: clipped ones would tie at the end of the
-    scale, where a ranking begins. The model is a sequence model of ratings, or a baseline fitted on
-    the users' original ids and the item indices of the split.
+    This is the ranking that a small RMSE promises. It ignores the probability that the user chooses
+    the item. Expected ratings are not clipped, or they would tie where a ranking begins. The model
+    is a sequence model of ratings, or a baseline fitted on original user ids and item indices.
     """
 
     def __init__(self, model: RatingSS4Rec | RatingBaseline, split: Split) -> None:

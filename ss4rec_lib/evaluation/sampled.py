@@ -27,11 +27,8 @@ def sampled_gain(
 ) -> np.ndarray:
     """Return h(r) of ranks r = 1 ... N, the expected sampled metric at a full-catalogue rank, (N,).
 
-    Args:
-        name: `hr@K`, `ndcg@K` or `mrr@K`.
-        n_items: N, the items that are ranked, the target included.
-        n_negatives: m, drawn uniformly from the N - 1 others.
-        replacement: True if the same negative may be drawn twice.
+    `name` is `hr@K`, `ndcg@K` or `mrr@K`, `n_items` is N (the target included) and `n_negatives` is
+    m, drawn uniformly from the N - 1 others, with `replacement` if one may be drawn twice.
     """
     metric, k = _check(name, n_items, n_negatives, replacement)
     return _gain(metric, k, n_items, n_negatives, replacement, np.arange(1, n_items + 1))

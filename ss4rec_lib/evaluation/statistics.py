@@ -65,15 +65,11 @@ def bootstrap_interval(
         raise ValueError(f"level={level!r}: expected a number between 0 and 1, such as 0.95")
     if (values == values[0]).all():
         return float(values[0]), float(values[0])
-    low, high = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=samples,
-        batch=1 + 1_000_000 // len(values),  # 8 MB at a time
-        confidence_level=level,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(low), float(high)
+    rng, batch = np.random.default_rng(seed), 1 + 1_000_000 // len(values)  # 8 MB at a time
+    found = stats.bootstrap(
+        (values,), np.mean, n_resamples=samples, batch=batch, confidence_level=level, rng=rng
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def paired_difference(
@@ -131,18 +127,10 @@ def difference_over_seeds(
     variance = sum(v for v, _ in terms)
     weight = sum(v**2 / dof for v, dof in terms)
     dof = float(variance**2 / weight) if weight > 0 else float("inf")
-    return SeedsDifference(
-        metric,
-        n_users,
-        float(of_a.mean()),
-        float(of_b.mean()),
-        *_interval(float(by_user.mean()), float(np.sqrt(variance)), dof),
-        seeds_a=len(a),
-        seeds_b=len(b),
-        standard_error_users=float(np.sqrt(terms[0][0])),
-        standard_error_seeds=float(np.sqrt(terms[1][0] + terms[2][0])),
-        degrees_of_freedom=dof,
-    )
+    means = float(of_a.mean()), float(of_b.mean())
+    interval = _interval(float(by_user.mean()), float(np.sqrt(variance)), dof)
+    errors = float(np.sqrt(terms[0][0])), float(np.sqrt(terms[1][0] + terms[2][0]))
+    return SeedsDifference(metric, n_users, *means, *interval, len(a), len(b), *errors, dof)
 
 
 def _interval(difference: float, error: float, dof: float) -> tuple[float, float, float, float]:
@@ -154,15 +142,14 @@ def _interval(difference: float, error: float, dof: float) -> tuple[float, float
 def _values(runs: Sequence[RankingResult | np.ndarray], metric: str | None) -> np.ndarray:
     """Return the values of all runs, (runs, U), with the same user in each column."""
     results = [run for run in runs if isinstance(run, RankingResult)]
-    arrays = [run for run in runs if not isinstance(run, RankingResult)]
-    if results and arrays:
-        raise ValueError("results and arrays are mixed: pass all runs as RankingResult or none")
-    if arrays:
-        vectors = [_vector(f"run {i}", run, least=2) for i, run in enumerate(arrays)]
+    if not results:
+        vectors = [_vector(f"run {i}", np.asarray(run), least=2) for i, run in enumerate(runs)]
         counts = [len(vector) for vector in vectors]
         if len(set(counts)) > 1:
             raise ValueError(f"the runs have {counts} values: expected the same users in order")
         return np.stack(vectors)
+    if len(results) < len(runs):
+        raise ValueError("results and arrays are mixed: pass all runs as RankingResult or none")
     if metric is None:
         raise ValueError("metric=None: name the metric to compare, such as 'ndcg@10'")
     first = np.sort(results[0].users)
