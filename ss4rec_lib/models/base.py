@@ -89,6 +89,16 @@ class Recommender(nn.Module):
         self.config = config or self.config_type()
 
     @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return self.config.display_name
+
+    @property
+    def uses_time(self) -> bool:
+        """True if the scores depend on the intervals of a history."""
+        return self.config.uses_time
+
+    @property
     def score_weight(self) -> Tensor | None:
         """The matrix (n_items + 1, d) whose products with hidden states are the scores, if any."""
         return None
