@@ -159,14 +159,11 @@ class RunConfig(Config):
 
     @cached_property
     def training_options(self) -> TrainingConfig:
-        """The complete options of training.
-
-        A model that does not look at time gets `target_time="none"`: runs that differ only in it
-        would be the same run.
-        """
+        """The complete options of training."""
         return self._training(**self.training, seed=self.seed)
 
     def _training(self, **changes: Any) -> TrainingConfig:
+        # Without time in the model, runs that differ only in `target_time` would be the same run.
         on_ml_1m = self.task == "ranking" and self.data.dataset == "ml-1m"
         base = TrainingConfig.ml_1m() if on_ml_1m else TrainingConfig()
         training = base.replace(**{**self.preset.training, **changes})
@@ -248,8 +245,7 @@ def run_config(
 
     Args:
         given: Options by name, such as `dataset`, `model`, `task`, `seed`; None for those left out.
-        assignments: `key=value` texts; a key is an option's name, or that with its section in front
-            (`training.epochs`).
+        assignments: Texts such as `epochs=8` or, with the section in front, `training.epochs=8`.
         file: A YAML file with the sections of `RunConfig`; `given` and `assignments` overrule it.
         saved: The configuration of a run to continue, with which everything given must agree.
     """

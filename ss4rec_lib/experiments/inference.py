@@ -223,10 +223,9 @@ def _intervals(split: Split, times: np.ndarray, now: int, target_time: str) -> n
 
 
 def parse_moment(text: str) -> int:
-    """Read a moment from a command line, in seconds since 1970.
+    """Read whole seconds since 1970, or a date or date and time in ISO form, by default in UTC.
 
-    Whole seconds, or a date or date and time in ISO form, in UTC unless it says otherwise:
-    `988747200`, `2001-05-01`, `2001-05-01T20:00`, `2001-05-01T20:00+02:00`.
+    `988747200`, `2001-05-01`, `2001-05-01T20:00` or `2001-05-01T20:00+02:00`, for example.
     """
     try:
         if text.isdecimal():

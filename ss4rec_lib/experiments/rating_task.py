@@ -80,16 +80,12 @@ class RatingTask:
             how = {"ordering": data.ordering, "max_len": training.eval_max_len}
             split, _ = random_holdout(ratings, seed=config.seed, **how)
         held_out = (held_out_ratings(split, part) for part in ("valid", "test"))
-        parts = RatingParts(
-            *(
-                triples._replace(users=split.sequences.user_ids[triples.users])
-                for triples in (train_ratings(split), *held_out)
-            )
-        )
-        protocol = protocol_of_split(config, split) | {"n_train": len(parts.train.ratings)}
+        ids = split.sequences.user_ids
+        parts = (t._replace(users=ids[t.users]) for t in (train_ratings(split), *held_out))
+        protocol = protocol_of_split(config, split) | {"n_train": int(split.in_train().sum())}
         if config.preset.model.reads_histories:
             protocol |= {"target_time": training.target_time, "max_len": training.eval_max_len}
-        return TaskData(split, protocol, verified, [parts])
+        return TaskData(split, protocol, verified, [RatingParts(*parts)])
 
     def check(self, config: RunConfig, data: TaskData) -> None:
         """Raise an `ExperimentError`: ratings that are all equal, or too small a catalogue."""
@@ -152,16 +148,13 @@ class RatingTask:
             how = {name: data.protocol[name] for name in ("target_time", "max_len")}
             how["train_mean"] = data.parts[0].train_mean
             return [evaluate_rating(outcome.model, data.split, part, **how)]
-        return [
-            rating_metrics(
-                model.predict(triples.users, triples.items),
-                triples.ratings,
-                train_mean=parts.train_mean,
-                users=triples.users,
-            )
-            for model, parts in zip(outcome.fold_models, data.parts, strict=True)
-            if (triples := getattr(parts, part)) is not None
-        ]
+        results = []
+        for model, parts in zip(outcome.fold_models, data.parts, strict=True):
+            if (triples := getattr(parts, part)) is not None:
+                predicted = model.predict(triples.users, triples.items)
+                how = {"train_mean": parts.train_mean, "users": triples.users}
+                results.append(rating_metrics(predicted, triples.ratings, **how))
+        return results
 
     def selection(self, config: RunConfig) -> dict[str, Any]:
         """RMSE, or NDCG@10 for a model that is trained for ranking alone."""

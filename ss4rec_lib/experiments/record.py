@@ -36,14 +36,11 @@ from ss4rec_lib.experiments.task import Evaluation, ExperimentError, Outcome, Ta
 from ss4rec_lib.files import whole_file
 from ss4rec_lib.models import n_learned
 
-NEEDED = tuple(
+NEEDED = tuple(  # fields that no record lacks, beside `format`
     "task dataset model display_name overrides uses_time seed protocol evaluations selection "
     "epochs best_epoch curve seconds machine versions revision command".split()
 )
-"""Fields that no record lacks, beside `format`."""
-
-# What decides a run's numbers; a text or a recorded result beside it does not.
-_CODE = ("ss4rec_lib", "pyproject.toml")
+_CODE = ("ss4rec_lib", "pyproject.toml")  # what decides a run's numbers
 
 
 def make_record(
@@ -164,9 +161,7 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -88,16 +88,13 @@ def rank_both(
     ranked_by: str = "score",
 ) -> list[Evaluation]:
     """Rank the targets of a part with seen items in the ranking, and with them left out."""
+    evaluations = []
     found = rank_targets(model, split, part, max_len=max_len, target_time=target_time)
-    return [
-        Evaluation(
-            *(part, target_time, masked, ranked_by),
-            metrics=dict(result),
-            values={"above": result.above, "tied": result.tied},
-            users=result.users,
-        )
-        for masked, result in found.items()
-    ]
+    for masked, result in found.items():
+        of_targets = ({"above": result.above, "tied": result.tied}, result.users)
+        condition = (part, target_time, masked, ranked_by)
+        evaluations.append(Evaluation(*condition, dict(result), *of_targets))
+    return evaluations
 
 
 def load_split(config: RunConfig) -> tuple[Split, bool]:
