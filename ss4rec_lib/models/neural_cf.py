@@ -10,8 +10,6 @@ factorisation and a multi-layer perceptron, each with embeddings of its own:
 All items of a user are scored together: W_1 [p'; q'] = W_1u p' + W_1i q' is two small products
 instead of one per pair. (Dropout before the first layer therefore drops the same elements of an
 embedding in all its pairs of a step; RecBole draws them pair by pair.)
-
-Glossary: U users of a step, V = n_items + 1 columns, K negatives.
 """
 
 from __future__ import annotations
@@ -42,7 +40,8 @@ if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
     from ss4rec_lib.training import TrainingConfig
 
-_PAIRS = 1 << 16  # pairs of user and item whose hidden layers are held at a time
+PAIRS_AT_ONCE = 1 << 16  # pairs of user and item whose hidden layers are held at a time
+_STEP = {"CE": 16, "BPR": 2_048, "BCE": 2_048}  # users of a step of training (CE), or pairs
 
 
 def fit_epochs(
@@ -81,10 +80,8 @@ def fit_epochs(
         metrics = validate(network) if validate is not None and math.isfinite(loss) else {}
         value = sign * metrics.get(criterion, 0.0)
         if not math.isfinite(loss + value):
-            raise FloatingPointError(
-                f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}: try a smaller "
-                f"learning_rate than {optimizer.defaults['lr']:g}"
-            )
+            found = f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}"
+            raise FloatingPointError(f"{found}: lower learning_rate={optimizer.defaults['lr']:g}")
         times = {"train_seconds": trained - begin, "valid_seconds": time.perf_counter() - trained}
         rows.append({"epoch": epoch, "train_loss": loss, **metrics, **times})
         if validate is None or value > best_value:
@@ -146,9 +143,32 @@ class NeuralCF(Recommender):
         model = cls(split.sequences.n_users, split.sequences.n_items, config)
         if training.device == "cuda" or (training.device == "auto" and torch.cuda.is_available()):
             model.to("cuda")
-        users, items, _ = training_interactions(split)
-        rows, best_epoch = fit_neural_cf(model, users, items, training, validate)
+        rows, best_epoch = model.learn(*training_interactions(split)[:2], training, validate)
         return Fitted(model, sum(row["train_seconds"] for row in rows), rows, best_epoch)
+
+    def learn(
+        self, users: np.ndarray, items: np.ndarray, training: TrainingConfig, validate: Any = None
+    ) -> tuple[list[dict[str, float]], int]:
+        """Train with Adam on pairs of user (n,), ascending, and item; return as `fit_epochs`."""
+        items, device = items.astype(np.int64), self.predict.weight.device
+        torch.manual_seed(training.seed)
+        rng = np.random.default_rng(training.seed)
+        optimizer = torch.optim.Adam(self.parameters(), lr=training.learning_rate)
+        # What is drawn together: a user with all items (CE), or a pair.
+        by_user = self.config.loss_type == "CE"
+        ends = np.flatnonzero(np.diff(users)) + 1
+        units = np.split(np.arange(len(users)), ends) if by_user else range(len(users))
+        size = _STEP[self.config.loss_type]
+
+        def steps() -> Iterable[tuple[Tensor, int]]:
+            shuffled = rng.permutation(len(units))
+            for begin in range(0, len(units), size):
+                picked = shuffled[begin : begin + size]
+                pairs = np.concatenate([units[i] for i in picked]) if by_user else picked
+                of_user, chosen = (torch.from_numpy(a[pairs]).to(device) for a in (users, items))
+                yield neural_cf_loss(self, of_user, chosen, training.n_negatives), len(pairs)
+
+        return fit_epochs(self, optimizer, steps, validate, training)
 
     @classmethod
     def for_tensors(cls, n_items: int, config: Any, tensors: Mapping[str, Tensor]) -> Self:
@@ -175,12 +195,12 @@ class NeuralCF(Recommender):
         return gmf + self._perceptron(user + item) + self.predict.bias
 
     def user_scores(self, users: Tensor) -> Tensor:
-        """Return scores of all items, user indices (U,) -> (U, n_items + 1); 0 is padding."""
+        """Return scores of all items, user indices (U,) -> (U, V = n_items + 1); 0 is padding."""
         everything = torch.arange(self.n_items + 1, device=users.device)
         user, item = self._first(users, everything)  # (U, width), (V, width)
         weight = self.predict.weight[0, : self.config.mf_embedding_size]
         gmf = (self.user_mf(users) * weight) @ self.item_mf.weight.T  # (U, V)
-        rows = max(1, _PAIRS // (self.n_items + 1))
+        rows = max(1, PAIRS_AT_ONCE // (self.n_items + 1))
         mlp = [self._perceptron(part[:, None] + item) for part in user.split(rows)]
         return gmf + torch.cat(mlp) + self.predict.bias
 
@@ -192,8 +212,7 @@ class NeuralCF(Recommender):
 def neural_cf_loss(model: NeuralCF, users: Tensor, items: Tensor, n_negatives: int = 4) -> Tensor:
     """Return the mean loss of pairs of the training part, (M,) each, in nats per pair.
 
-    For `CE` all pairs of a user should come together: its scores are computed once. `n_negatives`
-    are drawn per pair, K, for `BPR` and `BCE`.
+    `BPR` and `BCE` draw K = `n_negatives` per pair; for `CE` a user's pairs should come together.
     """
     if model.config.loss_type == "CE":
         distinct, row = users.unique(return_inverse=True)
@@ -210,38 +229,3 @@ def neural_cf_loss(model: NeuralCF, users: Tensor, items: Tensor, n_negatives: i
         return -F.logsigmoid(positive - negative).mean()
     total = F.softplus(-positive).sum() + F.softplus(negative).sum()
     return total / (positive.numel() + negative.numel())
-
-
-def fit_neural_cf(
-    model: NeuralCF,
-    users: np.ndarray,
-    items: np.ndarray,
-    training: TrainingConfig,
-    validate: Validate | None = None,
-    batch_size: int | None = None,
-) -> tuple[list[dict[str, float]], int]:
-    """Train in place with Adam on pairs of user index and item id, (n,); return as `fit_epochs`.
-
-    `batch_size` counts pairs (`BPR`, `BCE`; 2,048 by default) or users (`CE`; 16). `training.seed`
-    is that of order, dropout and negatives.
-    """
-    items, device = items.astype(np.int64), model.predict.weight.device
-    torch.manual_seed(training.seed)
-    rng = np.random.default_rng(training.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
-    # What is drawn together: a user with all items (CE), or a pair.
-    by_user = model.config.loss_type == "CE"
-    order = np.argsort(users, kind="stable")
-    ends = np.flatnonzero(np.diff(users[order])) + 1
-    units = np.split(order, ends) if by_user else range(len(users))
-    size = batch_size or (16 if by_user else 2_048)
-
-    def steps() -> Iterable[tuple[Tensor, int]]:
-        shuffled = rng.permutation(len(units))
-        for begin in range(0, len(units), size):
-            picked = shuffled[begin : begin + size]
-            pairs = np.concatenate([units[i] for i in picked]) if by_user else picked
-            of_user, chosen = (torch.from_numpy(a[pairs]).to(device) for a in (users, items))
-            yield neural_cf_loss(model, of_user, chosen, training.n_negatives), len(pairs)
-
-    return fit_epochs(model, optimizer, steps, validate, training)

@@ -48,7 +48,7 @@ def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tens
     new = [
         (parameter, _finite(name, weights[name], parameter.dtype))
         for name, parameter in ours.items()
-        if isinstance(parameter, nn.Parameter)
+        if isinstance(parameter, nn.Parameter)  # all but Lambda and the unused ones
     ]
     for i, block in enumerate(model.blocks):
         name = f"model.{i}.S5.seq.Lambda"
@@ -115,17 +115,11 @@ def _read_pth(path: Path) -> Any:
 
 
 def _published(model: SS4Rec) -> dict[str, Tensor]:
-    """Return our tensors by published key, in the published order, complex ones as real pairs.
-
-    All are parameters but Lambda and the unused ones.
-    """
+    """Return our tensors by published key, in the published order, complex ones as real pairs."""
     if not isinstance(model, SS4Rec):
         raise ValueError(f"model is a {type(model).__name__}, expected an SS4Rec")
     if model.config.model_type != "ss4rec":
-        raise ValueError(
-            f"model_type={model.config.model_type!r}: published weights are of 'ss4rec', with both "
-            "layers in every block"
-        )
+        raise ValueError(f"model_type={model.config.model_type!r}: expected 'ss4rec', both layers")
     embedding: Tensor = model.item_embedding.weight
     unused = torch.ones_like(embedding[0]), torch.zeros_like(embedding[0])
     found = {"item_embedding.weight": embedding, **dict(zip(_UNUSED, unused, strict=True))}
@@ -152,10 +146,8 @@ def _real_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ValueError(f"{given} is a {type(value).__name__}, expected a torch.Tensor")
         number = value.is_floating_point() or value.is_complex()
         if value.layout != torch.strided or value.is_meta or not number:
-            raise ValueError(
-                f"{given} is of {value.dtype}, {value.layout} on {value.device}: expected floating "
-                "or complex numbers in an ordinary tensor"
-            )
+            found = f"of {value.dtype}, {value.layout} on {value.device}"
+            raise ValueError(f"{given} is {found}: expected an ordinary floating or complex tensor")
         value = value.detach().resolve_conj()
         weights[name] = torch.view_as_real(value) if value.is_complex() else value
     return {name: value for name, value in weights.items() if name not in _UNUSED}
@@ -199,12 +191,11 @@ def _check_names_and_shapes(weights: dict[str, Tensor], ours: dict[str, Tensor])
         if value.shape != ours[name].shape
     ]
     if wrong:
-        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(f"{'; '.join(wrong[:5])}{more}; a complex number is an axis of 2")
+        count = f"{len(wrong)} in all; complex numbers have an axis of 2"
+        raise ValueError(f"{'; '.join(wrong[:5])} ({count})")
 
 
 def _finite(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return real numbers of the model's dtype, finite in it."""
     value = value.to(dtype)
     if not torch.isfinite(value).all():
         raise ValueError(f"{name} has NaN or infinite entries (as {dtype}), expected finite ones")
@@ -218,8 +209,6 @@ def _new_eigenvalues(s5: Any, name: str, value: Tensor) -> list[tuple[Tensor, Te
         return [(s5.Lambda_re, real), (s5.Lambda_im, imaginary)]
     real = value[..., 0].double()  # its logarithm is rounded once
     if (real >= 0).any():
-        raise ValueError(
-            f"{name} has {int((real >= 0).sum())} real parts >= 0 (up to {real.max().item():g}), "
-            "which a model that keeps Re(Lambda) negative cannot hold: it needs unconstrained=True"
-        )
+        found = f"{name} has {int((real >= 0).sum())} real parts >= 0 (up to {real.max().item():g})"
+        raise ValueError(f"{found}: only a model with unconstrained=True can hold them")
     return [(s5.log_neg_Lambda_re, torch.log(-real)), (s5.Lambda_im, imaginary)]

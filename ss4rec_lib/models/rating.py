@@ -79,13 +79,10 @@ class RatingSS4Rec(Recommender):
     """An SS4Rec trunk with a head for ratings; `training.rating_model` makes it for a split.
 
     Args:
-        n_items: Number of items.
-        config: Options.
         mean: mu, the mean of the training ratings.
         item_bias: Where b_item starts, (n_items + 1,), entry 0 for padding.
         shrinkage: Where the shrinkage of b(history) starts, in ratings; it is learned.
-        owners: With `user_factors`, the user of each history, (n_histories,), integers from 0. A
-            random split has many histories of one user.
+        owners: The user of each history (one may have many), (n_histories,), for `user_factors`.
         trunk: A trained SS4Rec to start from; it becomes a part of this model. None for a new one.
     """
 
@@ -131,10 +128,8 @@ class RatingSS4Rec(Recommender):
         if f := config.user_factors:
             users = np.asarray(owners, dtype=np.int64)
             if users.ndim != 1 or len(users) == 0 or users.min() < 0:
-                raise ValueError(
-                    f"owners has shape {users.shape} with user_factors={f}: expected the user of "
-                    "each history, (n_histories,), integers from 0"
-                )
+                wanted = "expected the user of each history, (n_histories,), from 0"
+                raise ValueError(f"owners has shape {users.shape} with user_factors={f}: {wanted}")
             self.register_buffer("owners", torch.tensor(users))
             # Zero times something has a gradient, zero times zero none: one side starts at random.
             self.user_embedding = nn.Embedding(int(users.max()) + 2, f, padding_idx=0)
@@ -163,9 +158,8 @@ class RatingSS4Rec(Recommender):
         if not self.config.use_ratings:
             return self.trunk(items, delta)
         if ratings is None or ratings.shape != items.shape or not ratings.is_floating_point():
-            found = None if ratings is None else f"{ratings.dtype} of shape {tuple(ratings.shape)}"
-            expected = f"floating ones of shape {tuple(items.shape)}"
-            raise ValueError(f"ratings is {found}, but use_ratings=True: expected {expected}")
+            found = None if ratings is None else (ratings.dtype, tuple(ratings.shape))
+            raise ValueError(f"ratings={found}, expected floating ones of {tuple(items.shape)}")
         level = (torch.bucketize(ratings, self.boundaries) + 1).masked_fill(items == 0, 0)
         return self.trunk(items, delta, extra=self.rating_embedding(level))  # (B, L, d_model)
 
@@ -222,10 +216,9 @@ class RatingSS4Rec(Recommender):
         hidden: Tensor | None = None,
         users: Tensor | None = None,
     ) -> Tensor:
-        """Return the expected rating of `target_items[k]` after interactions 0..k, clipped.
+        """Return the expected rating of `target_items[k]` after interactions 0..k, clipped, (B, L).
 
-        (B, L), as all arguments but `users` (see `user_vectors`) and `hidden`, which is the result
-        of `forward` if it is known already.
+        `hidden` is the result of `forward`, if it is known already; for `users` see `user_vectors`.
         """
         state = self(items, delta, ratings) if hidden is None else hidden  # (B, L, d_model)
         bias, user = self.history_bias(items, ratings), self.user_vectors(users)

@@ -1,8 +1,8 @@
 """The interface of rating baselines, and the two simplest: the global mean, and biases.
 
 Users and items are any integers; an unknown one has bias 0 and no factors. Predictions are clipped
-to the range of the training ratings, as Surprise clips them; `scores`, to rank by, are not, for
-clipped ones tie at the end of the scale, where a ranking begins.
+to the range of the training ratings, as Surprise clips them; `scores` are not, since clipped ones
+tie at the end of the scale, where a ranking begins.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class RatingBaseline:
 
     def predict(self, users: ArrayLike, items: ArrayLike) -> np.ndarray:
         """Return expected ratings of pairs, (n,), within the range of the training ratings."""
-        found = self._predict(*self._known(*_ids(users, items)))
-        return np.clip(found, self.low, self.high)
+        return np.clip(self._predict(*self._known(*_ids(users, items))), self.low, self.high)
 
     def scores(self, users: ArrayLike, items: ArrayLike) -> np.ndarray:
         """Return unclipped ratings of users (U,) with items (V,), (U, V), to rank items by."""
@@ -109,7 +108,6 @@ class BiasConfig(ModelConfig):
     """Options: rounds over both kinds of bias, and the strength of their pull to 0, in ratings."""
 
     label = "Bias baseline"
-
     n_epochs: Count = 10
     reg_u: NotNegative = 15.0
     reg_i: NotNegative = 10.0

@@ -5,13 +5,13 @@
     BayesianFM       a factorisation machine, averaged over Gibbs draws   myFM
     RatingNeuralCF   mu + b_u + b_i + NeuMF(u, i)                         here, see `neural_cf`
 
-The libraries (Surprise 1.1.5, myFM 0.4.0) are in the extra `peers`; here they get one interface.
-Glossary: mu global mean, b bias, I_u the items user u rated in training, y_j the implicit factor of
-having rated j.
+The libraries, Surprise 1.1.5 and myFM 0.4.0, are in the extra `peers`. Glossary: mu global mean,
+b bias, I_u the items user u rated in training, y_j the implicit factor of having rated j.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -24,17 +24,14 @@ from torch.nn import functional as F
 
 from ss4rec_lib.configuration import Count, NotNegative, Positive, Probability
 from ss4rec_lib.models.base import ModelConfig, import_peer
-from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_epochs
+from ss4rec_lib.models.neural_cf import PAIRS_AT_ONCE, NeuralCF, NeuralCFConfig, fit_epochs
 from ss4rec_lib.models.rating_baselines import BiasBaseline, RatingBaseline, Triples, or_zero
-
-_PAIRS = 1 << 16  # pairs of user and item that are predicted at a time
 
 
 class BiasedMFConfig(ModelConfig):
     """Options under Surprise's names, with the defaults behind its published table."""
 
     label = "SVD"
-
     n_factors: Count = 100
     n_epochs: Count = 20
     lr_all: Positive = 0.005  # learning rate, and below it the L2 penalty, of everything
@@ -46,7 +43,6 @@ class SVDPlusPlusConfig(BiasedMFConfig):
     """Options of SVD++, with Surprise's defaults."""
 
     label = "SVD++"
-
     n_factors: Count = 20
     lr_all: Positive = 0.007
 
@@ -129,7 +125,7 @@ class BayesianFM(RatingBaseline):
         user, item, ratings = train
         self._myfm: Any = import_peer("myfm")
         self.n_passes = n_iter = self.config.n_iter
-        self._parts: Any = None
+        vars(self).pop("_parts", None)  # those of an earlier fit
         self._blocks: list[Any] = []
         shapes: list[int] = []
         for others in (rated(user, item), rated(item, user)):
@@ -151,12 +147,11 @@ class BayesianFM(RatingBaseline):
         return self._fm.predict(None, self._relations(user, item))
 
     def _scores(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        if self._parts is None:
-            self._parts = self._split_draws()
         offset, (of_user, of_item), (p, q) = self._parts
         return offset + of_user[user][:, None] + of_item[item] + p[user] @ q[item].T
 
-    def _split_draws(self) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
+    @functools.cached_property
+    def _parts(self) -> tuple[float, list[np.ndarray], list[np.ndarray]]:
         """Return the mean over the draws as a constant, a part of each side, and factors.
 
         Of one draw, w0 + w . x + (|V' x|^2 - sum V_jf^2 x_j^2) / 2, with x the features of a user
@@ -191,7 +186,6 @@ class RatingNeuralCFConfig(ModelConfig):
     """Shape and training of NeuMF with biases."""
 
     label = "NeuralCF"
-
     mf_embedding_size: Count = 16
     mlp_embedding_size: Count = 16  # the perceptron's layers are twice and once as wide
     dropout_prob: Probability = 0.2
@@ -203,11 +197,10 @@ class RatingNeuralCFConfig(ModelConfig):
 
 
 class RatingNeuralCF(RatingBaseline):
-    """NeuMF with biases, by AdamW on the squared error.
+    """NeuMF with biases, by AdamW on the squared error; untrained it is the bias baseline.
 
-    It starts as the bias baseline: the last layer of its network is 0. It overfits within a few
-    epochs, so a validation part should choose the epoch. `history` has one row per epoch: `epoch`,
-    `train_loss` (mean squared error), and with a validation part its `rmse` and `mae`.
+    It overfits within a few epochs, so a validation part should choose the epoch. `history` has the
+    `epoch`, `train_loss` (mean squared error), and with a validation part its `rmse` and `mae`.
     """
 
     config_type = RatingNeuralCFConfig
@@ -218,25 +211,20 @@ class RatingNeuralCF(RatingBaseline):
         torch.manual_seed(self.seed)
         rng = np.random.default_rng(self.seed)
         width = config.mlp_embedding_size
-        same = {"mf_embedding_size", "mlp_embedding_size", "dropout_prob"}
-        shape = NeuralCFConfig(
-            mlp_hidden_size=(2 * width, width), **config.model_dump(include=same)
-        )
-        # Unknown users and items have last rows of zeros, which no training pair changes.
+        same = config.model_dump(include={"mf_embedding_size", "dropout_prob"})
+        shape = NeuralCFConfig(mlp_embedding_size=width, mlp_hidden_size=(2 * width, width), **same)
         self.net = net = NeuralCF(len(self.user_ids) + 1, len(self.item_ids) + 1, shape)
+        # Unknown users and items have last rows of zeros, which no training pair changes.
+        unknown = (t.weight[-1] for t in (net.user_mf, net.user_mlp, net.item_mf, net.item_mlp))
+        for tensor in (*unknown, net.predict.weight, net.predict.bias):
+            nn.init.zeros_(tensor)
         start = BiasBaseline().fit(user, item, ratings)
         biases = [torch.from_numpy(or_zero(b)).float() for b in (start.user_bias, start.item_bias)]
         self.biases = nn.ParameterList(biases)  # (n_users + 1,), (n_items + 1,)
-        with torch.no_grad():
-            for table in (net.user_mf, net.user_mlp, net.item_mf, net.item_mlp):
-                table.weight[-1] = 0
-            net.predict.weight.zero_()
-            net.predict.bias.zero_()
         decayed = {"params": net.parameters(), "weight_decay": config.weight_decay}
         others = {"params": self.biases.parameters(), "weight_decay": 0.0}
         optimizer = torch.optim.AdamW([decayed, others], lr=config.learning_rate)
-        users, items = torch.from_numpy(user), torch.from_numpy(item)
-        actual = torch.from_numpy(ratings).float()
+        users, items, actual = map(torch.from_numpy, (user, item, ratings.astype(np.float32)))
 
         def steps() -> Iterable[tuple[Tensor, int]]:
             for picked in torch.from_numpy(rng.permutation(len(user))).split(config.batch_size):
@@ -249,8 +237,7 @@ class RatingNeuralCF(RatingBaseline):
 
         network, check = nn.ModuleList([net, self.biases]), None if valid is None else validate
         rows, self.best_epoch = fit_epochs(network, optimizer, steps, check, config, "rmse", -1)
-        seconds = ("train_seconds", "valid_seconds")
-        self.history = [{k: v for k, v in row.items() if k not in seconds} for row in rows]
+        self.history = [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
         self.n_passes = len(rows)
 
     def _pairs(self, user: Tensor, item: Tensor) -> Tensor:
@@ -260,7 +247,7 @@ class RatingNeuralCF(RatingBaseline):
 
     @torch.no_grad()
     def _predict(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        parts = zip(*(torch.from_numpy(a).split(_PAIRS) for a in (user, item)), strict=True)
+        parts = zip(*(torch.from_numpy(a).split(PAIRS_AT_ONCE) for a in (user, item)), strict=True)
         return np.concatenate([self._pairs(*part).double().numpy() for part in parts])
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from ss4rec_lib.data import eval_batches, leave_one_out
 from ss4rec_lib.evaluation import RankingResult, ranks_of_targets
 from ss4rec_lib.models import CRITERION, neural_cf
 from ss4rec_lib.models.base import training_interactions
-from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, fit_neural_cf, neural_cf_loss
+from ss4rec_lib.models.neural_cf import NeuralCF, NeuralCFConfig, neural_cf_loss
 from ss4rec_lib.training import TrainingConfig
 
 SMALL = NeuralCFConfig(
@@ -75,7 +75,7 @@ def test_scores_are_the_published_formula():
 def test_users_scored_in_parts_have_the_same_scores(monkeypatch):
     model = small_model().eval()
     whole = model.user_scores(torch.arange(7))
-    monkeypatch.setattr(neural_cf, "_PAIRS", 24)  # two users at a time
+    monkeypatch.setattr(neural_cf, "PAIRS_AT_ONCE", 24)  # two users at a time
     assert torch.allclose(model.user_scores(torch.arange(7)), whole, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_every_parameter_has_a_gradient(loss_type):
 
 
 @pytest.mark.parametrize("loss_type", ["CE", "BPR", "BCE"])
-def test_training_learns_who_likes_what(loss_type):
+def test_training_learns_who_likes_what(loss_type, monkeypatch):
     split = leave_one_out(taste_ratings())
     users, items, _ = training_interactions(split)
     torch.manual_seed(0)
@@ -137,8 +137,8 @@ def test_training_learns_who_likes_what(loss_type):
     )
     model = NeuralCF(split.sequences.n_users, split.sequences.n_items, config)
     training = TrainingConfig(epochs=25, learning_rate=1e-2, n_negatives=4)
-    size = 20 if loss_type == "CE" else 90
-    rows, _ = fit_neural_cf(model, users, items, training, batch_size=size)
+    monkeypatch.setitem(neural_cf._STEP, loss_type, 20 if loss_type == "CE" else 90)
+    rows, _ = model.learn(users, items, training)
     assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
     # Half the catalogue is to a user's taste, and chance would put half the targets into 12 of 24.
     result = ranked(model, split, "test", ks=(12,))
@@ -155,29 +155,26 @@ def test_the_best_epoch_by_validation_is_kept_and_patience_ends_training():
 
     users, items = np.arange(7), np.arange(1, 8)
     training = TrainingConfig(epochs=6, learning_rate=0.1, patience=3)
-    rows, best_epoch = fit_neural_cf(model, users, items, training, validate)
+    rows, best_epoch = model.learn(users, items, training, validate)
     assert [row[CRITERION] for row in rows] == [0.1, 0.5, 0.4, 0.5, 0.3]
     assert best_epoch == 2 and torch.equal(model.predict.weight, states[1]) and not model.training
 
 
-def test_the_same_seed_gives_the_same_model():
+def test_the_same_seed_gives_the_same_model(monkeypatch):
+    monkeypatch.setitem(neural_cf._STEP, "CE", 3)
     trained = []
     for _ in range(2):
         model = small_model(dropout_prob=0.2)
         training = TrainingConfig(epochs=2, seed=5)
-        fit_neural_cf(model, np.arange(7), np.arange(1, 8), training, batch_size=3)
+        model.learn(np.arange(7), np.arange(1, 8), training)
         trained.append(model.user_scores(torch.arange(7)))
     assert torch.equal(*trained)
 
 
 def test_a_criterion_that_is_not_finite_ends_training():
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        fit_neural_cf(
-            small_model(),
-            np.arange(7),
-            np.arange(1, 8),
-            TrainingConfig(),
-            lambda _: {CRITERION: float("nan")},
+        small_model().learn(
+            np.arange(7), np.arange(1, 8), TrainingConfig(), lambda _: {CRITERION: float("nan")}
         )
 
 
