@@ -307,7 +307,7 @@ def test_another_shape_is_refused(published, name, shape, message):
         (31, {}, r"item_embedding.weight has shape \(31, 16\), expected \(32, 16\)"),
         (30, {"d_P": 4}, r"model.0.S5.seq.Lambda has shape \(8, 2\), expected \(4, 2\)"),
         (30, {"d_state": 8}, r"model.0.S6.A_log has shape \(32, 4\), expected \(32, 8\)"),
-        (30, {"hidden_size": 8, "d_H": 8}, "expected .* \(2[0-9] in all"),
+        (30, {"hidden_size": 8, "d_H": 8}, r"expected .* \(2[0-9] in all"),
     ],
 )
 def test_a_model_of_other_sizes_is_refused(published, n_items, changes, message):
