@@ -7,8 +7,8 @@ Glossary:
     Lambda_bar   (B, L, P)  discrete state matrix
     scale        (B, L, P)  B_bar = diag(scale) B_tilde
 
-B_bar itself would be (B, L, P, H). It is never formed, because B_bar u = scale * (B_tilde u): one
-matrix product shared by all steps, then an elementwise product, with H times less memory.
+B_bar, (B, L, P, H), is never formed: B_bar u = scale * (B_tilde u), one matrix product shared by
+all steps, then an elementwise one, with H times less memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ _SERIES_BELOW = 0.1  # at this |z| both the series and the closed form are accur
 def _series(z: Tensor, order: int) -> Tensor:
     """Return derivative 0 or 1 of (exp(z) - 1)/z = sum z^n / (n + 1)! near z = 0."""
     terms = 6 if z.dtype == torch.complex64 else 11  # 0.1^6 / 7! = 2e-10, 0.1^11 / 12! = 2e-20
-    coefficients = [
-        math.perm(n + order, order) / math.factorial(n + order + 1) for n in range(terms)
-    ]
-    total = torch.full_like(z, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        total = total * z + coefficient
+    factors = [math.perm(n + order, order) / math.factorial(n + order + 1) for n in range(terms)]
+    total = torch.full_like(z, factors[-1])
+    for factor in reversed(factors[:-1]):
+        total = total * z + factor
     return total
 
 
@@ -64,8 +62,7 @@ def zero_order_hold(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
     """Solve exactly for an input that is constant over each step (S5, arXiv 2208.04933, eq. 6).
 
     Return Lambda_bar = exp(Lambda Delta) and scale = (Lambda_bar - 1) / Lambda, both (B, L, P).
-    Delta = 0 gives exactly 1 and 0: an interaction tied with the next one does not change the
-    state.
+    Delta = 0 gives exactly 1 and 0: an interaction tied with the next leaves the state unchanged.
     """
     return torch.exp(Lambda * Delta), _HoldScale.apply(Lambda, Delta)
 
@@ -73,9 +70,8 @@ def zero_order_hold(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
 def bilinear(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
     """Apply the bilinear (Tustin) rule; arguments and results as in `zero_order_hold`.
 
-    Lambda_bar = (1 + z/2) / (1 - z/2) and scale = Delta / (1 - z/2), with z = Lambda Delta. Mirrors
-    `s5.s5_model.discretize_bilinear`. For long steps Lambda_bar tends to -1, not to 0: the state
-    oscillates where the exact solution has decayed.
+    Mirrors `s5.s5_model.discretize_bilinear`. For long steps Lambda_bar tends to -1, not to 0: the
+    state oscillates where the exact solution has decayed.
     """
     half = Lambda * Delta / 2  # (B, L, P)
     return (1 + half) / (1 - half), Delta / (1 - half)

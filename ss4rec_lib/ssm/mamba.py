@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.ssm.scan import check_shape, numba_applies, selective_scan
+from ss4rec_lib.ssm.scan import check, numba_applies, selective_scan
 
 
 class MambaState(NamedTuple):
@@ -42,17 +42,10 @@ class Mamba(nn.Module):
     """
 
     def __init__(
-        self,
-        d_model: int,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
-        dt_rank: int | None = None,
-        *,
-        dt_min: float = 0.001,
-        dt_max: float = 0.1,
+        self, d_model: int, d_state: int = 16, d_conv: int = 4, expand: int = 2,
+        dt_rank: int | None = None, *, dt_min: float = 0.001, dt_max: float = 0.1,
         backend: str = "auto",
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.dt_rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
         sizes = {"d_model": d_model, "d_state": d_state, "d_conv": d_conv, "expand": expand}
@@ -62,21 +55,20 @@ class Mamba(nn.Module):
         if not 0 < dt_min <= dt_max:
             raise ValueError(f"dt_min={dt_min}, dt_max={dt_max}: expected 0 < dt_min <= dt_max")
         self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
-        self.d_inner, self.backend = expand * d_model, backend
-        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
-        self.conv1d = nn.Conv1d(
-            self.d_inner, self.d_inner, d_conv, groups=self.d_inner, padding=d_conv - 1
-        )
-        self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
-        self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
-        A = torch.arange(1, d_state + 1, dtype=torch.float32).repeat(self.d_inner, 1)
+        self.d_inner = d_inner = expand * d_model
+        self.backend = backend
+        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
+        self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1)
+        self.x_proj = nn.Linear(d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, d_inner)
+        A = torch.arange(1, d_state + 1, dtype=torch.float32).repeat(d_inner, 1)
         self.A_log = nn.Parameter(torch.log(A))  # (d_inner, d_state)
-        self.D = nn.Parameter(torch.ones(self.d_inner))
-        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+        self.D = nn.Parameter(torch.ones(d_inner))
+        self.out_proj = nn.Linear(d_inner, d_model, bias=False)
         # dt_proj starts as in `mamba_simple.Mamba.__init__` with dt_init='random'.
         nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
         low, high = math.log(dt_min), math.log(dt_max)
-        dt = torch.exp(torch.rand(self.d_inner) * (high - low) + low).clamp(min=1e-4)
+        dt = torch.exp(torch.rand(d_inner) * (high - low) + low).clamp(min=1e-4)
         self.dt_proj.bias.data.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus^-1(dt)
 
     def initial_state(self, batch_size: int) -> MambaState:
@@ -89,13 +81,12 @@ class Mamba(nn.Module):
             raise ValueError(f"hidden has shape {tuple(hidden.shape)}, expected {meaning}")
         if state is not None:
             sizes = hidden.shape[0], self.d_inner
-            check_shape("state.conv", state.conv, (*sizes, self.d_conv - 1), "(B, D, d_conv - 1)")
-            check_shape("state.ssm", state.ssm, (*sizes, self.d_state), "(B, D, N)")
+            check("state.conv", state.conv, (*sizes, self.d_conv - 1), "(B, D, d_conv - 1)")
+            check("state.ssm", state.ssm, (*sizes, self.d_state), "(B, D, N)")
 
     def _convolution(self) -> tuple[Tensor, Tensor]:
-        """Return the weight (d_inner, d_conv) and the bias (d_inner,) of the convolution."""
         assert self.conv1d.bias is not None
-        return self.conv1d.weight[:, 0], self.conv1d.bias
+        return self.conv1d.weight[:, 0], self.conv1d.bias  # (d_inner, d_conv), (d_inner,)
 
     def _convolve(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
         """Convolve x (B, L, d_inner), causally and per channel; return also the last inputs."""
@@ -114,10 +105,7 @@ class Mamba(nn.Module):
     def forward(
         self, hidden: Tensor, state: MambaState | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, MambaState]:
-        """Map (B, L, d_model) to (B, L, d_model), continuing from `state` (zeros when None).
-
-        With `return_state` return also the state after the last position.
-        """
+        """Map (B, L, d_model) to the same shape; with `return_state` return also the last state."""
         self._check(hidden, state, 3, f"(B, L, {self.d_model})")
         xz = self.in_proj(hidden)  # (B, L, 2 d_inner)
         if self._can_fuse(xz):
@@ -132,23 +120,20 @@ class Mamba(nn.Module):
         x, z = xz.chunk(2, dim=-1)  # (B, L, d_inner) each
         x, conv = self._convolve(x, None if state is None else state.conv)
         x = F.silu(x)
-        dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        Delta = F.softplus(self.dt_proj(dt))  # (B, L, d_inner)
-        A = -torch.exp(self.A_log)  # (d_inner, d_state)
         # Under autocast products are bfloat16; the recurrence keeps the parameters' precision.
-        x, Delta, B, C = (t.to(A.dtype) for t in (x, Delta, B, C))
+        terms = (t.to(self.D.dtype) for t in (x, *self._selection(x), self.D))
         before = None if state is None else state.ssm
-        y, ssm = selective_scan(
-            x, Delta, A, B, C, self.D, before, return_state=True, backend=self.backend
-        )
+        y, ssm = selective_scan(*terms, before, return_state=True, backend=self.backend)
         return y * F.silu(z), MambaState(conv, ssm)  # (B, L, d_inner)
 
-    def _can_fuse(self, xz: Tensor) -> bool:
-        """Return True if the compiled passes compute this call; they are the same as `_inner`.
+    def _selection(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return Delta (..., d_inner), A (d_inner, d_state), B and C (..., d_state) for x."""
+        dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        return F.softplus(self.dt_proj(dt)), -torch.exp(self.A_log), B, C
 
-        They read the weights of the inner layers without calling these layers, so they do not apply
-        if one of the layers has a forward hook.
-        """
+    def _can_fuse(self, xz: Tensor) -> bool:
+        """Return True if the compiled passes can do this call; they equal `_inner`."""
+        # They read the weights of the inner layers, without a call that would run a forward hook.
         layers = (self.x_proj, self.dt_proj, self.conv1d)
         hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
         same_dtype = xz.dtype == self.A_log.dtype
@@ -162,9 +147,9 @@ class Mamba(nn.Module):
             xz, weight.T, bias, state.conv.transpose(1, 2), self.x_proj.weight, self.dt_proj.weight,
             self.dt_proj.bias, -torch.exp(self.A_log), self.D, state.ssm,
         )  # fmt: skip
-        carried = self.d_conv - 1
-        newest = torch.cat((state.conv, xz[:, -carried:, : self.d_inner].transpose(1, 2)), dim=-1)
-        return y, MambaState(newest[..., newest.shape[-1] - carried :], ssm)
+        newest = xz[:, -self.d_conv :, : self.d_inner].transpose(1, 2)
+        conv = torch.cat((state.conv, newest), dim=-1)[..., newest.shape[-1] :]
+        return y, MambaState(conv, ssm)
 
     def step(self, hidden: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         """Add one position (B, d_model) in O(1): `forward` with the recurrence written out."""
@@ -173,9 +158,7 @@ class Mamba(nn.Module):
         window = torch.cat((state.conv, x[..., None]), dim=-1)  # (B, d_inner, d_conv)
         weight, bias = self._convolution()
         x = F.silu((window * weight).sum(-1) + bias)
-        dt, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        Delta = F.softplus(self.dt_proj(dt))[..., None]  # (B, d_inner, 1)
-        A = -torch.exp(self.A_log)  # (d_inner, d_state)
-        ssm = torch.exp(Delta * A) * state.ssm + Delta * x[..., None] * B[:, None]
+        Delta, A, B, C = self._selection(x)
+        ssm = torch.exp(Delta[..., None] * A) * state.ssm + (Delta * x)[..., None] * B[:, None]
         y = (ssm @ C[..., None])[..., 0] + self.D * x  # (B, d_inner)
         return self.out_proj(y * F.silu(z)), MambaState(window[..., 1:], ssm)

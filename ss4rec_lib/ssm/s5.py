@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ss4rec_lib.ssm.discretization import METHODS
-from ss4rec_lib.ssm.scan import check_shape, diagonal_scan, numba_applies
+from ss4rec_lib.ssm.scan import check, diagonal_scan, numba_applies
 
 INTERVALS = ("raw", "clip", "log1p")
 
@@ -37,10 +37,8 @@ class S5(nn.Module):
     Args:
         d_H: Width H of input and output.
         d_P: Number P of states.
-        dt_min: Learned steps exp(log_step) start log-uniform in [dt_min, dt_max].
-        dt_max: The largest initial step.
-        interval: The transform of the seconds between interactions: `raw` (published), `clip` to
-            [dt_min, dt_max], or `log1p`.
+        dt_min, dt_max: Learned steps exp(log_step) start log-uniform between these.
+        interval: Transform of the seconds: `raw` (published), `clip` to [dt_min, dt_max], `log1p`.
         interval_floor: Smallest interval after that; above 0, tied interactions enter the state.
         discretization: `zoh` (published) or `bilinear`.
         unconstrained: Store `Lambda` freely, as published. By default Re(Lambda) = -exp(.) stays
@@ -50,18 +48,10 @@ class S5(nn.Module):
     """
 
     def __init__(
-        self,
-        d_H: int,
-        d_P: int,
-        *,
-        dt_min: float = 0.001,
-        dt_max: float = 0.1,
-        interval: str = "raw",
-        interval_floor: float = 0.0,
-        discretization: str = "zoh",
-        unconstrained: bool = False,
-        backend: str = "auto",
-    ) -> None:
+        self, d_H: int, d_P: int, *, dt_min: float = 0.001, dt_max: float = 0.1,
+        interval: str = "raw", interval_floor: float = 0.0, discretization: str = "zoh",
+        unconstrained: bool = False, backend: str = "auto",
+    ) -> None:  # fmt: skip
         super().__init__()
         if d_H < 1 or d_P < 1:
             raise ValueError(f"d_H={d_H}, d_P={d_P}: expected both at least 1")
@@ -73,8 +63,7 @@ class S5(nn.Module):
             raise ValueError(f"interval_floor={interval_floor}: expected seconds, at least 0")
         if discretization not in METHODS:
             raise ValueError(f"discretization={discretization!r}: choose one of {list(METHODS)}")
-        self.d_H, self.d_P = d_H, d_P
-        self.dt_min, self.dt_max = dt_min, dt_max
+        self.d_H, self.d_P, self.dt_min, self.dt_max = d_H, d_P, dt_min, dt_max
         self.interval, self.interval_floor = interval, interval_floor
         self.discretization, self.unconstrained = discretization, unconstrained
         self.backend = backend
@@ -130,7 +119,7 @@ class S5(nn.Module):
         """
         if u.ndim != 3 or u.shape[-1] != self.d_H:
             raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, H={self.d_H})")
-        check_shape("delta", delta, tuple(u.shape[:2]), "(B, L)")
+        check("delta", delta, u.shape[:2], "(B, L)")
         if not delta.is_floating_point():
             # Subtract timestamps as int64 first; only their differences fit a float32.
             raise ValueError(f"delta has dtype {delta.dtype}, expected a floating dtype")
@@ -156,7 +145,7 @@ class S5(nn.Module):
         if state is None:
             x0 = Bu.new_zeros(len(delta), 2 * self.d_P)
         else:
-            check_shape("initial_state", state, (len(delta), self.d_P), "(B, P)")
+            check("initial_state", state, (len(delta), self.d_P), "(B, P)")
             x0 = torch.cat((state.real, state.imag), dim=-1)  # (B, 2P)
         Lambda = torch.cat((self._Lambda_re(), self.Lambda_im))  # (2P,)
         delta = self._transformed(delta).to(Bu.dtype)

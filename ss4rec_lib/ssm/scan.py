@@ -89,15 +89,15 @@ def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) 
     return modules.get(backend) or _numba_kernels()[0]  # type: ignore[return-value]
 
 
-def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...], meaning: str) -> None:
-    """Raise ValueError with the name and shape of a tensor unless the shape is as expected."""
-    if tuple(tensor.shape) != expected:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {meaning} = {expected}")
-
-
-def _check_dtype(name: str, tensor: Tensor, expected: torch.dtype) -> None:
-    if tensor.dtype != expected:
-        raise ValueError(f"{name} has dtype {tensor.dtype}, expected {expected}")
+def check(
+    name: str, tensor: Tensor, shape: tuple, meaning: str, dtype: torch.dtype | None = None
+) -> None:
+    """Raise ValueError with the name of a tensor whose shape or dtype is not as expected."""
+    if tensor.shape != shape:
+        found, expected = tuple(tensor.shape), tuple(shape)
+        raise ValueError(f"{name} has shape {found}, expected {meaning} = {expected}")
+    if dtype not in (None, tensor.dtype):
+        raise ValueError(f"{name} has dtype {tensor.dtype}, expected {dtype}")
 
 
 def diagonal_scan(
@@ -111,15 +111,12 @@ def diagonal_scan(
     """
     if a.ndim != 3 or a.shape[1] == 0:
         raise ValueError(f"a has shape {tuple(a.shape)}, expected (B, L, P) with L >= 1")
-    batch, _, states = a.shape
-    check_shape("b", b, tuple(a.shape), "(B, L, P)")
-    _check_dtype("b", b, a.dtype)
+    check("b", b, a.shape, "(B, L, P)", a.dtype)
     kernels = _kernels("diagonal_scan", backend, a, initial_state is not None)
-    if initial_state is None:
-        initial_state = a.new_zeros(batch, states)
-    check_shape("initial_state", initial_state, (batch, states), "(B, P)")
-    x, last = kernels.diagonal_scan(a, b, initial_state.to(a.dtype))
-    return (x, last) if return_state else x
+    initial_state = a.new_zeros(a[:, 0].shape) if initial_state is None else initial_state
+    check("initial_state", initial_state, a[:, 0].shape, "(B, P)")
+    x = kernels.diagonal_scan(a, b, initial_state.to(a.dtype))
+    return (x, x[:, -1].clone()) if return_state else x  # a copy, which does not keep all of x
 
 
 def selective_scan(
@@ -139,20 +136,18 @@ def selective_scan(
     if u.ndim != 3 or u.shape[1] == 0:
         raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with L >= 1")
     (batch, length, channels), N = u.shape, A.shape[-1]
-    if D is None:
-        D = u.new_zeros(channels)
-    for name, tensor, expected, meaning in (
+    D = u.new_zeros(channels) if D is None else D
+    for name, tensor, shape, meaning in (
         ("Delta", Delta, (batch, length, channels), "(B, L, D)"),
         ("A", A, (channels, N), "(D, N)"),
         ("B", B, (batch, length, N), "(B, L, N)"),
         ("C", C, (batch, length, N), "(B, L, N)"),
         ("D", D, (channels,), "(D,)"),
     ):
-        check_shape(name, tensor, expected, meaning)
-        _check_dtype(name, tensor, u.dtype)
+        check(name, tensor, shape, meaning, u.dtype)
     kernels = _kernels("selective_scan", backend, u, initial_state is not None)
     if initial_state is not None:
-        check_shape("initial_state", initial_state, (batch, channels, N), "(B, D, N)")
+        check("initial_state", initial_state, (batch, channels, N), "(B, D, N)")
         initial_state = initial_state.to(u.dtype)
     elif kernels is not mamba_ssm:
         initial_state = u.new_zeros(batch, channels, N)

@@ -1,24 +1,19 @@
 """Backend `mamba_ssm`: the fused CUDA kernel of the package mamba-ssm, where it is installed.
 
-It starts from an empty state and has no complex diagonal scan; `scan.py` chooses it for neither.
+Inputs are float32, float16 or bfloat16. It starts from an empty state and has no diagonal scan.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-HOW_TO_INSTALL = (
-    'install it on a machine with a CUDA GPU and nvcc: pip install --no-build-isolation -e ".[gpu]"'
-)
+HOW_TO_INSTALL = 'with a CUDA GPU and nvcc: pip install --no-build-isolation -e ".[gpu]"'
 
 
 def selective_scan(
     u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, initial_state: None
 ) -> tuple[Tensor, Tensor]:
-    """Compute `reference.selective_scan` for float32, float16 or bfloat16 on a CUDA device.
-
-    `initial_state` must be None. mamba-ssm passes no gradient through the last state.
-    """
+    """Compute `reference.selective_scan`; the last state carries no gradient."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     assert initial_state is None, "scan.py does not choose this backend for a state"

@@ -1,16 +1,13 @@
 """Backend `numba`: the two scans of `reference.py` as compiled loops; float32, CPU.
 
-The N states of a channel stay in the innermost cache, and every line of the inner loops over N is
-one vector operation. Forward saves one state in every `CHUNK`; backward recomputes the others, so
-that memory is O(L N / CHUNK) per channel.
+Every line of the inner loops over the N states of a channel is one vector operation. Forward saves
+one state in every `CHUNK` and backward recomputes the others: O(L N / CHUNK) memory per channel.
 
-The work is cut into tasks, each a sequence and a group of channels. A call does the tasks
-`[lo, hi)` without the GIL, and `shard` divides a call between as many Python threads as PyTorch
-uses, without a second OpenMP runtime. The bounds of a task depend on shapes only, and its sums run
-in a fixed order, so the results do not depend on the number of threads.
+A task is a sequence and a group of channels. A call does the tasks `[lo, hi)` without the GIL, and
+`shard` divides the tasks between Python threads, without a second OpenMP runtime. Groups and order
+of sums depend on shapes only, so the results do not depend on the number of threads.
 
-Glossary as in `reference.py`; `g` is the gradient of the loss with respect to the state, `d*` that
-with respect to `*`. Arrays are C-contiguous.
+Glossary as in `reference.py`; `g` is the gradient at the state, `d*` at `*`. C-contiguous arrays.
 """
 
 from __future__ import annotations
@@ -45,11 +42,8 @@ index = np.uint64
 
 
 def compiled(fastmath):
-    """Compile with `njit`, without the GIL, cached on disk where a cache folder can be written.
-
-    Division by zero gives infinity or NaN, as in PyTorch, instead of an exception.
-    """
-    options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    """Compile with `njit`, without the GIL, cached on disk where a cache folder can be written."""
+    options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}  # 1/0 as in PyTorch
 
     def decorate(function):
         try:
@@ -73,8 +67,8 @@ def inlined(fastmath):
 def exp_nonpositive(z):
     """Return exp(z) for z <= 0 in float32, within 5e-7 relative; at most 1.7e-38 below -87.
 
-    A call of a scalar `exp` would not vectorise and would cost more than the rest of the loop. Here
-    exp(z) = 2^k exp(r), with r = z - k ln 2 and |r| <= ln(2)/2, and a polynomial gives exp(r).
+    A scalar `exp` would not vectorise. Here exp(z) = 2^k exp(r), with r = z - k ln 2 and
+    |r| <= ln(2)/2, and a polynomial gives exp(r).
     """
     z = max(z, _LOWEST)
     k = np.floor(z * _LOG2E + _HALF)
@@ -96,11 +90,18 @@ def channel_groups(batch: int, channels: int) -> int:
     return 1 if batch >= _ENOUGH else -(-channels // _GROUP)
 
 
-def shard(loop: Callable, tasks: int, *arguments: object, work: int | None = None) -> None:
-    """Run `loop(*arguments, lo, hi)` over [0, tasks), shared between the threads.
+@njit(inline="always")
+def part_of(task, groups, channels):
+    """Return the sequence of a task, and the first channel and the end of its group."""
+    width = -(-channels // groups)
+    first = task % groups * width
+    return task // groups, first, min(first + width, channels)
 
-    The loop is compiled, without the GIL. `work` is the number of states to be computed: few of
-    them use fewer threads. None stands for many.
+
+def shard(loop: Callable, tasks: int, *arguments: object, work: int | None = None) -> None:
+    """Run a compiled `loop(*arguments, lo, hi)` over [0, tasks), in as many threads as PyTorch's.
+
+    `work` is the number of states to be computed: few of them use fewer threads. None means many.
     """
     threads = max(1, min(torch.get_num_threads(), tasks))
     if work is not None:
@@ -124,19 +125,17 @@ def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
 def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi):
     """Fill y (B, L, D), x_last (B, D, N) and, if it is not empty, saved (B, D, L/CHUNK, N)."""
     length, channels = u.shape[1], u.shape[2]
-    width = -(-channels // groups)
     N = index(A.shape[1])
     keep = saved.shape[2] > 0
-    x = np.empty((width, N), dtype=np.float32)
+    x = np.empty((channels, N), dtype=np.float32)
     for task in range(lo, hi):
-        b, first = task // groups, task % groups * width
-        end = min(first + width, channels)
-        x[: end - first] = x0[b, first:end]
+        b, first, end = part_of(task, groups, channels)
+        x[first:end] = x0[b, first:end]
         # All channels of a chunk before the next chunk, so that its data stay in the cache.
         for start in range(0, length, CHUNK):
             stop = min(start + CHUNK, length)
             for d in range(first, end):
-                state = x[d - first]
+                state = x[d]
                 if keep:
                     saved[b, d, start // CHUNK] = state
                 for k in range(start, stop):
@@ -147,7 +146,7 @@ def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi
                         state[n] = exp_nonpositive(step * A[d, n]) * state[n] + step_u * B[b, k, n]
                         total += C[b, k, n] * state[n]
                     y[b, k, d] = total + D[d] * u[b, k, d]
-        x_last[b, first:end] = x[: end - first]
+        x_last[b, first:end] = x[first:end]
 
 
 @compiled(fastmath=True)
@@ -161,20 +160,17 @@ def selective_backward(
     dDelta_k = sum_n g_k (A Lambda_bar x_{k-1} + u B),  du_k = D dy + sum_n g_k Delta B.
     """
     length, channels = u.shape[1], u.shape[2]
-    width = -(-channels // groups)
     N = index(A.shape[1])
-    chunks = saved.shape[2]
     # before[j] is the state entering step j of the chunk, decay[j] its Lambda_bar.
     before = np.empty((CHUNK + 1, N), dtype=np.float32)
     decay = np.empty((CHUNK, N), dtype=np.float32)
     g = np.empty(N, dtype=np.float32)
-    flow = np.empty((width, N), dtype=np.float32)  # gradient at x_k from the positions after it
+    flow = np.empty((channels, N), dtype=np.float32)  # gradient at x_k from the positions after it
     for task in range(lo, hi):
-        b, first = task // groups, task % groups * width
-        end = min(first + width, channels)
-        flow[: end - first] = dx_last[b, first:end]
+        b, first, end = part_of(task, groups, channels)
+        flow[first:end] = dx_last[b, first:end]
         dA[b, first:end], dB[task], dC[task] = np.float32(0), np.float32(0), np.float32(0)
-        for c in range(chunks - 1, -1, -1):
+        for c in range(saved.shape[2] - 1, -1, -1):
             start = c * CHUNK
             size = min(CHUNK, length - start)
             for d in range(first, end):
@@ -190,34 +186,31 @@ def selective_backward(
                     k = start + j
                     step, u_k, dy_k = Delta[b, k, d], u[b, k, d], dy[b, k, d]
                     step_u = step * u_k
-                    sum_gB = np.float32(0.0)
-                    sum_gAx = np.float32(0.0)
+                    sum_gB, sum_gAx = np.float32(0.0), np.float32(0.0)
                     # Loops over few arrays vectorise with a cheap check that they do not overlap.
                     for n in range(N):
                         dC[task, k, n] += dy_k * before[j + 1, n]
                     for n in range(N):
-                        g[n] = flow[d - first, n] + dy_k * C[b, k, n]
+                        g[n] = flow[d, n] + dy_k * C[b, k, n]
                     for n in range(N):
                         dB[task, k, n] += g[n] * step_u
                         sum_gB += g[n] * B[b, k, n]
                     for n in range(N):
                         through = g[n] * decay[j, n]
-                        flow[d - first, n] = through  # gradient at x_{k-1}
+                        flow[d, n] = through  # gradient at x_{k-1}
                         through *= before[j, n]
                         dA[b, d, n] += step * through
                         sum_gAx += A[d, n] * through
                     dDelta[b, k, d] = sum_gAx + u_k * sum_gB
                     du[b, k, d] = D[d] * dy_k + step * sum_gB
-        dx0[b, first:end] = flow[: end - first]
+        dx0[b, first:end] = flow[first:end]
 
 
 @compiled(fastmath=False)
 def diagonal_forward(a, b, x0, x, groups, lo, hi):
     """Fill x (B, L, P): x_k = a_k x_{k-1} + b_k."""
-    width = -(-a.shape[2] // groups)
     for task in range(lo, hi):
-        s, first = task // groups, task % groups * width
-        end = min(first + width, a.shape[2])
+        s, first, end = part_of(task, groups, a.shape[2])
         for k in range(a.shape[1]):
             before = x[s, k - 1] if k > 0 else x0[s]
             for p in range(first, end):
@@ -228,10 +221,8 @@ def diagonal_forward(a, b, x0, x, groups, lo, hi):
 def diagonal_backward(a, x0, x, dx, da, db, dx0, groups, lo, hi):
     """Fill the gradients, in PyTorch's complex convention: db_k = dx_k + conj(a_{k+1}) db_{k+1}."""
     last = a.shape[1] - 1
-    width = -(-a.shape[2] // groups)
     for task in range(lo, hi):
-        s, first = task // groups, task % groups * width
-        end = min(first + width, a.shape[2])
+        s, first, end = part_of(task, groups, a.shape[2])
         for k in range(last, -1, -1):
             for p in range(first, end):
                 g = dx[s, k, p]
@@ -245,10 +236,7 @@ def diagonal_backward(a, x0, x, dx, da, db, dx0, groups, lo, hi):
 
 
 def selective_states(inputs: list[np.ndarray], keep: bool) -> tuple[np.ndarray, ...]:
-    """Return y (B, L, D), the last state (B, D, N), and the states for backward if `keep`.
-
-    `inputs` are u, Delta, A, B, C, D and x0.
-    """
+    """Map u, Delta, A, B, C, D and x0 to y, the last state and, if `keep`, the saved states."""
     u, N = inputs[0], inputs[2].shape[1]
     batch, length, channels = u.shape
     groups, chunks = channel_groups(batch, channels), -(-length // CHUNK) if keep else 0
@@ -259,10 +247,7 @@ def selective_states(inputs: list[np.ndarray], keep: bool) -> tuple[np.ndarray, 
 
 
 def selective_gradients(inputs: list[np.ndarray]) -> tuple[Tensor, ...]:
-    """Return the gradients of u, Delta, A, B, C, D and x0, each of its own shape.
-
-    `inputs` are u, Delta, A, B, C, D, the saved states, dy and dx_last.
-    """
+    """Map u, Delta, A, B, C, D, saved, dy and dx_last to the gradients of u, ..., D and x0."""
     u, N, dy = inputs[0], inputs[2].shape[1], inputs[7]
     batch, length, channels = u.shape
     groups = channel_groups(batch, channels)
@@ -301,25 +286,20 @@ class _DiagonalScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, a, b, initial_state):
-        arrays = as_arrays(a, b, initial_state)
+        arrays, groups = as_arrays(a, b, initial_state), channel_groups(a.shape[0], a.shape[2])
         x = np.empty_like(arrays[1])
-        groups = channel_groups(a.shape[0], a.shape[2])
         shard(diagonal_forward, a.shape[0] * groups, *arrays, x, groups)
         x = torch.from_numpy(x)
         ctx.save_for_backward(a, initial_state, x)
-        # A copy, not a view of x: autograd outputs must not alias each other.
-        return x, x[:, -1].clone()
+        return x
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dx, dx_last):
-        a, initial_state, x = ctx.saved_tensors
-        dx = dx.clone()
-        dx[:, -1] += dx_last
-        arrays = as_arrays(a, initial_state, x, dx)
+    def backward(ctx, dx):
+        arrays = as_arrays(*ctx.saved_tensors, dx)
         da, db, dx0 = (np.empty_like(array) for array in (arrays[0], arrays[0], arrays[1]))
-        groups = channel_groups(a.shape[0], a.shape[2])
-        shard(diagonal_backward, a.shape[0] * groups, *arrays, da, db, dx0, groups)
+        groups = channel_groups(dx.shape[0], dx.shape[2])
+        shard(diagonal_backward, dx.shape[0] * groups, *arrays, da, db, dx0, groups)
         return tuple(torch.from_numpy(g) for g in (da, db, dx0))
 
 

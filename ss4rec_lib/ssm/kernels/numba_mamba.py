@@ -1,19 +1,17 @@
 """Everything between the two outer projections of a Mamba block, as one differentiable operation.
 
-The function is `Mamba._inner`; the package mamba-ssm fuses the same part on a GPU, under the name
-`mamba_inner_fn`. PyTorch's operators would write about twenty tensors of (B, L, d_inner) and read
-each again for its gradient. Here one pass over a row computes everything its elements need:
+The function is `Mamba._inner`, as `mamba_inner_fn` of the package mamba-ssm on a GPU. PyTorch's
+operators would write and read about twenty tensors of (B, L, d_inner); these passes do not:
 
     s      = conv(x) + bias          x = silu(s)                       one pass
     dt, B, C = x x_proj^T            raw = dt dt_proj^T + bias         matrix products, by PyTorch
     Delta  = softplus(raw)                                             one pass
     y      = selective scan          out = y silu(z)                   the scan, one pass
 
-Backward computes s, Delta and the sigmoids again instead of storing them. Tasks and determinism as
-in `numba_loops.py`. float32, CPU. Glossary: xz (B, L, 2D) is the output of in_proj, with x in its
-first D columns and the gate z in the others; w (K, D) are the K weights of conv1d, the last for the
-newest input; before (B, K - 1, D) the inputs before the first one; R = dt_rank; `d*` is the
-gradient with respect to `*`.
+Backward computes s, Delta and the sigmoids again. Tasks and determinism as in `numba_loops.py`.
+float32, CPU. Glossary: xz (B, L, 2D) is the output of in_proj, x in its first D columns and the
+gate z in the others; w (K, D) are the K weights of conv1d, the last for the newest input;
+before (B, K - 1, D) the inputs before the first one; R = dt_rank; `d*` the gradient at `*`.
 """
 
 from __future__ import annotations
@@ -23,15 +21,7 @@ import torch
 from numba import njit
 from torch.autograd.function import once_differentiable
 
-from ss4rec_lib.ssm.kernels.numba_loops import (
-    as_arrays,
-    compiled,
-    exp_nonpositive,
-    inlined,
-    selective_gradients,
-    selective_states,
-    shard,
-)
+from ss4rec_lib.ssm.kernels import numba_loops as loops
 
 f32 = np.float32
 _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
@@ -42,21 +32,21 @@ _L3, _L5, _L7, _L9, _L11, _L13 = (f32(1 / n) for n in (3, 5, 7, 9, 11, 13))
 @njit(inline="always")
 def _sigmoid(v):
     """Return 1 / (1 + exp(-v)), without overflow on either side."""
-    e = exp_nonpositive(-abs(v))
+    e = loops.exp_nonpositive(-abs(v))
     return (_ONE if v >= _ZERO else e) / (_ONE + e)
 
 
 @njit(inline="always")
 def _softplus(v):
     """Return log(1 + exp(v)), with a small relative error also where it is tiny."""
-    t = exp_nonpositive(-abs(v))
+    t = loops.exp_nonpositive(-abs(v))
     q = t / (_TWO + t)
     q2 = q * q
     series = ((((((_L13 * q2 + _L11) * q2 + _L9) * q2 + _L7) * q2 + _L5) * q2 + _L3) * q2) + _ONE
     return max(v, _ZERO) + _TWO * q * series
 
 
-@inlined(fastmath=True)
+@loops.inlined(fastmath=True)
 def _convolve_at(xz, w, bias, before, b, k, s):
     """Fill s with the D sums of the convolution at position k of sequence b."""
     K, D = w.shape
@@ -68,7 +58,7 @@ def _convolve_at(xz, w, bias, before, b, k, s):
             s[d] += w[j, d] * row[d]
 
 
-@compiled(fastmath=True)
+@loops.compiled(fastmath=True)
 def convolve_forward(xz, w, bias, before, x, lo, hi):
     """Fill x (B, L, D) with silu(conv)."""
     s = np.empty(w.shape[1], dtype=np.float32)
@@ -79,7 +69,7 @@ def convolve_forward(xz, w, bias, before, x, lo, hi):
                 x[b, k, d] = s[d] * _sigmoid(s[d])
 
 
-@inlined(fastmath=True)
+@loops.inlined(fastmath=True)
 def _spread_row(w, ds, row, dw, drow):
     """Add the gradients of one tap of the convolution: of its weight and of its input."""
     for d in range(ds.shape[0]):
@@ -88,7 +78,7 @@ def _spread_row(w, ds, row, dw, drow):
         drow[d] += ds[d] * w[d]
 
 
-@compiled(fastmath=True)
+@loops.compiled(fastmath=True)
 def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
     """Fill dxz[..., :D] and dbefore; dw (B, K, D) and dbias (B, D) are per sequence."""
     K, D = w.shape
@@ -109,7 +99,7 @@ def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
             dbias[b] += ds
 
 
-@compiled(fastmath=True)
+@loops.compiled(fastmath=True)
 def softplus_forward(raw, Delta, lo, hi):
     """Fill Delta (M, D)."""
     for m in range(lo, hi):
@@ -117,7 +107,7 @@ def softplus_forward(raw, Delta, lo, hi):
             Delta[m, d] = _softplus(raw[m, d])
 
 
-@compiled(fastmath=True)
+@loops.compiled(fastmath=True)
 def softplus_backward(raw, dDelta, lo, hi):
     """Overwrite dDelta (M, D) with the gradient at raw."""
     for m in range(lo, hi):
@@ -125,7 +115,7 @@ def softplus_backward(raw, dDelta, lo, hi):
             dDelta[m, d] *= _sigmoid(raw[m, d])
 
 
-@compiled(fastmath=True)
+@loops.compiled(fastmath=True)
 def gate_forward(y, xz, out, lo, hi):
     """Fill out (M, D) with y silu(z)."""
     D = y.shape[1]
@@ -135,7 +125,7 @@ def gate_forward(y, xz, out, lo, hi):
             out[m, d] = y[m, d] * z[d] * _sigmoid(z[d])
 
 
-@compiled(fastmath=True)
+@loops.compiled(fastmath=True)
 def gate_backward(y, xz, dout, dy, dxz, lo, hi):
     """Fill dy (M, D) and dxz[:, D:]."""
     D = y.shape[1]
@@ -155,69 +145,58 @@ def _rows(t: np.ndarray) -> np.ndarray:
 class _MambaInner(torch.autograd.Function):
     """Map the output of in_proj to the input of out_proj.
 
-    The arguments are xz (B, L, 2D), w (K, D), its bias (D,), before (B, K - 1, D), the
-    weights of x_proj (R + 2N, D) and dt_proj (D, R), the bias of dt_proj (D,), A (D, N), not
-    positive, the skip weight (D,), and the state to continue from (B, D, N). The results are the
-    gated output (B, L, D) and the last state (B, D, N).
+    The arguments are xz, w, its bias (D,), before, the weights of x_proj (R + 2N, D) and dt_proj
+    (D, R), the bias of dt_proj (D,), A (D, N), not positive, the skip weight (D,), and the state to
+    continue from (B, D, N). The results are the gated output (B, L, D) and the last state.
     """
 
     @staticmethod
     def forward(ctx, xz, w, bias, before, x_proj, dt_proj, dt_bias, A, D_skip, x0):
         batch, length, _ = xz.shape
         D, N, R = len(bias), A.shape[1], dt_proj.shape[1]
-        arrays = as_arrays(xz, w, bias, before)
-        x, raw = torch.empty(batch, length, D), torch.empty(batch * length, D)
-        shard(convolve_forward, batch, *arrays, x.numpy())
+        arrays = loops.as_arrays(xz, w, bias, before)
+        x = torch.empty(batch, length, D)
+        loops.shard(convolve_forward, batch, *arrays, x.numpy())
         projected = x.view(-1, D) @ x_proj.T  # (B L, R + 2N)
-        torch.addmm(dt_bias, projected[:, :R], dt_proj.T, out=raw)
+        raw = torch.addmm(dt_bias, projected[:, :R], dt_proj.T)  # (B L, D)
         Delta = np.empty((batch, length, D), dtype=np.float32)
-        shard(softplus_forward, batch * length, raw.numpy(), _rows(Delta))
+        loops.shard(softplus_forward, batch * length, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
-        scan = [x.numpy(), Delta, *as_arrays(A, B, C, D_skip, x0)]
-        y, x_last, saved = selective_states(scan, keep=any(ctx.needs_input_grad))
+        scan = [x.numpy(), Delta, *loops.as_arrays(A, B, C, D_skip, x0)]
+        y, x_last, saved = loops.selective_states(scan, keep=any(ctx.needs_input_grad))
         out = np.empty_like(y)
-        shard(gate_forward, batch * length, _rows(y), _rows(arrays[0]), _rows(out))
-        ctx.save_for_backward(
-            xz, w, bias, before, x_proj, dt_proj, A, D_skip, x, raw, projected,
-            torch.from_numpy(y), torch.from_numpy(saved),
-        )  # fmt: skip
+        loops.shard(gate_forward, batch * length, _rows(y), _rows(arrays[0]), _rows(out))
+        computed = x, raw, projected, torch.from_numpy(y), torch.from_numpy(saved)
+        ctx.save_for_backward(xz, w, bias, before, x_proj, dt_proj, A, D_skip, *computed)
         return torch.from_numpy(out), torch.from_numpy(x_last)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dx_last):
-        (
-            xz, w, bias, before, x_proj, dt_proj, A, D_skip, x, raw, projected, y, saved,
-        ) = ctx.saved_tensors  # fmt: skip
+        xz, w, bias, before, x_proj, dt_proj, A, D_skip, *computed = ctx.saved_tensors
+        x, raw, projected, y, saved = computed
         (batch, length, D), N, R = x.shape, A.shape[1], dt_proj.shape[1]
-        conv = as_arrays(xz, w, bias, before)
-        dout, dx_last, y, saved = as_arrays(dout, dx_last, y, saved)
+        conv = loops.as_arrays(xz, w, bias, before)
+        dout, dx_last, y, saved = loops.as_arrays(dout, dx_last, y, saved)
         dxz, dy = np.empty_like(conv[0]), np.empty_like(y)
         tokens = batch * length
-        shard(gate_backward, tokens, _rows(y), _rows(conv[0]), _rows(dout), _rows(dy), _rows(dxz))
-
+        rows = (_rows(array) for array in (y, conv[0], dout, dy, dxz))
+        loops.shard(gate_backward, tokens, *rows)
         Delta = np.empty_like(y)
-        shard(softplus_forward, tokens, raw.numpy(), _rows(Delta))
+        loops.shard(softplus_forward, tokens, raw.numpy(), _rows(Delta))
         B, C = (t.reshape(batch, length, N) for t in projected[:, R:].split(N, dim=1))
-        scan = [x.numpy(), Delta, *as_arrays(A, B, C, D_skip), saved, dy, dx_last]
-        dx, dDelta, dA, dB, dC, dD, dx0 = selective_gradients(scan)
+        scan = [x.numpy(), Delta, *loops.as_arrays(A, B, C, D_skip), saved, dy, dx_last]
+        dx, dDelta, dA, dB, dC, dD, dx0 = loops.selective_gradients(scan)
         draw = dDelta.view(tokens, D)  # the gradient of Delta becomes that of raw, in place
-        shard(softplus_backward, tokens, raw.numpy(), draw.numpy())
-        dprojected = torch.empty_like(projected)  # (B L, R + 2N)
-        torch.mm(draw, dt_proj, out=dprojected[:, :R])
-        dprojected[:, R : R + N] = dB.view(tokens, N)
-        dprojected[:, R + N :] = dC.view(tokens, N)
-        dx = dx.view(tokens, D)
-        torch.addmm(dx, dprojected, x_proj, out=dx)
-        dw = np.empty((batch, *w.shape), dtype=np.float32)
-        dbias, dbefore = np.empty((batch, D), dtype=np.float32), np.empty_like(conv[3])
-        shard(convolve_backward, batch, *conv, dx.view(x.shape).numpy(), dxz, dw, dbias, dbefore)
-        dw, dbias = (torch.from_numpy(g).sum(0) for g in (dw, dbias))
-        return (
-            torch.from_numpy(dxz), dw, dbias, torch.from_numpy(dbefore),
-            dprojected.T @ x.view(tokens, D), draw.T @ projected[:, :R], draw.sum(0),
-            dA, dD, dx0,
-        )  # fmt: skip
+        loops.shard(softplus_backward, tokens, raw.numpy(), draw.numpy())
+        dprojected = torch.cat((draw @ dt_proj, dB.view(tokens, N), dC.view(tokens, N)), dim=1)
+        dx.view(tokens, D).addmm_(dprojected, x_proj)
+        shapes = (batch, *w.shape), (batch, D), before.shape
+        dw, dbias, dbefore = (np.empty(shape, dtype=np.float32) for shape in shapes)
+        loops.shard(convolve_backward, batch, *conv, dx.numpy(), dxz, dw, dbias, dbefore)
+        dxz, dw, dbias, dbefore = (torch.from_numpy(g) for g in (dxz, dw, dbias, dbefore))
+        dx_proj, ddt_proj = dprojected.T @ x.view(tokens, D), draw.T @ projected[:, :R]
+        return dxz, dw.sum(0), dbias.sum(0), dbefore, dx_proj, ddt_proj, draw.sum(0), dA, dD, dx0
 
 
 mamba_inner = _MambaInner.apply

@@ -1,13 +1,11 @@
 """S5 over irregular steps in one compiled pass: discretisation and scan together.
 
-The function is `discretization.zero_order_hold` followed by a diagonal scan. The steps Delta,
-Lambda_bar and the scale of B_tilde are not stored as tensors; backward recomputes them. Sine,
-cosine and exponential are polynomials that vectorise, because a complex `exp` would take most of
-the time of the layer.
+The function is `discretization.zero_order_hold` followed by a diagonal scan. Delta, Lambda_bar and
+the scale are not stored; backward recomputes them. Sine, cosine and exponential are polynomials
+that vectorise: a complex `exp` would take most of the time of the layer.
 
-Complex quantities of P states are rows of 2P floats, real parts first, so that `B_tilde u` is the
-result of one real matrix product, and the states are the input of the next one. Tasks and
-determinism as in `numba_loops.py`. float32, CPU. Glossary:
+Complex numbers of P states are rows of 2P floats, real parts first: results and inputs of real
+matrix products. Tasks and determinism as in `numba_loops.py`. float32, CPU. Glossary:
     delta (B, L) seconds       step (P,) = exp(log_step)      Delta = delta * step, (B, L, P)
     z = Lambda Delta           Lambda_bar = exp(z)            scale = (Lambda_bar - 1) / Lambda
     x_k = Lambda_bar_k x_{k-1} + scale_k (B_tilde u)_k
@@ -22,24 +20,14 @@ import torch
 from numba import njit
 from torch.autograd.function import once_differentiable
 
-from ss4rec_lib.ssm.kernels.numba_loops import (
-    as_arrays,
-    channel_groups,
-    compiled,
-    exp_nonpositive,
-    index,
-    inlined,
-    shard,
-)
+from ss4rec_lib.ssm.kernels import numba_loops as loops
 
-f32 = np.float32
+f32, index = np.float32, np.uint64  # unsigned indices, see `numba_loops.py`
 _ONE, _ZERO = f32(1), f32(0)
 _SMALL = f32(0.01)  # |z|^2 below which series replace (exp(z) - 1)/z and its derivative
 # (exp(z) - 1)/z = sum z^n/(n+1)!  and its derivative = sum (n+1) z^n/(n+2)!
-_PHI0, _PHI1, _PHI2, _PHI3, _PHI4, _PHI5 = (f32(1 / math.factorial(n + 1)) for n in range(6))
-_SLOPE0, _SLOPE1, _SLOPE2, _SLOPE3, _SLOPE4, _SLOPE5 = (
-    f32((n + 1) / math.factorial(n + 2)) for n in range(6)
-)
+_PHI = tuple(f32(1 / math.factorial(n + 1)) for n in range(6))
+_SLOPE = tuple(f32((n + 1) / math.factorial(n + 2)) for n in range(6))
 # sin r and cos r for |r| <= pi/4, the minimax polynomials of Cephes' sinf and cosf
 _S3, _S5, _S7 = f32(-1.6666654611e-1), f32(8.3321608736e-3), f32(-1.9515295891e-4)
 _C4, _C6, _C8 = f32(4.166664568298827e-2), f32(-1.388731625493765e-3), f32(2.443315711809948e-5)
@@ -65,14 +53,12 @@ def _sin_cos(angle):
 
 
 @njit(inline="always")
-def _series(zr, zi, c0, c1, c2, c3, c4, c5):
-    """Return c0 + c1 z + ... + c5 z^5 for complex z, by Horner's rule."""
-    r, i = c5, _ZERO
-    r, i = r * zr - i * zi + c4, r * zi + i * zr
-    r, i = r * zr - i * zi + c3, r * zi + i * zr
-    r, i = r * zr - i * zi + c2, r * zi + i * zr
-    r, i = r * zr - i * zi + c1, r * zi + i * zr
-    return r * zr - i * zi + c0, r * zi + i * zr
+def _series(zr, zi, c):
+    """Return c[0] + c[1] z + ... + c[5] z^5 for complex z, by Horner's rule."""
+    r, i = c[5], _ZERO
+    for n in (4, 3, 2, 1, 0):
+        r, i = r * zr - i * zi + c[n], r * zi + i * zr
+    return r, i
 
 
 @njit(inline="always")
@@ -80,11 +66,11 @@ def _hold(lr, li, inv_r, inv_i, Delta):
     """Return Lambda_bar and scale of one state and one step, real and imaginary parts."""
     zr, zi = lr * Delta, li * Delta
     # Re(Lambda) may become positive in an unconstrained layer; the polynomial is accurate there.
-    size = exp_nonpositive(min(zr, _OVERFLOW))
+    size = loops.exp_nonpositive(min(zr, _OVERFLOW))
     sine, cosine = _sin_cos(np.float64(li) * np.float64(Delta))
     ar, ai = size * cosine, size * sine
     dr, di = ar - _ONE, ai
-    pr, pi = _series(zr, zi, _PHI0, _PHI1, _PHI2, _PHI3, _PHI4, _PHI5)
+    pr, pi = _series(zr, zi, _PHI)
     small = zr * zr + zi * zi < _SMALL
     sr = Delta * pr if small else dr * inv_r - di * inv_i
     si = Delta * pi if small else dr * inv_i + di * inv_r
@@ -95,7 +81,7 @@ def _hold(lr, li, inv_r, inv_i, Delta):
 # compiler check cheaply that the arrays do not overlap. In one function they take twice the time.
 
 
-@inlined(_MATHS)
+@loops.inlined(_MATHS)
 def _coefficients(lam, inv, step, seconds, w, first, end):
     """Fill w (4, P): Lambda_bar, then the scale, each real and imaginary."""
     P = index(step.shape[0])
@@ -105,7 +91,7 @@ def _coefficients(lam, inv, step, seconds, w, first, end):
         )
 
 
-@inlined(_MATHS)
+@loops.inlined(_MATHS)
 def _slopes(lam, inv, step, seconds, w, first, end):
     """Fill w (6, P): `_coefficients`, then Delta^2 slope(z), the derivative of scale by Lambda."""
     P = index(step.shape[0])
@@ -114,14 +100,14 @@ def _slopes(lam, inv, step, seconds, w, first, end):
         inv_r, inv_i = inv[p], inv[P + p]
         ar, ai, sr, si, zr, zi, small = _hold(lam[p], lam[P + p], inv_r, inv_i, Delta)
         # Delta^2 slope(z) = (Delta Lambda_bar - scale) / Lambda away from 0
-        tr, ti = _series(zr, zi, _SLOPE0, _SLOPE1, _SLOPE2, _SLOPE3, _SLOPE4, _SLOPE5)
+        tr, ti = _series(zr, zi, _SLOPE)
         er, ei = Delta * ar - sr, Delta * ai - si
         w[0, p], w[1, p], w[2, p], w[3, p] = ar, ai, sr, si
         w[4, p] = Delta * Delta * tr if small else er * inv_r - ei * inv_i
         w[5, p] = Delta * Delta * ti if small else er * inv_i + ei * inv_r
 
 
-@inlined(_MATHS)
+@loops.inlined(_MATHS)
 def _advance(w, u, before, after, first, end):
     """Take one step: after = Lambda_bar before + scale u."""
     P = index(before.shape[0] // 2)
@@ -134,15 +120,13 @@ def _advance(w, u, before, after, first, end):
         )
 
 
-@compiled(_MATHS)
+@loops.compiled(_MATHS)
 def irregular_forward(lam, inv, step, delta, Bu, x0, x, groups, lo, hi):
     """Fill x (B, L, 2P) from Bu (B, L, 2P), delta (B, L) and x0 (B, 2P)."""
     length, P = delta.shape[1], step.shape[0]
-    width = -(-P // groups)
     w = np.empty((4, P), dtype=np.float32)
     for task in range(lo, hi):
-        b, first = task // groups, task % groups * width
-        end = min(first + width, P)
+        b, first, end = loops.part_of(task, groups, P)
         before = x0[b]
         for k in range(length):
             _coefficients(lam, inv, step, delta[b, k], w, first, end)
@@ -150,7 +134,7 @@ def irregular_forward(lam, inv, step, delta, Bu, x0, x, groups, lo, hi):
             before = x[b, k]
 
 
-@inlined(_MATHS)
+@loops.inlined(_MATHS)
 def _into_input(w, g, dx, dBu, first, end):
     """Add dx to the gradient at the state, and pass it to the input: dBu = g conj(scale)."""
     P = index(g.shape[1])
@@ -161,7 +145,7 @@ def _into_input(w, g, dx, dBu, first, end):
         dBu[p], dBu[P + p] = gr * sr + gi * si, gi * sr - gr * si
 
 
-@inlined(_MATHS)
+@loops.inlined(_MATHS)
 def _into_scale(w, g, u, h, first, end):
     """Fill the gradients through the scale, v = g conj(u): Lambda in h[:2], Delta in h[2]."""
     P = index(g.shape[1])
@@ -172,7 +156,7 @@ def _into_scale(w, g, u, h, first, end):
         h[2, p] = vr * w[0, p] + vi * w[1, p]
 
 
-@inlined(_MATHS)
+@loops.inlined(_MATHS)
 def _into_decay(lam, w, g, before, h, first, end):
     """Move g to the step before, g *= conj(Lambda_bar); dz = g conj(before) into h[3:], h[2]."""
     P = index(g.shape[1])
@@ -185,7 +169,7 @@ def _into_decay(lam, w, g, before, h, first, end):
         h[2, p] += zr * lam[p] + zi * lam[P + p]
 
 
-@inlined(_MATHS)
+@loops.inlined(_MATHS)
 def _sum_up(step, seconds, h, sums, first, end):
     """Add h to sums (3, P): Lambda real, imaginary, step. Return the gradient at `seconds`."""
     total = _ZERO
@@ -198,24 +182,21 @@ def _sum_up(step, seconds, h, sums, first, end):
     return total
 
 
-@compiled(_MATHS)
+@loops.compiled(_MATHS)
 def irregular_backward(
     lam, inv, step, delta, Bu, x0, x, dx, dlam, dstep, ddelta, dBu, dx0, groups, lo, hi
 ):
     """Fill the gradients; the caller sums dlam (B, 2P), dstep (B, P) and ddelta (B * groups, L).
 
-    With g_k the gradient at x_k (of its real and imaginary part, as one complex number):
-    g_k = dx_k + conj(Lambda_bar_{k+1}) g_{k+1};  dBu_k = g_k conj(scale_k);  through
-    Lambda_bar = exp(z): dz = g_k conj(x_{k-1} Lambda_bar);  through the scale, with
-    v = g_k conj(Bu_k): dDelta += Re(v conj(Lambda_bar)),  dLambda += v conj(Delta^2 slope(z)).
+    The complex gradient at x_k is g_k = dx_k + conj(Lambda_bar_{k+1}) g_{k+1};  dBu_k = g_k
+    conj(scale_k);  through Lambda_bar = exp(z): dz = g_k conj(x_{k-1} Lambda_bar);  through the
+    scale, v = g_k conj(Bu_k): dDelta += Re(v conj(Lambda_bar)), dLambda += v conj(Delta^2 slope(z))
     """
     length, P = delta.shape[1], step.shape[0]
-    width = -(-P // groups)
     w, h = np.empty((6, P), dtype=np.float32), np.empty((5, P), dtype=np.float32)
     g, sums = np.empty((2, P), dtype=np.float32), np.empty((3, P), dtype=np.float32)
     for task in range(lo, hi):
-        b, first = task // groups, task % groups * width
-        end = min(first + width, P)
+        b, first, end = loops.part_of(task, groups, P)
         g[:], sums[:] = _ZERO, _ZERO
         for k in range(length - 1, -1, -1):
             before = x[b, k - 1] if k > 0 else x0[b]
@@ -230,21 +211,17 @@ def irregular_backward(
 
 
 class _IrregularScan(torch.autograd.Function):
-    """Return all states (B, L, 2P) of S5 over irregular steps.
-
-    The arguments are Lambda (2P,), step (P,), delta (B, L), B_tilde u (B, L, 2P), and
-    the state to continue from (B, 2P).
-    """
+    """Map Lambda (2P,), step (P,), delta (B, L), B_tilde u and the state before to the states."""
 
     @staticmethod
     def forward(ctx, lam, step, delta, Bu, x0):
         P = step.shape[0]
         size = lam[:P] ** 2 + lam[P:] ** 2
         inv = torch.cat((lam[:P], -lam[P:])) / torch.cat((size, size))  # 1 / Lambda
-        arrays = as_arrays(lam, inv, step, delta, Bu, x0)
+        arrays = loops.as_arrays(lam, inv, step, delta, Bu, x0)
         x = np.empty_like(arrays[4])
-        groups = channel_groups(len(delta), P)
-        shard(irregular_forward, len(delta) * groups, *arrays, x, groups, work=delta.numel() * P)
+        groups, work = loops.channel_groups(len(delta), P), delta.numel() * P
+        loops.shard(irregular_forward, len(delta) * groups, *arrays, x, groups, work=work)
         x = torch.from_numpy(x)
         ctx.save_for_backward(lam, inv, step, delta, Bu, x0, x)
         return x
@@ -252,12 +229,12 @@ class _IrregularScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dx):
-        arrays = as_arrays(*ctx.saved_tensors, dx)
+        arrays = loops.as_arrays(*ctx.saved_tensors, dx)
         (batch, length), P = arrays[3].shape, arrays[2].shape[0]
-        groups = channel_groups(batch, P)
+        groups = loops.channel_groups(batch, P)
         shapes = [(batch, 2 * P), (batch, P), (batch * groups, length), arrays[4].shape]
         gradients = [np.empty(shape, dtype=np.float32) for shape in (*shapes, (batch, 2 * P))]
-        shard(irregular_backward, batch * groups, *arrays, *gradients, groups)
+        loops.shard(irregular_backward, batch * groups, *arrays, *gradients, groups)
         dlam, dstep, ddelta, dBu, dx0 = (torch.from_numpy(g) for g in gradients)
         ddelta = ddelta.view(batch, groups, length).sum(1)
         return dlam.sum(0), dstep.sum(0), ddelta, dBu, dx0

@@ -47,8 +47,8 @@ def _scan_chunk_backward(a: Tensor, dx: Tensor, after: Tensor) -> tuple[Tensor, 
     return g, a[:, 0].conj() * g[:, 0]
 
 
-def _bounds(length: int) -> list[tuple[int, int]]:
-    return [(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
+def _chunks(length: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, length, CHUNK)]
 
 
 class _DiagonalScan(torch.autograd.Function):
@@ -56,21 +56,20 @@ class _DiagonalScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, a, b, initial_state):
-        x = torch.empty_like(b)
-        before = initial_state
-        for start, end in _bounds(a.shape[1]):
-            x[:, start:end] = _scan_chunk(a[:, start:end], b[:, start:end], before)
-            before = x[:, end - 1]
+        x, before = torch.empty_like(b), initial_state
+        for part in _chunks(a.shape[1]):
+            x[:, part] = states = _scan_chunk(a[:, part], b[:, part], before)
+            before = states[:, -1]
         ctx.save_for_backward(a, initial_state, x)
-        return x, before.clone()
+        return x
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dx, dx_last):
+    def backward(ctx, dx):
         a, initial_state, x = ctx.saved_tensors
-        db, flow = torch.empty_like(x), dx_last
-        for start, end in reversed(_bounds(a.shape[1])):
-            db[:, start:end], flow = _scan_chunk_backward(a[:, start:end], dx[:, start:end], flow)
+        db, flow = torch.empty_like(x), torch.zeros_like(initial_state)
+        for part in reversed(_chunks(a.shape[1])):
+            db[:, part], flow = _scan_chunk_backward(a[:, part], dx[:, part], flow)
         previous = torch.cat((initial_state[:, None], x[:, :-1]), dim=1)
         return db * previous.conj(), db, flow
 
@@ -82,10 +81,10 @@ class _SelectiveScan(torch.autograd.Function):
     def forward(ctx, u, Delta, A, B, C, D, initial_state):
         y = D * u  # (B, L, D)
         x, starts = initial_state, []  # (B, D, N)
-        for start, end in _bounds(u.shape[1]):
+        for part in _chunks(u.shape[1]):
             starts.append(x)
-            states = _scan_chunk(*_discretized(u, Delta, A, B, start, end), x)  # (B, T, D, N)
-            y[:, start:end] += torch.einsum("btdn,btn->btd", states, C[:, start:end])
+            states = _scan_chunk(*_discretized(u, Delta, A, B, part), x)  # (B, T, D, N)
+            y[:, part] += torch.einsum("btdn,btn->btd", states, C[:, part])
             x = states[:, -1].clone()
         ctx.save_for_backward(u, Delta, A, B, C, D, torch.stack(starts))
         return y, x
@@ -97,11 +96,8 @@ class _SelectiveScan(torch.autograd.Function):
         du, dDelta = D * dy, torch.empty_like(Delta)
         dA, dB, dC = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
         flow = dx_last  # (B, D, N)
-        for before, (start, end) in zip(
-            reversed(starts), reversed(_bounds(u.shape[1])), strict=True
-        ):
-            part = slice(start, end)
-            Lambda_bar, B_bar_u = _discretized(u, Delta, A, B, start, end)  # (B, T, D, N)
+        for before, part in zip(reversed(starts), reversed(_chunks(u.shape[1])), strict=True):
+            Lambda_bar, B_bar_u = _discretized(u, Delta, A, B, part)  # (B, T, D, N)
             states = _scan_chunk(Lambda_bar, B_bar_u, before)
             previous = torch.cat((before[:, None], states[:, :-1]), dim=1)
             dC[:, part] = torch.einsum("btdn,btd->btn", states, dy[:, part])
@@ -116,12 +112,10 @@ class _SelectiveScan(torch.autograd.Function):
         return du, dDelta, dA, dB, dC, (dy * u).sum((0, 1)), flow
 
 
-def _discretized(
-    u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, start: int, end: int
-) -> tuple[Tensor, Tensor]:
+def _discretized(u: Tensor, Delta: Tensor, A: Tensor, B: Tensor, part: slice) -> list[Tensor]:
     """Return Lambda_bar and B_bar u of one chunk, (B, T, D, N) each."""
-    step, part = Delta[:, start:end], slice(start, end)
-    return torch.exp(step[..., None] * A), (step * u[:, part])[..., None] * B[:, part, None]
+    step = Delta[:, part]
+    return [torch.exp(step[..., None] * A), (step * u[:, part])[..., None] * B[:, part, None]]
 
 
 diagonal_scan = _DiagonalScan.apply

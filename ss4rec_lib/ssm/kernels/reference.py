@@ -14,17 +14,16 @@ import torch
 from torch import Tensor
 
 
-def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> tuple[Tensor, Tensor]:
+def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> Tensor:
     """Compute x_k = a_k x_{k-1} + b_k, elementwise (S5, arXiv 2208.04933, eq. 2).
 
-    Map a and b (B, L, P), real or complex, and x_{-1} (B, P) to all states and the last one.
+    Map a and b (B, L, P), real or complex, and x_{-1} (B, P) to the states (B, L, P).
     """
-    x = initial_state  # (B, P)
-    states = []
+    x, states = initial_state, []
     for k in range(a.shape[1]):
         x = a[:, k] * x + b[:, k]  # (B, P)
         states.append(x)
-    return torch.stack(states, dim=1), x  # (B, L, P), (B, P)
+    return torch.stack(states, dim=1)
 
 
 def selective_scan(
@@ -37,8 +36,7 @@ def selective_scan(
     Map u and Delta (B, L, D), A (D, N), B and C (B, L, N), D (D,) and the initial state (B, D, N)
     to y (B, L, D) and the last state.
     """
-    x = initial_state  # (B, D, N)
-    outputs = []
+    x, outputs = initial_state, []
     for k in range(u.shape[1]):
         Lambda_bar = torch.exp(Delta[:, k, :, None] * A)  # (B, D, N)
         B_bar_u = (Delta[:, k] * u[:, k])[..., None] * B[:, k, None, :]  # (B, D, N)
