@@ -118,12 +118,12 @@ class Mamba(nn.Module):
     def _inner(self, xz: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
         """Map (B, L, 2 d_inner) to (B, L, d_inner) and the state, between the outer projections."""
         x, z = xz.chunk(2, dim=-1)  # (B, L, d_inner) each
-        x, conv = self._convolve(x, None if state is None else state.conv)
+        before, x0 = state or (None, None)
+        x, conv = self._convolve(x, before)
         x = F.silu(x)
         # Under autocast products are bfloat16; the recurrence keeps the parameters' precision.
         terms = (t.to(self.D.dtype) for t in (x, *self._selection(x), self.D))
-        before = None if state is None else state.ssm
-        y, ssm = selective_scan(*terms, before, return_state=True, backend=self.backend)
+        y, ssm = selective_scan(*terms, initial_state=x0, return_state=True, backend=self.backend)
         return y * F.silu(z), MambaState(conv, ssm)  # (B, L, d_inner)
 
     def _selection(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -6,8 +6,7 @@
 * `"numba"`: compiled loops, float32 (complex64) on the CPU;
 * `"parallel"`: log-depth scan in plain PyTorch, any device and dtype, memory bounded by chunks;
 * `"mamba_ssm"`: the fused CUDA kernel of the package mamba-ssm; selective scan from an empty state;
-* `"auto"`: numba on the CPU, mamba_ssm on a CUDA device, parallel where neither applies. It never
-  fails, and logs each choice once.
+* `"auto"`: numba on the CPU, mamba_ssm on CUDA, else parallel; it never fails, and logs its choice.
 
 A named backend that does not apply raises RuntimeError with the reason. Checks here
 look at shapes, dtypes and devices only, never at values.

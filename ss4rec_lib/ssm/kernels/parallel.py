@@ -42,8 +42,7 @@ def _scan_chunk_backward(a: Tensor, dx: Tensor, after: Tensor) -> tuple[Tensor, 
     """
     dx = torch.cat((dx[:, :-1], dx[:, -1:] + after[:, None]), dim=1)
     following = torch.cat((a[:, 1:], torch.zeros_like(a[:, :1])), dim=1).conj()
-    _, g = _prefixes(following.flip(1), dx.flip(1))
-    g = g.flip(1)
+    g = _prefixes(following.flip(1), dx.flip(1))[1].flip(1)
     return g, a[:, 0].conj() * g[:, 0]
 
 
@@ -83,7 +82,8 @@ class _SelectiveScan(torch.autograd.Function):
         x, starts = initial_state, []  # (B, D, N)
         for part in _chunks(u.shape[1]):
             starts.append(x)
-            states = _scan_chunk(*_discretized(u, Delta, A, B, part), x)  # (B, T, D, N)
+            Lambda_bar, B_bar_u = _discretized(u, Delta, A, B, part)  # (B, T, D, N)
+            states = _scan_chunk(Lambda_bar, B_bar_u, x)
             y[:, part] += torch.einsum("btdn,btn->btd", states, C[:, part])
             x = states[:, -1].clone()
         ctx.save_for_backward(u, Delta, A, B, C, D, torch.stack(starts))

@@ -36,7 +36,8 @@ def selective_scan(
     Map u and Delta (B, L, D), A (D, N), B and C (B, L, N), D (D,) and the initial state (B, D, N)
     to y (B, L, D) and the last state.
     """
-    x, outputs = initial_state, []
+    x = initial_state  # (B, D, N)
+    outputs = []
     for k in range(u.shape[1]):
         Lambda_bar = torch.exp(Delta[:, k, :, None] * A)  # (B, D, N)
         B_bar_u = (Delta[:, k] * u[:, k])[..., None] * B[:, k, None, :]  # (B, D, N)
