@@ -64,7 +64,6 @@ def is_inside_a_package(module: str) -> bool:
     return module.count(".") > 1 and module != "ss4rec_lib.ssm.kernels"
 
 
-@pytest.mark.xfail(strict=False, reason="the library is still being made smaller")
 def test_the_library_has_at_most_11_000_lines():
     assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 11_000
 

@@ -25,32 +25,28 @@ SECONDS_TICKS = {tick: float(tick.split()[0]) * _SIZES[tick.split()[1]] for tick
 
 _FEW = ("1 ms", "1 s", "1 min", "1 h", "1 d", "1 mo", "1 y", "100 y")
 _MOST_LABELS = 10  # of more, which would collide, only those of `_FEW` remain
+_LOOK = {
+    "figure.dpi": 110,
+    "figure.figsize": (7.5, 4.0),
+    "figure.constrained_layout.use": True,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#dddddd",
+    "lines.linewidth": 1.8,
+}
 
 
 def use_style() -> None:
     """Set the look of every lesson: readable sizes and a palette for colour-blind readers."""
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette="colorblind",
-        rc={
-            "figure.dpi": 110,
-            "figure.figsize": (7.5, 4.0),
-            "figure.constrained_layout.use": True,
-            "axes.titlesize": 12,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.labelsize": 11,
-            "xtick.labelsize": 10,
-            "ytick.labelsize": 10,
-            "legend.fontsize": 10,
-            "legend.frameon": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "grid.color": "#dddddd",
-            "lines.linewidth": 1.8,
-        },
-    )
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=_LOOK)
 
 
 class SecondsLocator(matplotlib.ticker.Locator):
