@@ -66,17 +66,17 @@ def test_wrong_type_is_refused_before_a_kernel_starts(lesson, number, tmp_path):
 
 @pytest.mark.slow
 def test_the_lesson_itself_refuses_what_papermill_lets_pass(lesson, misspelt, number, tmp_path):
-    for values, shown in (({misspelt: 1}, f"{misspelt}=1"), ({number: "1"}, f"{number}='1'")):
-        with pytest.raises(PapermillExecutionError) as caught:
-            papermill.execute_notebook(
-                str(lesson),
-                str(tmp_path / lesson.name),
-                values,
-                cwd=str(lesson.parent),
-                progress_bar=False,
-            )
-        assert caught.value.ename == "ParameterError"
-        assert shown in caught.value.evalue
+    with pytest.raises(PapermillExecutionError) as caught:
+        papermill.execute_notebook(
+            str(lesson),
+            str(tmp_path / lesson.name),
+            {misspelt: 1, number: "1"},
+            cwd=str(lesson.parent),
+            progress_bar=False,
+        )
+    assert caught.value.ename == "ParameterError"
+    assert f"{misspelt}=1" in caught.value.evalue
+    assert f"{number}='1'" in caught.value.evalue
 
 
 class TestOnATinyLesson:
