@@ -47,8 +47,11 @@ def results_table(folder: Path) -> str:
         raise LessonError(f"{path} is missing: it makes the table of recorded runs")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module.readme_table()
+    try:
+        spec.loader.exec_module(module)
+        return module.readme_table()
+    finally:
+        del sys.modules[spec.name]
 
 
 def picture(folder: Path) -> bytes:
