@@ -190,7 +190,8 @@ class _MambaInner(torch.autograd.Function):
         draw = dDelta.view(tokens, D)  # the gradient of Delta becomes that of raw, in place
         loops.shard(softplus_backward, tokens, raw.numpy(), draw.numpy())
         dprojected = torch.cat((draw @ dt_proj, dB.view(tokens, N), dC.view(tokens, N)), dim=1)
-        dx.view(tokens, D).addmm_(dprojected, x_proj)
+        flat = dx.view(tokens, D)
+        torch.addmm(flat, dprojected, x_proj, out=flat)  # `addmm_` escapes PyTorch's FLOP counter
         shapes = (batch, *w.shape), (batch, D), before.shape
         dw, dbias, dbefore = (np.empty(shape, dtype=np.float32) for shape in shapes)
         loops.shard(convolve_backward, batch, *conv, dx.numpy(), dxz, dw, dbias, dbefore)
