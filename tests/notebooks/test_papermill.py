@@ -10,7 +10,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from ss4rec_lib.lessons import ParameterError, read_parameters, read_record, run_lessons
 
-OTHER = {"dataset": "planted", "epochs": 1, "seed": 1}
+OTHER = {"dataset": "planted", "epochs": 1, "seed": 1, "training_steps": 60, "copy_steps": 100}
 
 
 @pytest.fixture
