@@ -47,15 +47,12 @@ class Config(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked like a new one."""
-        return type(self)(
-            **{name: getattr(self, name) for name in type(self).model_fields} | changes
-        )
+        return type(self)(**dict(self) | changes)
 
     def overrides(self, base: Config) -> dict[str, Any]:
         """Return the fields whose values differ from those of `base`, JSON-able."""
         own, other = self.model_dump(mode="json"), base.model_dump(mode="json")
-        missing = object()
-        return {name: value for name, value in own.items() if other.get(name, missing) != value}
+        return {n: value for n, value in own.items() if n not in other or other[n] != value}
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:

@@ -94,9 +94,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         try:
             save_file(tensors, temporary, metadata)
         except SafetensorError as error:  # wraps what the system said, a full disk for example
-            raise FileError(
-                f"cannot write {path}: {error}. What was there before is untouched."
-            ) from error
+            raise OSError(str(error)) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -42,6 +42,8 @@ BLOCK_ROWS = 1 << 20  # parsed at once: enough to be fast, few enough that tempo
 
 _CSV_NAMES = {"userId": "user_id", "movieId": "item_id"}  # a CSV may also use our names
 _MAX_ID = np.iinfo(np.int32).max
+_EXPECTED = dict.fromkeys(COLUMNS, f"an integer from 0 to {_MAX_ID}")
+_EXPECTED |= {"rating": "a number", "timestamp": "a whole number of seconds"}
 
 
 @dataclass(frozen=True)
@@ -219,13 +221,13 @@ def _find_bad_line(file: DataFile, layout: Layout) -> None:
         if layout.has_header:
             next(lines)
         while some := list(itertools.islice(lines, 1000)):
-            if not _fault(b"".join(line for _, line in some), layout):
-                continue
-            for number, line in some:
+            wrong = _fault(b"".join(line for _, line in some), layout)
+            for number, line in some if wrong else ():
                 if line.strip() and (fault := _fault(line, layout)):
                     text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
                     raise DataError(
-                        f"{file.label}, line {number}: {text[:80]!r}: {fault}; expected {layout}."
+                        f"{file.label}, line {number}: {text[:80]!r}: "
+                        f"{_field_at_fault(text, layout) or fault}; expected {layout}."
                     )
 
 
@@ -237,4 +239,19 @@ def _fault(content: bytes, layout: Layout) -> str:
         _parse(io.BytesIO(content), layout._replace(has_header=False))
     except Exception as error:  # pandas raises a dozen kinds
         return textwrap.shorten(str(error), 100)
+    return ""
+
+
+def _field_at_fault(text: str, layout: Layout) -> str:
+    """Say which field keeps a line from being read, if one alone does."""
+    fields = text.split(layout.separator)
+    if layout.separator == ",":
+        rows = csv.reader(io.StringIO(text[: 1 << 16], newline=""))
+        fields = [field for row in rows for field in row]
+    if len(fields) != len(layout.fields):
+        return f"{len(fields)} field(s) instead of {len(layout.fields)}"
+    for i, (name, field) in enumerate(zip(layout.fields, fields, strict=True)):
+        mended = layout.separator.join([*fields[:i], "1", *fields[i + 1 :]])
+        if name in COLUMNS and not _fault(mended.encode(), layout):
+            return f"{name} {field!r} is not {_EXPECTED[name]}"
     return ""

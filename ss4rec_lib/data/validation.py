@@ -14,9 +14,7 @@ import pandas as pd
 from pandas.api import types
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp")  # of a ratings table, in order
-MILLISECONDS_FROM = (
-    10**11
-)  # seconds beyond this lie in the year 5138: they are milliseconds or finer
+MILLISECONDS_FROM = 10**11  # the year 5138 in seconds: larger times are in milliseconds or finer
 _MARK = "_checked"  # in .attrs: digest of the content that was checked
 
 

@@ -3,6 +3,7 @@
 from ss4rec_lib.evaluation.ranking import KS as KS
 from ss4rec_lib.evaluation.ranking import RankingResult as RankingResult
 from ss4rec_lib.evaluation.ranking import evaluate_ranking as evaluate_ranking
+from ss4rec_lib.evaluation.ranking import evaluating as evaluating
 from ss4rec_lib.evaluation.ranking import expected_gain as expected_gain
 from ss4rec_lib.evaluation.ranking import rank_targets as rank_targets
 from ss4rec_lib.evaluation.ranking import ranks_of_targets as ranks_of_targets

@@ -29,7 +29,7 @@ from ss4rec_lib.data import (
     protocol_times,
     typical_interval,
 )
-from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.evaluation import evaluate_ranking, evaluating
 from ss4rec_lib.experiments.config import RunConfig
 from ss4rec_lib.experiments.record import with_error
 from ss4rec_lib.experiments.run import RunFolder
@@ -137,7 +137,6 @@ def recommend_from_run(
     return recommend(run.model, run.split, user_id, moment, k, include_seen, **how)
 
 
-@torch.no_grad()
 def recommend(
     model: Recommender,
     split: Split,
@@ -172,8 +171,7 @@ def recommend(
     sequences = split.sequences
     try:
         check_integer("k", k, 1, sequences.n_items)
-        if max_len is not None:
-            check_integer("max_len", max_len, 1)
+        check_integer("max_len", 1 if max_len is None else max_len, 1)
         at = check_integer("at", at, 0, MILLISECONDS_FROM)
     except ValueError as error:
         raise ExperimentError(str(error)) from error
@@ -191,13 +189,8 @@ def recommend(
     items_seen, seconds, stars = (a[None, first:] for a in (history.items, delta, history.ratings))
     of_user = {"users": [user], "starts": [int(sequences.offsets[user]) + first]}
     batch = make_batch(items_seen, seconds, sequences.n_items, ratings=stars, **of_user)
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model) as device:
         scores = model.scores(batch.to(device))[0]  # (n_items + 1,)
-    finally:
-        model.train(was_training)
     if torch.isnan(scores).any():
         raise ExperimentError("the scores hold NaN: the model has diverged")
     scores[0] = -torch.inf  # padding is no item

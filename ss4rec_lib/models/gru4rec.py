@@ -41,9 +41,8 @@ class GRU4Rec(SequenceModel):
         width = self.config.embedding_size
         self.item_embedding = nn.Embedding(self.n_items + 1, width, padding_idx=0)
         self.dropout = Dropout(self.config.dropout_prob)
-        self.gru = nn.GRU(
-            width, self.config.hidden_size, self.config.num_layers, bias=False, batch_first=True
-        )
+        sizes = width, self.config.hidden_size, self.config.num_layers
+        self.gru = nn.GRU(*sizes, bias=False, batch_first=True)
         self.dense = nn.Linear(self.config.hidden_size, width)
         # As RecBole does, which leaves layers above the first at PyTorch's own initialisation.
         nn.init.xavier_normal_(self.item_embedding.weight)

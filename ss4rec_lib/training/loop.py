@@ -202,9 +202,7 @@ class Run:
         for part in range(parts):
             share = batch.shard(accelerator.process_index * parts + part, processes * parts)
             share, rows = share.to(self.device), len(share.items)
-            state = (
-                each(self.carried[part], lambda t, rows=rows: t[:rows]) if batch.carried else None
-            )
+            state = each(self.carried[part], lambda t, n=rows: t[:n]) if batch.carried else None
             last = part == parts - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.step):
                 loss, self.carried[part] = self.step(share, batch.n_targets, state, carry)
