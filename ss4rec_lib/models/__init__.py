@@ -4,6 +4,7 @@ from ss4rec_lib.models.base import CRITERION as CRITERION
 from ss4rec_lib.models.base import Dropout as Dropout
 from ss4rec_lib.models.base import ModelConfig as ModelConfig
 from ss4rec_lib.models.base import Recommender as Recommender
+from ss4rec_lib.models.base import TrainingDiverged as TrainingDiverged
 from ss4rec_lib.models.base import last_of as last_of
 from ss4rec_lib.models.factorization import ALS as ALS
 from ss4rec_lib.models.factorization import ALSConfig as ALSConfig

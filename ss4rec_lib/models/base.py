@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ss4rec_lib.configuration import Config
+from ss4rec_lib.ssm import is_plain, transformed
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
@@ -53,6 +54,14 @@ class ModelConfig(Config):
     def uses_time(self) -> bool:
         """True if the scores depend on the intervals of a history."""
         return False
+
+
+class TrainingDiverged(FloatingPointError):
+    """Not finite: a loss, gradient, learned number or score; `model` is None or the best so far."""
+
+    def __init__(self, message: str, model: Any = None, rows: Sequence[dict] = ()) -> None:
+        super().__init__(message)
+        self.model, self.rows = model, list(rows)  # rows of the history
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +148,7 @@ class Recommender(nn.Module):
 
         Of `training` the seed and the fields in `trained_with` are used. `validate` returns metrics
         of a model, with `masked_ndcg@10` among them, by which a baseline with epochs chooses one;
-        None keeps the last. Raise FloatingPointError if a loss or learned number is not finite.
+        None keeps the last. Raise TrainingDiverged if a loss or learned number is not finite.
         """
         raise NotImplementedError(f"{cls.__name__} is trained by ss4rec_lib.training.fit")
 
@@ -156,8 +165,11 @@ class SequenceModel(Recommender):
 
     @property
     def score_weight(self) -> Tensor:
-        """The item embeddings, (n_items + 1, d_model)."""
-        return self.item_embedding.weight
+        """The item embeddings, (n_items + 1, d_model), as `forward` gets them."""
+        if is_plain(self.item_embedding):
+            return self.item_embedding.weight
+        device = next(self.parameters()).device
+        return self.item_embedding(torch.arange(self.n_items + 1, device=device))
 
     def initialise(self, module: nn.Module) -> None:
         """Draw normal weights of embeddings, padding included, and Linear layers; biases are 0."""
@@ -242,11 +254,13 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero each element with probability p in training mode, scale the others."""
+        if not self.training:
+            return x
         steps = 1 << 16
         kept = round((1 - self.p) * steps)
         # Rounding must not make a small probability none, nor a large one everything.
-        if not self.training or x.device.type != "cpu" or not 0 < kept < steps:
-            return F.dropout(x, self.p, self.training)
+        if x.device.type != "cpu" or not 0 < kept < steps or transformed():
+            return F.dropout(x, self.p)
         n = x.numel()
         draws = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = draws.view(torch.int16)[:n].view(x.shape)  # uniform on -2^15 .. 2^15 - 1

@@ -26,7 +26,7 @@ from scipy import sparse
 from torch import Tensor
 
 from ss4rec_lib.configuration import Count, NotNegative, Positive
-from ss4rec_lib.models.base import Baseline, ModelConfig, import_peer
+from ss4rec_lib.models.base import Baseline, ModelConfig, TrainingDiverged, import_peer
 from ss4rec_lib.models.neighbours import distinct, interaction_matrix
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Factorisation(Baseline):
                 model.fit(wanted, show_progress=False)
         users, items = model.user_factors, model.item_factors
         if not (np.isfinite(users).all() and np.isfinite(items).all()):
-            raise FloatingPointError(
+            raise TrainingDiverged(
                 f"the factors of {kind} are not finite with {options}: try a smaller learning_rate "
                 "or alpha, or a larger regularization"
             )

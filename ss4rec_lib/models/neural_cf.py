@@ -14,6 +14,7 @@ embedding in all its pairs of a step; RecBole draws them pair by pair.)
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -32,9 +33,11 @@ from ss4rec_lib.models.base import (
     Fitted,
     ModelConfig,
     Recommender,
+    TrainingDiverged,
     Validate,
     training_interactions,
 )
+from ss4rec_lib.ssm import is_plain
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch, Split
@@ -60,7 +63,8 @@ def fit_epochs(
     the last one is kept. Of `options`, `epochs` and `patience` are used.
 
     Return one row per epoch (`epoch`, `train_loss`, the metrics, `train_seconds`, `valid_seconds`)
-    and the epoch that was kept. A FloatingPointError ends a loss or criterion that is not finite.
+    and the epoch that was kept. TrainingDiverged ends a loss or criterion that is not finite, with
+    the best weights back in place.
     """
     rows: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
@@ -77,11 +81,16 @@ def fit_epochs(
         loss = total / examples
         network.eval()
         trained = time.perf_counter()
-        metrics = validate(network) if validate is not None and math.isfinite(loss) else {}
-        value = sign * metrics.get(criterion, 0.0)
+        metrics, value = {}, math.nan
+        with contextlib.suppress(FloatingPointError):  # scores that are not finite
+            if math.isfinite(loss):
+                metrics = validate(network) if validate is not None else {}
+                value = sign * metrics.get(criterion, 0.0)
         if not math.isfinite(loss + value):
+            network.load_state_dict(best or network.state_dict())
             found = f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}"
-            raise FloatingPointError(f"{found}: lower learning_rate={optimizer.defaults['lr']:g}")
+            remedy = f"try a smaller learning_rate than {optimizer.defaults['lr']:g}"
+            raise TrainingDiverged(f"{found}: {remedy}", network if best else None, rows)
         times = {"train_seconds": trained - begin, "valid_seconds": time.perf_counter() - trained}
         rows.append({"epoch": epoch, "train_loss": loss, **metrics, **times})
         if validate is None or value > best_value:
@@ -189,6 +198,13 @@ class NeuralCF(Recommender):
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
         """Return scores of pairs, of user indices and item ids whose shapes broadcast."""
+        if not is_plain(self.first, self.predict):  # replaced or hooked: call them
+            users, items = torch.broadcast_tensors(users, items)
+            x = torch.cat((self.user_mlp(users), self.item_mlp(items)), dim=-1)
+            for layer in (self.first, *self.later):
+                x = layer(self.dropout(x)).relu()
+            gmf = self.user_mf(users) * self.item_mf(items)
+            return self.predict(torch.cat((gmf, x), dim=-1))[..., 0]
         user, item = self._first(users, items)
         weight = self.predict.weight[0, : self.config.mf_embedding_size]
         gmf = (self.user_mf(users) * self.item_mf(items)) @ weight
@@ -197,10 +213,12 @@ class NeuralCF(Recommender):
     def user_scores(self, users: Tensor) -> Tensor:
         """Return scores of all items, user indices (U,) -> (U, V = n_items + 1); 0 is padding."""
         everything = torch.arange(self.n_items + 1, device=users.device)
+        rows = max(1, PAIRS_AT_ONCE // (self.n_items + 1))
+        if not is_plain(self.first, self.predict):
+            return torch.cat([self.pairs(part[:, None], everything) for part in users.split(rows)])
         user, item = self._first(users, everything)  # (U, width), (V, width)
         weight = self.predict.weight[0, : self.config.mf_embedding_size]
-        gmf = (self.user_mf(users) * weight) @ self.item_mf.weight.T  # (U, V)
-        rows = max(1, PAIRS_AT_ONCE // (self.n_items + 1))
+        gmf = (self.user_mf(users) * weight) @ self.item_mf(everything).T  # (U, V)
         mlp = [self._perceptron(part[:, None] + item) for part in user.split(rows)]
         return gmf + torch.cat(mlp) + self.predict.bias
 

@@ -45,11 +45,8 @@ def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tens
     model = _model_for(weights) if model is None else model
     ours = _published(model)
     _check_names_and_shapes(weights, ours)
-    new = [
-        (parameter, _finite(name, weights[name], parameter.dtype))
-        for name, parameter in ours.items()
-        if isinstance(parameter, nn.Parameter)  # all but Lambda and the unused ones
-    ]
+    own = {k: p for k, p in ours.items() if isinstance(p, nn.Parameter)}  # not Lambda, nor unused
+    new = [(p, _finite(name, weights[name], p.dtype)) for name, p in own.items()]
     for i, block in enumerate(model.blocks):
         name = f"model.{i}.S5.seq.Lambda"
         new += _new_eigenvalues(block.s5, name, weights[name])
@@ -161,17 +158,12 @@ def _model_for(weights: dict[str, Tensor]) -> SS4Rec:
         return (shape[axis] if axis < len(shape) else 0) or 1
 
     blocks = {name.split(".")[1] for name in weights if name.startswith("model.")}
-    hidden_size = size("item_embedding.weight", 1)
+    H, A_log = size("item_embedding.weight", 1), "model.0.S6.A_log"
     config = SS4RecConfig.official(
-        hidden_size=hidden_size,
-        n_layers=max(1, len(blocks)),
-        d_P=size("model.0.S5.seq.log_step", 0),
-        d_H=hidden_size,
-        d_state=size("model.0.S6.A_log", 1),
-        d_conv=size("model.0.S6.conv1d.weight", 2),
-        expand=max(1, size("model.0.S6.A_log", 0) // hidden_size),
-        unconstrained=True,
-    )
+        hidden_size=H, d_H=H, n_layers=max(1, len(blocks)), unconstrained=True,
+        d_P=size("model.0.S5.seq.log_step", 0), d_state=size(A_log, 1),
+        d_conv=size("model.0.S6.conv1d.weight", 2), expand=max(1, size(A_log, 0) // H),
+    )  # fmt: skip
     return SS4Rec(max(1, size("item_embedding.weight", 0) - 1), config)
 
 
@@ -185,12 +177,8 @@ def _check_names_and_shapes(weights: dict[str, Tensor], ours: dict[str, Tensor])
             f"{missing}, unexpected: {unexpected}. (Names such as blocks.0 are this library's own: "
             "use SS4Rec.load_state_dict.)"
         )
-    wrong = [
-        f"{name} has shape {tuple(value.shape)}, expected {tuple(ours[name].shape)}"
-        for name, value in weights.items()
-        if value.shape != ours[name].shape
-    ]
-    if wrong:
+    shapes = {k: (tuple(value.shape), tuple(ours[k].shape)) for k, value in weights.items()}
+    if wrong := [f"{k} has shape {a}, expected {b}" for k, (a, b) in shapes.items() if a != b]:
         count = f"{len(wrong)} in all; complex numbers have an axis of 2"
         raise ValueError(f"{'; '.join(wrong[:5])} ({count})")
 

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from ss4rec_lib.configuration import NotNegative, Positive
 from ss4rec_lib.models.base import Dropout, Recommender, last_of
 from ss4rec_lib.models.ss4rec import SS4Rec, SS4RecConfig
+from ss4rec_lib.ssm import is_plain
 
 if TYPE_CHECKING:
     from ss4rec_lib.data import Batch
@@ -234,18 +235,24 @@ class RatingSS4Rec(Recommender):
         """
         hidden = last_of(self.encode(batch), batch)  # (B, d_model)
         history_bias = last_of(self.history_bias(batch.items, batch.ratings), batch)  # (B,)
+        user, e = self.user_vectors(batch.users), self.score_weight  # (B, 1, f), (V, d_model)
+        everything = torch.arange(len(e), device=e.device)
+        if not (is_plain(self.head) and is_plain(self.head[0])):  # replaced or hooked: call it
+            rows = [h.expand(len(e), -1) for h in hidden]  # (V, d_model) each
+            users = [None] * len(rows) if user is None else user
+            each = zip(rows, history_bias, users, strict=True)
+            return torch.stack([self.predict_ratings(h, everything, b, p) for h, b, p in each])
         first, rest = self.head[0], self.head[1:]
-        of_hidden, of_item, of_both = first.weight.chunk(3, dim=1)  # (d_model, d_model) each
-        e = self.trunk.item_embedding.weight  # (V, d_model)
-        catalogue = F.linear(e, of_item)
-        biases = self.mean + self.item_bias.weight[:, 0]  # (V,)
         rows, found = max(1, _NUMBERS // e.numel()), []
+        of_hidden, of_item, of_both = first.weight.chunk(3, dim=1)  # (d_model, d_model) each
+        catalogue = F.linear(e, of_item)
+        biases = self.mean + self.item_bias(everything)[:, 0]  # (V,)
         for h, bias in zip(hidden.split(rows), history_bias.split(rows), strict=True):
             x = e @ (of_both * h[:, None]).mT  # (b, V, d_model)
             x = x.add_(catalogue).add_(F.linear(h, of_hidden, first.bias)[:, None])
             found.append(biases + bias[:, None] + rest(x)[..., 0])
-        expected, user = torch.cat(found), self.user_vectors(batch.users)
-        return expected if user is None else expected + user[:, 0] @ self.item_factors.weight.T
+        expected = torch.cat(found)
+        return expected if user is None else expected + user[:, 0] @ self.item_factors(everything).T
 
 
 def _random_embedding(n: int, width: int, std: float) -> nn.Embedding:

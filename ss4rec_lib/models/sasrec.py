@@ -182,7 +182,8 @@ class SASRec(SequenceModel):
         if most < L:
             remedy = f"give the most recent {most} (max_len)"
             raise ValueError(f"items has {L} positions, the model max_positions={most}: {remedy}")
-        x = self.item_embedding(items) + self.position_embedding.weight[:L]  # (B, L, d)
+        positions = torch.arange(L, device=items.device)
+        x = self.item_embedding(items) + self.position_embedding(positions)  # (B, L, d)
         if self.interval_embedding is not None:
             x = x + self.interval_embedding(time_buckets(delta, self.config.n_time_buckets))
         x = self.dropout(self.norm(x))

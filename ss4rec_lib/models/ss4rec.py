@@ -122,10 +122,7 @@ class SS4RecBlock(nn.Module):
     def forward(
         self, x: Tensor, delta: Tensor, state: BlockState | None = None
     ) -> tuple[Tensor, BlockState]:
-        """Map hidden (B, L, d_model) and seconds (B, L) to hidden and the state after L.
-
-        Or one position, from a state: hidden (B, d_model) and seconds (B,).
-        """
+        """Map hidden (B, L, d_model) and seconds (B, L) to hidden and the state after L."""
         s5_state, mamba_state = state or (None, None)
         if self.s5 is not None:
             x, s5_state = self._add(self.s5, x, delta, s5_state)
@@ -134,7 +131,7 @@ class SS4RecBlock(nn.Module):
         return x, (s5_state, mamba_state)
 
     def _add(self, layer: Any, x: Tensor, *given: Any) -> tuple[Tensor, Any]:
-        y, state = layer(x, *given, return_state=True) if x.ndim == 3 else layer.step(x, *given)
+        y, state = layer(x, *given, return_state=True)
         return self.norm(self.dropout(y) + x), state
 
     def initial_state(self, batch_size: int) -> BlockState:
@@ -160,13 +157,9 @@ class SS4Rec(SequenceModel):
         self.apply(self.initialise)  # as published, Mamba's own `dt_proj` too
 
     def forward(
-        self,
-        items: Tensor,
-        delta: Tensor,
-        state: SS4RecState | None = None,
-        return_state: bool = False,
-        extra: Tensor | None = None,
-    ) -> Tensor | tuple[Tensor, SS4RecState]:
+        self, items: Tensor, delta: Tensor, state: SS4RecState | None = None,
+        return_state: bool = False, extra: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, SS4RecState]:  # fmt: skip
         """Return hidden states, (B, L, d_model), as `Recommender.forward`, continued from `state`.
 
         `return_state` also returns the state after position L (of a row without padding). `extra`,
@@ -174,29 +167,23 @@ class SS4Rec(SequenceModel):
         """
         check_history(items, delta)
         x = self.item_embedding(items)  # (B, L, d_model)
-        x, layers = self._through_blocks(x if extra is None else x + extra, delta, state)
-        return (x, SS4RecState(x[:, -1], layers)) if return_state else x
-
-    def _through_blocks(
-        self, x: Tensor, delta: Tensor, state: SS4RecState | None
-    ) -> tuple[Tensor, tuple[BlockState, ...]]:
+        x = x if extra is None else x + extra
         if state is not None:  # the layers check shapes
             here = [(block.s5 is not None, block.mamba is not None) for block in self.blocks]
             there = [(s5 is not None, mamba is not None) for s5, mamba in state.layers]
             if here != there:
-                raise ValueError(
-                    f"state is of a model with other layers: (S5, Mamba) = {there}, not {here}"
-                )
+                found = f"(S5, Mamba) = {there}, not {here}"
+                raise ValueError(f"state is of a model with other layers: {found}")
         after = []
         for i, block in enumerate(self.blocks):
             x, block_state = block(x, delta, state and state.layers[i])
             after.append(block_state)
-        return x, tuple(after)
+        return (x, SS4RecState(x[:, -1], tuple(after))) if return_state else x
 
     def initial_state(self, batch_size: int) -> SS4RecState:
         """Return the state of a user without history."""
         layers = tuple(block.initial_state(batch_size) for block in self.blocks)
-        hidden = self.item_embedding.weight.new_zeros(batch_size, self.config.hidden_size)
+        hidden = next(self.parameters()).new_zeros(batch_size, self.config.hidden_size)
         return SS4RecState(hidden, layers)
 
     def step(self, state: SS4RecState, item: Tensor, delta: Tensor) -> SS4RecState:
@@ -204,5 +191,4 @@ class SS4Rec(SequenceModel):
 
         `item` are ids, (B,), `delta` the seconds to the next interaction (or to now), (B,).
         """
-        check_history(item[:, None], delta[:, None])
-        return SS4RecState(*self._through_blocks(self.item_embedding(item), delta, state))
+        return self(item[:, None], delta[:, None], state, return_state=True)[1]

@@ -14,9 +14,14 @@ all steps, then an elementwise one, with H times less memory.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
+
+from ss4rec_lib.ssm.kernels.reference import transformed
+from ss4rec_lib.ssm.scan import diagonal_scan
 
 _SERIES_BELOW = 0.1  # at this |z| both the series and the closed form are accurate
 
@@ -31,6 +36,12 @@ def _series(z: Tensor, order: int) -> Tensor:
     return total
 
 
+def _hold_scale(Lambda: Tensor, Delta: Tensor) -> Tensor:
+    z = Lambda * Delta
+    small = z.abs() < _SERIES_BELOW
+    return Delta * torch.where(small, _series(z, 0), torch.expm1(z) / torch.where(small, 1, z))
+
+
 class _HoldScale(torch.autograd.Function):
     """(exp(Lambda Delta) - 1) / Lambda = Delta (exp(z) - 1)/z, and its gradients in closed form.
 
@@ -41,9 +52,7 @@ class _HoldScale(torch.autograd.Function):
     @staticmethod
     def forward(ctx, Lambda: Tensor, Delta: Tensor) -> Tensor:
         ctx.save_for_backward(Lambda, Delta)
-        z = Lambda * Delta
-        small = z.abs() < _SERIES_BELOW
-        return Delta * torch.where(small, _series(z, 0), torch.expm1(z) / torch.where(small, 1, z))
+        return _hold_scale(Lambda, Delta)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +73,8 @@ def zero_order_hold(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
     Return Lambda_bar = exp(Lambda Delta) and scale = (Lambda_bar - 1) / Lambda, both (B, L, P).
     Delta = 0 gives exactly 1 and 0: an interaction tied with the next leaves the state unchanged.
     """
-    return torch.exp(Lambda * Delta), _HoldScale.apply(Lambda, Delta)
+    scale = _hold_scale if transformed() else _HoldScale.apply
+    return torch.exp(Lambda * Delta), scale(Lambda, Delta)
 
 
 def bilinear(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,6 +85,17 @@ def bilinear(Lambda: Tensor, Delta: Tensor) -> tuple[Tensor, Tensor]:
     """
     half = Lambda * Delta / 2  # (B, L, P)
     return (1 + half) / (1 - half), Delta / (1 - half)
+
+
+def states(
+    lam: Tensor, step: Tensor, delta: Tensor, Bu: Tensor, x0: Tensor,
+    method: Callable = zero_order_hold, backend: str = "reference",
+) -> Tensor:  # fmt: skip
+    """Return the states (B, L, 2P) of S5, real parts first; inputs as in `kernels.numba_s5`."""
+    Lambda, Bu, x0 = (torch.complex(*t.chunk(2, dim=-1)) for t in (lam, Bu, x0))
+    Lambda_bar, scale = method(Lambda, delta[..., None] * step)  # (B, L, P) each
+    x = cast(Tensor, diagonal_scan(Lambda_bar, scale * Bu, x0, backend=backend))
+    return torch.cat((x.real, x.imag), dim=-1)
 
 
 METHODS = {"zoh": zero_order_hold, "bilinear": bilinear}

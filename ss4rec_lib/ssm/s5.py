@@ -18,13 +18,14 @@ Complex parameters are stored as two real numbers in a last axis of size 2.
 from __future__ import annotations
 
 import warnings
-from typing import cast
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ss4rec_lib.ssm.discretization import METHODS
-from ss4rec_lib.ssm.scan import check, diagonal_scan, numba_applies
+from ss4rec_lib.ssm.discretization import METHODS, states
+from ss4rec_lib.ssm.scan import check, numba_applies
 
 INTERVALS = ("raw", "clip", "log1p")
 
@@ -117,41 +118,45 @@ class S5(nn.Module):
         negative. Its values are checked when a batch is made (`ss4rec_lib.data.make_batch`), not
         here, so that no device has to wait. `state` is complex; zeros when None.
         """
-        if u.ndim != 3 or u.shape[-1] != self.d_H:
-            raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, H={self.d_H})")
+        check("u", u, (*u.shape[:2], self.d_H), "(B, L, H)")
         check("delta", delta, u.shape[:2], "(B, L)")
         if not delta.is_floating_point():
             # Subtract timestamps as int64 first; only their differences fit a float32.
             raise ValueError(f"delta has dtype {delta.dtype}, expected a floating dtype")
+        if self.D.dtype.itemsize < 4:  # loaded or set so; `.bfloat16()` leaves them as they are
+            wanted = "its complex states need float32 or float64. Convert it by .float()"
+            raise TypeError(f"the parameters of S5 are {self.D.dtype}: {wanted}")
+        dtype, u = u.dtype, u.to(torch.promote_types(u.dtype, self.D.dtype))
         # B_tilde u with u real: one real product for real and imaginary parts together.
         B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
         # Under autocast the product is bfloat16; the recurrence keeps the parameters' precision.
         Bu = (u @ B_re_im.T).to(self.B.dtype)  # (B, L, 2P)
-        if self.discretization == "zoh" and numba_applies(self.backend, u):
-            x = self._fused_states(delta, Bu, state)  # (B, L, 2P)
-        else:
-            Lambda_bar, scale = self.discretize(delta)  # (B, L, P) each
-            Bu = torch.complex(*Bu.chunk(2, dim=-1))  # (B, L, P)
-            x = cast(Tensor, diagonal_scan(Lambda_bar, scale * Bu, state, backend=self.backend))
-            x = torch.cat((x.real, x.imag), dim=-1)  # (B, L, 2P)
-        # Re(C_tilde x) = C_re x_re - C_im x_im, again one real product.
-        C_re_im = torch.cat((self.C[..., 0], -self.C[..., 1]), dim=-1)  # (H, 2P)
-        y = x @ C_re_im.T + self.D * u  # (B, L, H)
-        return (y, torch.complex(*x[:, -1].chunk(2, dim=-1))) if return_state else y
-
-    def _fused_states(self, delta: Tensor, Bu: Tensor, state: Tensor | None) -> Tensor:
-        from ss4rec_lib.ssm.kernels.numba_s5 import irregular_scan
-
-        if state is None:
-            x0 = Bu.new_zeros(len(delta), 2 * self.d_P)
-        else:
-            check("initial_state", state, (len(delta), self.d_P), "(B, P)")
-            x0 = torch.cat((state.real, state.imag), dim=-1)  # (B, 2P)
+        state = self.initial_state(len(delta)) if state is None else state
+        check("initial_state", state, (len(delta), self.d_P), "(B, P)")
+        x0 = torch.cat((state.real, state.imag), dim=-1).to(Bu.dtype)  # (B, 2P)
         Lambda = torch.cat((self._Lambda_re(), self.Lambda_im))  # (2P,)
         delta = self._transformed(delta).to(Bu.dtype)
-        return irregular_scan(Lambda, torch.exp(self.log_step), delta, Bu, x0)
+        inputs = Lambda, torch.exp(self.log_step), delta, Bu, x0
+        if self.discretization == "zoh" and numba_applies(self.backend, Bu):
+            from ss4rec_lib.ssm.kernels.numba_s5 import irregular_scan
+
+            x = irregular_scan(*inputs)  # (B, L, 2P)
+        else:
+            x = states(*inputs, METHODS[self.discretization], self.backend)
+        # Re(C_tilde x) = C_re x_re - C_im x_im, again one real product.
+        C_re_im = torch.cat((self.C[..., 0], -self.C[..., 1]), dim=-1)  # (H, 2P)
+        y = (x @ C_re_im.T + self.D * u).to(dtype)  # (B, L, H)
+        return (y, torch.complex(*x[:, -1].chunk(2, dim=-1))) if return_state else y
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Stay float32 where other layers become 16 bits wide: no complex numbers are so small."""
+
+        def wide(t: Tensor) -> Tensor:
+            return new if (new := fn(t)).dtype.itemsize > 2 else t.to(new.device)
+
+        return super()._apply(wide, recurse)
 
     def step(self, u: Tensor, delta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Add one interaction in O(1): u (B, H), delta (B,) seconds, state (B, P)."""
-        y, state = self.forward(u[:, None], delta[:, None], state, return_state=True)
+        y, state = self(u[:, None], delta[:, None], state, return_state=True)  # with hooks
         return y[:, 0], state

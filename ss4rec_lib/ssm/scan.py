@@ -8,6 +8,9 @@
 * `"mamba_ssm"`: the fused CUDA kernel of the package mamba-ssm; selective scan from an empty state;
 * `"auto"`: numba on the CPU, mamba_ssm on CUDA, else parallel; it never fails, and logs its choice.
 
+`torch.jit.trace`, `torch.export` and `torch.func` see PyTorch's operators only: `auto` takes the
+reference there. Second derivatives are those of the reference too, and as slow.
+
 A named backend that does not apply raises RuntimeError with the reason. Checks here
 look at shapes, dtypes and devices only, never at values.
 Glossary: (B, L, D, N) = batch, length, channels, states per channel; P = states of S5.
@@ -21,9 +24,10 @@ from functools import cache
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ss4rec_lib.ssm.kernels import mamba_ssm, parallel, reference
+from ss4rec_lib.ssm.kernels.reference import transformed
 
 BACKENDS = ("auto", "reference", "numba", "parallel", "mamba_ssm")
 
@@ -50,6 +54,24 @@ def numba_applies(backend: str, sample: Tensor) -> bool:
     return backend in ("auto", "numba") and not _why_not("numba", "", sample, False)
 
 
+def is_plain(*modules: nn.Module) -> bool:
+    """Return True if using the weights of layers is the same as calling them.
+
+    It is not for a subclass or wrapper (adapters, parametrisations, int8), with hooks (pruning), a
+    `forward` of its own, or weights of a subclass of Tensor.
+    """
+    if nn.modules.module._has_any_global_hook():
+        return False
+    for m in modules:
+        hooks = m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks
+        ours = type(m) in (nn.Linear, nn.Conv1d, nn.Embedding, nn.Sequential)
+        usual = type(getattr(m, "weight", None)) in (Tensor, nn.Parameter, type(None))
+        renormalises = type(m) is nn.Embedding and m.max_norm is not None
+        if not ours or any(hooks) or "forward" in vars(m) or not usual or renormalises:
+            return False
+    return True
+
+
 @cache
 def _log_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> None:
     _log.info("%s on %s, %s: backend %r", operation, device, dtype, backend)
@@ -57,6 +79,8 @@ def _log_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> 
 
 def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) -> str:
     """Return why a backend does not apply to this call; empty when it does."""
+    if backend != "reference" and transformed():
+        return "torch.jit.trace, torch.export and torch.func need backend='reference' or 'auto'"
     if backend == "numba":
         expected = torch.complex64 if sample.is_complex() else torch.float32
         if sample.device.type != "cpu" or sample.dtype != expected:
@@ -79,8 +103,8 @@ def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) 
         raise ValueError(f"backend={backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
     if backend == "auto":
         preferred = "mamba_ssm" if sample.device.type == "cuda" else "numba"
-        applies = not _why_not(preferred, operation, sample, carries_state)
-        backend = preferred if applies else "parallel"
+        order = preferred, "parallel", "reference"
+        backend = next(b for b in order if not _why_not(b, operation, sample, carries_state))
         _log_once(operation, backend, str(sample.device), sample.dtype)
     elif why_not := _why_not(backend, operation, sample, carries_state):
         raise RuntimeError(f"{operation}: backend {backend!r} is not available: {why_not}")
@@ -136,14 +160,11 @@ def selective_scan(
         raise ValueError(f"u has shape {tuple(u.shape)}, expected (B, L, D) with L >= 1")
     (batch, length, channels), N = u.shape, A.shape[-1]
     D = u.new_zeros(channels) if D is None else D
-    for name, tensor, shape, meaning in (
-        ("Delta", Delta, (batch, length, channels), "(B, L, D)"),
-        ("A", A, (channels, N), "(D, N)"),
-        ("B", B, (batch, length, N), "(B, L, N)"),
-        ("C", C, (batch, length, N), "(B, L, N)"),
-        ("D", D, (channels,), "(D,)"),
-    ):
-        check(name, tensor, shape, meaning, u.dtype)
+    check("Delta", Delta, u.shape, "(B, L, D)", u.dtype)
+    check("A", A, (channels, N), "(D, N)", u.dtype)
+    check("B", B, (batch, length, N), "(B, L, N)", u.dtype)
+    check("C", C, (batch, length, N), "(B, L, N)", u.dtype)
+    check("D", D, (channels,), "(D,)", u.dtype)
     kernels = _kernels("selective_scan", backend, u, initial_state is not None)
     if initial_state is not None:
         check("initial_state", initial_state, (batch, channels, N), "(B, D, N)")

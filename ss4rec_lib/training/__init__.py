@@ -1,5 +1,6 @@
 """Training: objectives, the loop, and checkpoints from which it can be continued."""
 
+from ss4rec_lib.models import TrainingDiverged as TrainingDiverged
 from ss4rec_lib.training.checkpoint import CheckpointError as CheckpointError
 from ss4rec_lib.training.checkpoint import each as each
 from ss4rec_lib.training.checkpoint import tensors_of as tensors_of
@@ -10,7 +11,6 @@ from ss4rec_lib.training.distributed import same_everywhere as same_everywhere
 from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
 from ss4rec_lib.training.loop import FitResult as FitResult
 from ss4rec_lib.training.loop import Run as Run
-from ss4rec_lib.training.loop import TrainingDiverged as TrainingDiverged
 from ss4rec_lib.training.loop import fit as fit
 from ss4rec_lib.training.loop import fit_ratings as fit_ratings
 from ss4rec_lib.training.objectives import METRICS as METRICS

@@ -26,10 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ss4rec_lib.ssm import numba_available
+from ss4rec_lib.ssm import gradients_of, must_differentiate, numba_applies, numba_available
 
 _LOGITS = 1 << 20  # logits held at a time: 4 MB, within the caches of a laptop
 
@@ -91,13 +90,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 torch.addmm(d_weight, E.T, scaled, out=d_weight)
             else:
                 d_weight += E.T @ scaled  # summed in float32
-        ctx.save_for_backward(d_hidden, d_weight)
+        ctx.save_for_backward(hidden, weight, targets, d_hidden, d_weight)
         return torch.tensor(losses.sum(dtype=np.float64), dtype=hidden.dtype)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        d_hidden, d_weight = ctx.saved_tensors
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, targets, d_hidden, d_weight = ctx.saved_tensors
+        if must_differentiate(factor):
+
+            def plain(h: Tensor, W: Tensor) -> Tensor:
+                return F.cross_entropy(h @ W.T, targets, reduction="sum")
+
+            return *gradients_of(plain, (hidden, weight), factor), None, None
         return factor * d_hidden.to(factor.dtype), factor * d_weight, None, None
 
 
@@ -114,8 +118,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     shapes = {"hidden": hidden.shape, "weight": weight.shape, "targets": targets.shape}
     if targets.ndim != 1 or weight.ndim != 2 or hidden.shape != (len(targets), weight.shape[1]):
         raise ValueError(f"expected hidden (M, d), weight (V, d), targets (M,); got {shapes}")
-    on_cpu = hidden.device.type == "cpu" and weight.device.type == "cpu"
-    if on_cpu and hidden.dtype == weight.dtype == torch.float32 and numba_available():
+    if numba_applies("auto", hidden) and numba_applies("auto", weight):
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else torch.float32
         given = hidden.contiguous(), weight, targets.contiguous(), dtype

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ss4rec_lib.data import Batch, Batches, Split, carried_batches, train_batches
-from ss4rec_lib.models import RatingSS4Rec, Recommender
+from ss4rec_lib.models import RatingSS4Rec, Recommender, TrainingDiverged
 from ss4rec_lib.progress import progress_bar
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training.checkpoint import CheckpointError, Progress, each, load, save
@@ -38,10 +38,6 @@ OnEpoch = Callable[[pd.DataFrame], None]
 
 # Fractions of an epoch move the bar; two decimals keep them readable.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
-
-
-class TrainingDiverged(FloatingPointError):
-    """A loss or gradient became NaN or infinite; the best weights so far have been put back."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,8 @@ def fit(
         ValueError: Model, split and configuration do not fit together, for example
             `history="full"` without a model that `carries_state`.
         CheckpointError: The file exists but `resume` is not set, or it cannot be used or written.
-        TrainingDiverged: A loss or gradient that is not finite.
+        TrainingDiverged: A loss, gradient or score that is not finite; the best weights so far are
+            back in place.
     """
     config = config or TrainingConfig()
     n_items = split.sequences.n_items
@@ -267,12 +264,11 @@ def _one_epoch(run: Run, path: Path | None) -> Iterator[float]:
         loss_sum, norm = run.train_step(batch)
         # Adding them catches both; a norm is the same in all processes, so all stop together.
         if not math.isfinite(norm + (loss_sum if alone else 0.0)):
-            run.model.load_state_dict(run.best)
-            raise TrainingDiverged(
+            raise _diverged(
+                run,
                 f"loss {loss_sum / batch.n_targets:g}, gradient norm {norm:g} in epoch {at.epoch}, "
                 f"batch {at.position} of shape {tuple(batch.items.shape)}, longest interval "
-                f"{batch.delta.max():g} s; the weights of epoch {at.best_epoch} are back in place. "
-                f"Try a learning_rate below {rate:g}."
+                f"{batch.delta.max():g} s",
             )
         run.optimizer.step()
         now = time.perf_counter()
@@ -285,12 +281,35 @@ def _one_epoch(run: Run, path: Path | None) -> Iterator[float]:
         yield at.epoch - 1 + at.position / len(batches)
 
 
+def _diverged(run: Run, what: str) -> TrainingDiverged:
+    """Put the best weights back and return the error to raise."""
+    at, config = run.progress, run.config
+    run.model.load_state_dict(run.best)
+    run.model.eval()
+    clip = "none" if config.gradient_clip is None else f"{config.gradient_clip:g}"
+    kept = f"weights of epoch {at.best_epoch}" if at.best_epoch else "initial weights"
+    return TrainingDiverged(
+        f"{what}; the {kept} are back in place. Try a learning_rate below "
+        f"{run.optimizer.param_groups[0]['lr']:g}, a longer warmup_epochs than "
+        f"{config.warmup_epochs:g}, or a smaller gradient_clip than {clip}.",
+        run.model if at.rows else None,
+        at.rows,
+    )
+
+
 def _end_epoch(run: Run) -> None:
     """Validate, add the row, keep the weights if they are the best, decide whether to stop."""
     at, config, begin = run.progress, run.config, time.perf_counter()
-    # The first process computes the metrics, all receive them.
-    found = run.validation.measure(run.model) if run.accelerator.is_main_process else {}
-    valid = gather(found)[0]
+    valid, problem = {}, ""
+    # The first process computes the metrics, all receive them, or what went wrong.
+    if run.accelerator.is_main_process:
+        try:
+            valid = run.validation.measure(run.model)
+        except FloatingPointError as error:
+            problem = f"validation after epoch {at.epoch}: {error}"
+    valid, problem = gather((valid, problem))[0]
+    if problem:
+        raise _diverged(run, problem)
     row = {
         "epoch": at.epoch,
         "train_loss": sum(gather(at.loss_sum)) / at.n_targets,

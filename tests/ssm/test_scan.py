@@ -172,14 +172,6 @@ def test_non_contiguous_inputs():
     assert torch.equal(found, selective_scan(u, Delta, A, B, C, D, backend="numba"))
 
 
-def test_second_derivative_of_numba_is_refused_not_wrong():
-    inputs = [t.requires_grad_() for t in selective_inputs(1, 3, 2, 2, 5)]
-    y = selective_scan(*inputs, backend="numba")
-    (first,) = torch.autograd.grad(y.pow(2).sum(), inputs[0], create_graph=True)
-    with pytest.raises(RuntimeError, match=r"differentiate twice|once_differentiable"):
-        first.sum().backward()
-
-
 def test_auto_takes_numba_where_it_applies_and_parallel_elsewhere(caplog):
     scan._log_once.cache_clear()
     single = selective_inputs(1, 5, 2, 3, 6)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from ss4rec_lib.models import SS4Rec, SS4RecConfig
 from ss4rec_lib.training import linear_cross_entropy
 
 
@@ -110,3 +111,51 @@ def test_without_gradients_it_gives_the_same_loss():
 def test_bad_arguments_are_named(hidden, weight, targets, message):
     with pytest.raises(ValueError, match=message):
         linear_cross_entropy(torch.zeros(hidden), torch.zeros(weight), torch.tensor(targets))
+
+
+@pytest.mark.parametrize("other_path", [False, True])
+def test_second_derivatives_are_those_of_cross_entropy(other_path):
+    torch.manual_seed(0)
+    given, targets = [torch.randn(6, 4), torch.randn(9, 4)], torch.randint(0, 9, (6,))
+    found = []
+    for loss, dtype in (
+        (linear_cross_entropy, torch.float32),
+        (lambda h, W, t: F.cross_entropy(h @ W.T, t, reduction="sum"), torch.float64),
+    ):
+        inputs = [t.to(dtype).requires_grad_() for t in given]
+        total = loss(*inputs, targets) + other_path * sum(t.pow(2).sum() for t in inputs)
+        first = torch.autograd.grad(total, inputs, create_graph=True)
+        penalty = sum(g.pow(2).sum() for g in first)
+        found.append((*first, *torch.autograd.grad(penalty, inputs)))
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+def test_torch_func():
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(6, 4), torch.randn(9, 4), torch.arange(6)
+    found = torch.func.grad(linear_cross_entropy)(hidden, weight, targets)
+    (expected,) = torch.autograd.grad(
+        linear_cross_entropy(hidden.requires_grad_(), weight, targets), hidden
+    )
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_hessian_vector_product_of_the_whole_model():
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 8, "d_H": 8, "d_P": 4, "d_state": 4, "initializer_range": 0.3}
+    found = []
+    items, delta = torch.randint(1, 12, (2, 6)), torch.rand(2, 6) * 10
+    exact = SS4Rec(12, SS4RecConfig(backend="reference", **sizes)).eval()
+    fast = SS4Rec(12, SS4RecConfig(**sizes)).eval()
+    fast.load_state_dict(exact.state_dict())
+    v = [torch.randn_like(p) for p in fast.parameters()]
+    for model, dtype in ((fast, torch.float32), (exact.double(), torch.float64)):
+        parameters = list(model.parameters())
+        hidden = model(items, delta.to(dtype)).flatten(0, 1)
+        loss = linear_cross_entropy(hidden, model.score_weight, items.flatten())
+        g = torch.autograd.grad(loss, parameters, create_graph=True)
+        total = sum((a * b.to(dtype)).sum() for a, b in zip(g, v, strict=True))
+        found.append(torch.autograd.grad(total, parameters))
+    for a, b in zip(*found, strict=True):
+        assert (a - b).abs().max() < 1e-3 * max(1, b.abs().max())

@@ -165,6 +165,18 @@ def test_a_gradient_that_is_not_finite_stops_although_the_loss_is(split):
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
+def test_scores_that_are_not_finite_after_an_epoch_are_divergence(split):
+    """One step per epoch: the step that breaks the weights is the last before validation."""
+    seed_everything(0)
+    model = SS4Rec(split.sequences.n_items, SMALL)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    config = FAST.replace(max_tokens=10**6, learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(TrainingDiverged, match="validation after epoch 1") as caught:
+        fit(model, split, config, progress=False)
+    assert caught.value.model is None, "there was no epoch to keep"
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
 def test_the_test_part_is_never_touched(split, monkeypatch):
     import ss4rec_lib.training.objectives as objectives
 

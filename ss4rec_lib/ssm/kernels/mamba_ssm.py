@@ -5,6 +5,7 @@ Inputs are float32, float16 or bfloat16. It starts from an empty state and has n
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 HOW_TO_INSTALL = 'with a CUDA GPU and nvcc: pip install --no-build-isolation -e ".[gpu]"'
@@ -22,4 +23,11 @@ def selective_scan(
     y, last = selective_scan_fn(
         u, Delta, A.float(), B, C, D=D.float(), delta_softplus=False, return_last_state=True
     )
+
+    def refuse_second(gradient: Tensor) -> None:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError("mamba-ssm has no second derivatives: use backend='parallel'")
+
+    if y.requires_grad:
+        y.register_hook(refuse_second)
     return y.transpose(1, 2), last

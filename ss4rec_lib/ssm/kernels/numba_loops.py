@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ss4rec_lib.ssm.kernels import parallel, reference
 
 CHUNK = 32  # one state in CHUNK is saved; buffers of CHUNK * N * 2 floats fit the innermost cache
 
@@ -118,7 +119,7 @@ def shard(loop: Callable, tasks: int, *arguments: object, work: int | None = Non
 
 def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
     """Return tensors as C-contiguous NumPy arrays, copied only where necessary."""
-    return [t.detach().resolve_conj().contiguous().numpy() for t in tensors]
+    return [t.contiguous().numpy(force=True) for t in tensors]
 
 
 @compiled(fastmath=True)
@@ -217,24 +218,6 @@ def diagonal_forward(a, b, x0, x, groups, lo, hi):
                 x[s, k, p] = a[s, k, p] * before[p] + b[s, k, p]
 
 
-@compiled(fastmath=False)
-def diagonal_backward(a, x0, x, dx, da, db, dx0, groups, lo, hi):
-    """Fill the gradients, in PyTorch's complex convention: db_k = dx_k + conj(a_{k+1}) db_{k+1}."""
-    last = a.shape[1] - 1
-    for task in range(lo, hi):
-        s, first, end = part_of(task, groups, a.shape[2])
-        for k in range(last, -1, -1):
-            for p in range(first, end):
-                g = dx[s, k, p]
-                if k < last:
-                    g += np.conj(a[s, k + 1, p]) * db[s, k + 1, p]
-                db[s, k, p] = g
-                before = x[s, k - 1, p] if k > 0 else x0[s, p]
-                da[s, k, p] = g * np.conj(before)
-        for p in range(first, end):
-            dx0[s, p] = np.conj(a[s, 0, p]) * db[s, 0, p]
-
-
 def selective_states(inputs: list[np.ndarray], keep: bool) -> tuple[np.ndarray, ...]:
     """Map u, Delta, A, B, C, D and x0 to y, the last state and, if `keep`, the saved states."""
     u, N = inputs[0], inputs[2].shape[1]
@@ -272,13 +255,16 @@ class _SelectiveScan(torch.autograd.Function):
             raise ValueError(f"A has a positive entry ({inputs[2].max():g}), expected A <= 0")
         results = selective_states(inputs, keep=any(ctx.needs_input_grad))
         y, x_last, saved = (torch.from_numpy(array) for array in results)
-        ctx.save_for_backward(u, Delta, A, B, C, D, saved)
+        ctx.save_for_backward(u, Delta, A, B, C, D, initial_state, saved)
         return y, x_last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dx_last):
-        return selective_gradients(as_arrays(*ctx.saved_tensors, dy, dx_last))
+        if reference.must_differentiate(dy):
+            inputs = ctx.saved_tensors[:7]
+            return reference.gradients_of(reference.selective_scan, inputs, dy, dx_last)
+        *inputs, _, saved = ctx.saved_tensors
+        return selective_gradients(as_arrays(*inputs, saved, dy, dx_last))
 
 
 class _DiagonalScan(torch.autograd.Function):
@@ -294,13 +280,14 @@ class _DiagonalScan(torch.autograd.Function):
         return x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dx):
-        arrays = as_arrays(*ctx.saved_tensors, dx)
-        da, db, dx0 = (np.empty_like(array) for array in (arrays[0], arrays[0], arrays[1]))
-        groups = channel_groups(dx.shape[0], dx.shape[2])
-        shard(diagonal_backward, dx.shape[0] * groups, *arrays, da, db, dx0, groups)
-        return tuple(torch.from_numpy(g) for g in (da, db, dx0))
+        scan = parallel.diagonal_scan if reference.must_differentiate(dx) else diagonal_scan
+        a, x0, x = ctx.saved_tensors
+        # The same scan, run from the end: db_k = dx_k + conj(a_{k+1}) db_{k+1}
+        following = torch.cat((a[:, 1:], torch.zeros_like(a[:, :1])), dim=1).conj()
+        db = scan(following.flip(1), dx.flip(1), torch.zeros_like(x0)).flip(1)
+        before = torch.cat((x0[:, None], x[:, :-1]), dim=1)
+        return db * before.conj(), db, a[:, 0].conj() * db[:, 0]
 
 
 diagonal_scan = _DiagonalScan.apply

@@ -19,9 +19,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numba import njit
-from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from ss4rec_lib.ssm.kernels import numba_loops as loops
+from ss4rec_lib.ssm.kernels import reference
 
 f32 = np.float32
 _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
@@ -142,6 +143,17 @@ def _rows(t: np.ndarray) -> np.ndarray:
     return t.reshape(-1, t.shape[-1])  # (B, L, D) as (B L, D)
 
 
+def _plain(xz, w, bias, before, x_proj, dt_proj, dt_bias, A, D_skip, x0):
+    """Compute `_MambaInner` by PyTorch's operators."""
+    (x, z), length, N = xz.chunk(2, dim=-1), xz.shape[1], A.shape[1]
+    padded = torch.cat((before, x), dim=1)
+    x = F.silu(bias + sum(w[j] * padded[:, j : j + length] for j in range(len(w))))
+    dt, B, C = (x @ x_proj.T).split([dt_proj.shape[1], N, N], dim=-1)
+    Delta = F.softplus(dt @ dt_proj.T + dt_bias)
+    y, last = reference.selective_scan(x, Delta, A, B, C, D_skip, x0)
+    return y * F.silu(z), last
+
+
 class _MambaInner(torch.autograd.Function):
     """Map the output of in_proj to the input of out_proj.
 
@@ -167,13 +179,15 @@ class _MambaInner(torch.autograd.Function):
         out = np.empty_like(y)
         loops.shard(gate_forward, batch * length, _rows(y), _rows(arrays[0]), _rows(out))
         computed = x, raw, projected, torch.from_numpy(y), torch.from_numpy(saved)
-        ctx.save_for_backward(xz, w, bias, before, x_proj, dt_proj, A, D_skip, *computed)
+        inputs = xz, w, bias, before, x_proj, dt_proj, dt_bias, A, D_skip, x0
+        ctx.save_for_backward(*inputs, *computed)
         return torch.from_numpy(out), torch.from_numpy(x_last)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dout, dx_last):
-        xz, w, bias, before, x_proj, dt_proj, A, D_skip, *computed = ctx.saved_tensors
+        if reference.must_differentiate(dout):
+            return reference.gradients_of(_plain, ctx.saved_tensors[:10], dout, dx_last)
+        xz, w, bias, before, x_proj, dt_proj, _, A, D_skip, _, *computed = ctx.saved_tensors
         x, raw, projected, y, saved = computed
         (batch, length, D), N, R = x.shape, A.shape[1], dt_proj.shape[1]
         conv = loops.as_arrays(xz, w, bias, before)

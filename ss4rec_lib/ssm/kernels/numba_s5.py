@@ -18,9 +18,10 @@ import math
 import numpy as np
 import torch
 from numba import njit
-from torch.autograd.function import once_differentiable
 
+from ss4rec_lib.ssm.discretization import states
 from ss4rec_lib.ssm.kernels import numba_loops as loops
+from ss4rec_lib.ssm.kernels import reference
 
 f32, index = np.float32, np.uint64  # unsigned indices, see `numba_loops.py`
 _ONE, _ZERO = f32(1), f32(0)
@@ -215,21 +216,24 @@ class _IrregularScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, lam, step, delta, Bu, x0):
-        P = step.shape[0]
-        size = lam[:P] ** 2 + lam[P:] ** 2
-        inv = torch.cat((lam[:P], -lam[P:])) / torch.cat((size, size))  # 1 / Lambda
-        arrays = loops.as_arrays(lam, inv, step, delta, Bu, x0)
+        P, arrays = step.shape[0], loops.as_arrays(lam, step, delta, Bu, x0)
+        re, im = arrays[0][:P], arrays[0][P:]
+        size = re * re + im * im
+        inv = np.concatenate((re / size, -im / size))  # 1 / Lambda
+        arrays.insert(1, inv)
         x = np.empty_like(arrays[4])
         groups, work = loops.channel_groups(len(delta), P), delta.numel() * P
         loops.shard(irregular_forward, len(delta) * groups, *arrays, x, groups, work=work)
         x = torch.from_numpy(x)
-        ctx.save_for_backward(lam, inv, step, delta, Bu, x0, x)
+        ctx.save_for_backward(lam, step, delta, Bu, x0, torch.from_numpy(inv), x)
         return x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dx):
-        arrays = loops.as_arrays(*ctx.saved_tensors, dx)
+        if reference.must_differentiate(dx):
+            return reference.gradients_of(states, ctx.saved_tensors[:5], dx)
+        lam, step, delta, Bu, x0, inv, x = ctx.saved_tensors
+        arrays = loops.as_arrays(lam, inv, step, delta, Bu, x0, x, dx)
         (batch, length), P = arrays[3].shape, arrays[2].shape[0]
         groups = loops.channel_groups(batch, P)
         shapes = [(batch, 2 * P), (batch, P), (batch * groups, length), arrays[4].shape]

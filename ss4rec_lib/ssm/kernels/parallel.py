@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ss4rec_lib.ssm.kernels import reference
 
 CHUNK = 64  # positions; 6 rounds
 
@@ -63,12 +64,13 @@ class _DiagonalScan(torch.autograd.Function):
         return x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dx):
-        a, initial_state, x = ctx.saved_tensors
-        db, flow = torch.empty_like(x), torch.zeros_like(initial_state)
+        a, initial_state, x = ctx.saved_tensors  # all that follows can be differentiated again
+        parts, flow = [], torch.zeros_like(initial_state)
         for part in reversed(_chunks(a.shape[1])):
-            db[:, part], flow = _scan_chunk_backward(a[:, part], dx[:, part], flow)
+            db, flow = _scan_chunk_backward(a[:, part], dx[:, part], flow)
+            parts.append(db)
+        db = torch.cat(parts[::-1], dim=1)
         previous = torch.cat((initial_state[:, None], x[:, :-1]), dim=1)
         return db * previous.conj(), db, flow
 
@@ -86,13 +88,15 @@ class _SelectiveScan(torch.autograd.Function):
             states = _scan_chunk(Lambda_bar, B_bar_u, x)
             y[:, part] += torch.einsum("btdn,btn->btd", states, C[:, part])
             x = states[:, -1].clone()
-        ctx.save_for_backward(u, Delta, A, B, C, D, torch.stack(starts))
+        ctx.save_for_backward(u, Delta, A, B, C, D, *starts)
         return y, x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dx_last):
-        u, Delta, A, B, C, D, starts = ctx.saved_tensors
+        if reference.must_differentiate(dy):
+            inputs = ctx.saved_tensors[:7]
+            return reference.gradients_of(reference.selective_scan, inputs, dy, dx_last)
+        u, Delta, A, B, C, D, *starts = ctx.saved_tensors
         du, dDelta = D * dy, torch.empty_like(Delta)
         dA, dB, dC = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
         flow = dx_last  # (B, D, N)

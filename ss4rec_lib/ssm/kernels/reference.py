@@ -10,8 +10,31 @@ channels, states per channel.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def transformed() -> bool:
+    """Return True under jit.trace, torch.export and torch.func, which look into an operation."""
+    functional = torch._C._are_functorch_transforms_active()  # type: ignore[attr-defined]
+    return torch._C._is_tracing() or torch.compiler.is_exporting() or functional
+
+
+def must_differentiate(gradient: Tensor) -> bool:
+    """Return True in a backward whose gradients are differentiated again, or come in batches."""
+    functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+    batch = functorch.is_legacy_batchedtensor(gradient)  # of `is_grads_batched`
+    return torch.is_grad_enabled() or batch or transformed()  # enabled by create_graph=True
+
+
+def gradients_of(plain: Callable, inputs: Sequence[Tensor], *given: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradients of a function of PyTorch's operators, to be differentiated again."""
+    with torch.enable_grad():  # views: the same tensor may be given for two inputs
+        at = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in inputs]
+        return torch.autograd.grad(plain(*at), at, given, create_graph=True)
 
 
 def diagonal_scan(a: Tensor, b: Tensor, initial_state: Tensor) -> Tensor:
