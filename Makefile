@@ -18,6 +18,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CODE = $(wildcard ss4rec_lib tests tools results benchmarks workflow docs notebooks)
 UV = $(or $(wildcard $(VENV)/bin/uv),uv)
+# JupyterLab refuses to start for root, the user of most containers, unless this is given.
+ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # Another project's environment must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_TARGET PIP_PREFIX
@@ -49,7 +51,7 @@ test: $(STAMP) ## all tests, the notebooks' committed outputs included
 	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lab: $(STAMP) ## JupyterLab on the notebooks
-	@$(PY) -m jupyterlab notebooks $(LAB_ARGS)
+	@$(PY) -m jupyterlab notebooks $(ALLOW_ROOT) $(LAB_ARGS)
 
 lint: $(STAMP) ## rules and formatting (ruff), types (pyright), spelling (codespell)
 	@$(PY) -m ruff check $(CODE)

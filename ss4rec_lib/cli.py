@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,9 +20,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default with the words of the process.
 
     Return the exit code: 0 done, 1 a lesson failed, 2 wrong usage or an error with a message, 130
-    interrupted.
+    interrupted, 141 the reader of the output has gone (`ss4rec evaluate RUN | head -1`).
     """
-    options = _parser().parse_args(arguments)
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a program that the signal SIGPIPE has ended
+
+
+def _run(words: Sequence[str]) -> int:
+    # argparse takes -1e3 and -inf for options, unless a space is in front.
+    numbers = re.compile(r"-[.\d]+\w*([eE][-+]?\d+)?|-\.?(inf|nan)", re.IGNORECASE)
+    words = [f" {word}" if numbers.fullmatch(word) else word for word in words]
+    options = _parser().parse_args(words)
     try:
         return options.verb(options)
     except KeyboardInterrupt:
@@ -43,10 +59,10 @@ def _errors_for_the_user() -> tuple[type[Exception], ...]:
     from ss4rec_lib.experiments import ExperimentError
     from ss4rec_lib.files import FileError
     from ss4rec_lib.lessons import LessonError
-    from ss4rec_lib.training import CheckpointError, TrainingDiverged
+    from ss4rec_lib.training import CheckpointError
 
-    ours = (ConfigError, DataError, ExperimentError, FileError, LessonError)
-    return (*ours, CheckpointError, TrainingDiverged)
+    ours = (ConfigError, DataError, ExperimentError, FileError, LessonError, CheckpointError)
+    return (*ours, FloatingPointError)  # training that diverged, or scores that are not finite
 
 
 def _is_main_process() -> bool:
@@ -66,12 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         return made.add_argument
 
     data = add("data", _data, "fetch and verify a data set, print what it holds")
-    data("name", metavar="NAME", help="for example ml-100k, ml-1m, planted")
-    data("--path", metavar="P", help="a folder, file or archive of your own to read")
+    data("name", metavar="NAME", help="ml-100k, ml-1m, planted, ..., or a file of your own")
+    place = "another place of the data: a folder, file or archive"
+    data("--path", metavar="P", help=place)
 
     lessons = add("lessons", _lessons, "run lessons through papermill, print a summary")
     lessons("names", nargs="*", metavar="NAME", help="04, train_ss4rec, ...; none: all")
-    lessons("--dataset", metavar="NAME", help="short for -p dataset NAME")
+    lessons("--dataset", metavar="NAME", help="short for -p dataset NAME; a name, or a file")
     text = "a value for a lesson's parameters cell; may be repeated"
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "dest": "parameters", "help": text}
     lessons("-p", "--parameter", action="append", default=[], **pair)
@@ -94,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = add("evaluate", _evaluate, "evaluate a finished run, on other conditions too")
     evaluate("run", metavar="FOLDER")
+    evaluate("--path", metavar="P", help=place)
     evaluate("--part", choices=("test", "valid"), default="test")
     evaluate("--mask-seen", action="store_true", help="leave seen items out")
     text = "known, hidden, previous or none; as in training"
@@ -102,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
 
     recommend = add("recommend", _recommend, "what to recommend to a user at a moment")
     recommend("run", metavar="FOLDER")
-    recommend("--user", type=int, required=True, metavar="ID")
+    recommend("--path", metavar="P", help=place)
+    recommend("--user", required=True, metavar="ID", help="as in the data")
     text = "2001-05-01T20:00 (UTC), or seconds since 1970"
     recommend("--at", required=True, metavar="TIME", help=text)
     recommend("-k", type=int, default=10, metavar="K", help="how many items")
@@ -124,8 +143,8 @@ def _parser() -> argparse.ArgumentParser:
 
 _RUN_OPTIONS = {
     "task": ("T", "ranking (default) or rating"),
-    "dataset": ("NAME", "for example ml-1m, planted"),
-    "path": ("P", "a folder, file or archive of your own to read"),
+    "dataset": ("NAME", "for example ml-1m, planted, or a file of your own"),
+    "path": ("P", "another place of the data: a folder, file or archive"),
     "model": (
         "NAME",
         "ranking: official (default), bpr, gru4rec, sasrec, sasrec_time, popularity, "
@@ -142,33 +161,41 @@ _RUN_OPTIONS = {
 
 
 def _data(options: argparse.Namespace) -> int:
-    from ss4rec_lib.data import fetch, load_movielens
+    import numpy as np
+    import pandas as pd
 
-    if options.path is None and options.name != "planted":
-        fetch(options.name)
-    ratings = load_movielens(options.name, path=options.path)
-    print(
-        f"{options.name}: {len(ratings):,} ratings, {ratings['user_id'].nunique():,} users, "
-        f"{ratings['item_id'].nunique():,} items"
-    )
-    print(f"source: {ratings.attrs.get('source', 'generated')}")
+    from ss4rec_lib.data import DataError, load_dataset, load_items
+
+    table = load_dataset(options.name, path=options.path)
+    kind = "ratings" if "rating" in table else "interactions without ratings"
+    counts = [f"{table[name].nunique():,} {name[:4]}s" for name in ("user_id", "item_id")]
+    print(f"{table.attrs['dataset']}: {len(table):,} {kind}, {counts[0]}, {counts[1]}")
+    times = pd.to_datetime(table["timestamp"], unit="s")
+    first, last = times.min(), times.max()
+    # One sorted number per row: `duplicated` would take a minute for 32 million.
+    keys = np.sort(pd.factorize(table["user_id"])[0] * 2**37 + table["timestamp"].to_numpy())
+    same = keys[1:] == keys[:-1]
+    tied = (np.append(same, False) | np.insert(same, 0, False)).mean()
+    print(f"time: {first} to {last} UTC; {tied:.1%} share their second with another of their user")
+    try:
+        titles = load_items(options.name, path=options.path, ratings=table)
+        n = len(titles.index.intersection(pd.Index(table["item_id"].unique())))
+        print("titles: none" if titles.empty else f"titles: of {n:,} of these items")
+    except DataError as error:  # a file of ratings alone
+        print(f"titles: none ({error})")
+    print(f"source: {table.attrs['source']}")
     return 0
 
 
 def _lessons(options: argparse.Namespace) -> int:
     from ss4rec_lib.lessons import LessonError, run_lessons
 
-    given = list(options.parameters)
+    given = [(name, value.strip()) for name, value in options.parameters]
     if options.dataset is not None:
-        given.append(["dataset", options.dataset])
+        given.append(("dataset", options.dataset))
     parameters = dict(given)
     if len(parameters) < len(given):
         raise LessonError("a parameter was given more than once; give each name one value")
-    if "dataset" in parameters:
-        from ss4rec_lib.data import DATASETS, lookup
-
-        if parameters["dataset"] not in DATASETS:
-            lookup(parameters["dataset"])  # its error, here and not once in every lesson
     how = {"out": options.out, "timeout": options.timeout, "from_text": True}
     runs = run_lessons(options.names, parameters=parameters, **how)
     return 1 if any(run.error is not None for run in runs) else 0
@@ -198,7 +225,7 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from ss4rec_lib.experiments import evaluate_run
 
-    how = (options.part, options.mask_seen, options.target_time, options.max_len)
+    how = (options.part, options.mask_seen, options.target_time, options.max_len, options.path)
     print(evaluate_run(options.run, *how))
     return 0
 
@@ -206,9 +233,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _recommend(options: argparse.Namespace) -> int:
     from ss4rec_lib.experiments import recommend_from_run
 
-    how = (options.user, options.at, options.k, options.include_seen)
-    found = recommend_from_run(options.run, *how)
-    print(found.to_string(index=False))
+    how = (options.user.strip(), options.at, options.k, options.include_seen, options.path)
+    found = recommend_from_run(options.run, *how).dropna(axis="columns", how="all")
+    print(found.to_string(index=False, na_rep=""))
     return 0
 
 

@@ -55,9 +55,9 @@ class Config(BaseModel):
         return {n: value for n, value in own.items() if n not in other or other[n] != value}
 
 
-def did_you_mean(given: object, known: Iterable[str]) -> str:
-    """Return a sentence that names up to three similar words, or an empty string."""
-    near = difflib.get_close_matches(str(given), list(known), n=3, cutoff=0.5)
+def did_you_mean(given: object, known: Iterable[str], most: int = 3) -> str:
+    """Return a sentence that names up to `most` similar words, or an empty string."""
+    near = difflib.get_close_matches(str(given), list(known), n=most, cutoff=0.5)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -39,16 +40,63 @@ def test_lessons_passes_everything_on(called):
     assert called["from_text"] is True
 
 
+@pytest.mark.parametrize("number", ["-1", "-1e3", "-.5", "-inf", "-.nan", "-1_000"])
+def test_a_negative_number_reaches_the_check_of_the_lesson(called, number):
+    assert cli.main(["lessons", "-p", "gap_minutes", number, "-p", "seed", "3"]) == 0
+    assert called["parameters"] == {"gap_minutes": number, "seed": "3"}
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1e3", "nan", "inf", "-inf"])
+def test_a_time_limit_that_is_none_is_refused(seconds, capsys):
+    assert cli.main(["lessons", "01", "--timeout", seconds]) == 2
+    assert str(float(seconds)) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("train --dataset planted --out {} --seed -1", "seed", "-1"),
+        ("train --dataset planted --out {} --seed 4294967296", "seed", "4294967296"),
+        ("train --dataset planted --out {} --min-interactions -1", "min_interactions", "-1"),
+        ("train --dataset planted --out {} --task rating --split 5-fold --folds 0", "folds", "0"),
+        ("train --dataset planted --out {} --set learning_rate=nan", "learning_rate", "nan"),
+        ("train --dataset planted --out {} --set learning_rate=-1e3", "learning_rate", "-1000"),
+        ("recommend {} --user 1 --at -5", "", "-5"),
+        ("recommend {} --user 1 --at -1e3", "", "-1e3"),
+        ("recommend {} --user 1 --at nan", "", "nan"),
+        ("evaluate {} --max-len -3", "max_len", "-3"),
+        ("evaluate {} --max-len 0", "max_len", "0"),
+        ("evaluate {} --max-len -.inf", "max_len", "inf"),
+        ("evaluate {} --target-time nan", "target_time", "nan"),
+    ],
+)
+def test_numbers_out_of_range_are_one_message_with_name_and_value(
+    words, name, value, tmp_path, capsys
+):
+    assert cli.main(words.format(tmp_path / "run").split()) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert name in shown
+    assert value in shown
+    assert not (tmp_path / "run").exists()
+
+
 def test_lessons_without_names_means_all(called):
     assert cli.main(["lessons"]) == 0
     assert called["names"] == []
     assert called["parameters"] == {}
 
 
-def test_an_unknown_data_set_starts_no_lesson(called, capsys):
-    assert cli.main(["lessons", "--dataset", "ml-1mm"]) == 2
-    assert "ml-1m" in capsys.readouterr().err
-    assert "names" not in called
+def test_an_unusable_data_set_starts_no_lesson(monkeypatch, tmp_path, capsys):
+    from ss4rec_lib.lessons import runner
+
+    monkeypatch.delattr(runner, "_run_one")
+    for dataset, expected in [("ml-1mm", "'ml-1m'"), (str(tmp_path / "a.csv"), "a.csv")]:
+        assert cli.main(["lessons", "--dataset", dataset, "--out", str(tmp_path)]) == 2
+        assert expected in capsys.readouterr().err
+    (tmp_path / "a.csv").write_text("user,item\n1,2\n")
+    assert cli.main(["lessons", "-p", "dataset", str(tmp_path / "a.csv")]) == 2
+    assert "timestamp" in capsys.readouterr().err
 
 
 def test_a_failed_lesson_is_exit_code_1(called):
@@ -87,21 +135,26 @@ def test_interrupt_is_exit_code_130(monkeypatch, capsys):
     assert cli.main(["lessons"]) == 130
 
 
-def test_data_prints_what_was_loaded(monkeypatch, capsys):
+@pytest.mark.parametrize("rated", [True, False])
+def test_data_prints_what_was_loaded(monkeypatch, capsys, rated):
     import ss4rec_lib.data
 
-    ratings = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [5, 6, 5]})
-    ratings.attrs["source"] = "a file of mine"
-    fetched = []
-    monkeypatch.setattr(ss4rec_lib.data, "fetch", fetched.append)
-    monkeypatch.setattr(ss4rec_lib.data, "load_movielens", lambda name, path=None: ratings)
-    assert cli.main(["data", "ml-100k"]) == 0
-    assert fetched == ["ml-100k"]
-    shown = capsys.readouterr().out
-    assert "ml-100k: 3 ratings, 2 users, 2 items" in shown
-    assert "a file of mine" in shown
+    table = pd.DataFrame({"user_id": [1, 1, 2, 2], "item_id": [5, 6, 5, 7], "rating": 4.0})
+    table["timestamp"] = [0, 86_400, 5, 5]
+    table = table if rated else table.drop(columns="rating")
+    table.attrs = {"dataset": "ml-100k", "source": "a file of mine"}
+    titles = pd.DataFrame({"title": ["A", "B"]}, index=[5, 7])
+    asked = []
+    load = lambda name, path=None: asked.append((name, path)) or table  # noqa: E731
+    monkeypatch.setattr(ss4rec_lib.data, "load_dataset", load)
+    monkeypatch.setattr(ss4rec_lib.data, "load_items", lambda name, path=None: titles)
     assert cli.main(["data", "ml-100k", "--path", "x"]) == 0
-    assert fetched == ["ml-100k"], "a path of the user's own needs no download"
+    assert asked == [("ml-100k", "x")]
+    shown = capsys.readouterr().out
+    for expected in ("ml-100k: 4 ", "2 users", "3 items", "1970-01-02", "50.0%", "of 2 of"):
+        assert expected in shown
+    assert ("without ratings" in shown) is not rated
+    assert "a file of mine" in shown
 
 
 def test_data_with_an_unknown_name_is_one_message(capsys):
@@ -165,6 +218,16 @@ def test_errors_of_the_system_are_not_hidden(monkeypatch):
     monkeypatch.setattr(experiments, "record_run", break_down)
     with pytest.raises(OSError, match="a bug"):
         cli.main(["record", "somewhere"])
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    """As in `ss4rec data planted | head -1`, but nobody reads at all."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    words = ["-m", "ss4rec_lib.cli", "data", "planted"]
+    done = subprocess.run([sys.executable, *words], stdout=writes, stderr=subprocess.PIPE)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_no_verb_is_a_usage_error(capsys):

@@ -282,6 +282,16 @@ class TestMakefile:
         self.make(checkout, "lint", f"PYTHON={sys.executable}")
         assert not (checkout / ".venv/leftover").exists()
 
+    @pytest.mark.parametrize(("uid", "allowed"), [("0", True), ("1000", False), ("10", False)])
+    def test_lab_allows_root_to_root_alone(self, checkout, tmp_path, uid, allowed):
+        path = self.tools(tmp_path / "bin", "#!/bin/sh\nexit 1\n")
+        (path / "id").write_text(f"#!/bin/sh\necho {uid}\n")
+        (path / "id").chmod(0o755)
+        shown = self.make(checkout, "-n", "lab", "LAB_ARGS=--no-browser", path=path).stdout
+        command = next(line for line in shown.splitlines() if "jupyterlab" in line)
+        assert ("--allow-root" in command) is allowed
+        assert command.endswith("--no-browser")
+
     def test_clean_keeps_the_data(self, checkout):
         made = ("runs/lessons/01.ipynb", ".venv/bin/x", "a/__pycache__/b")
         for name in ("data/ml-100k/u.data", *made):

@@ -1,8 +1,11 @@
-"""README.md: its numbers come from lessons and records; its commands and its Python run."""
+"""README.md and docs/: numbers come from lessons and records; commands and Python run."""
 
 from __future__ import annotations
 
+import datetime
+import gzip
 import os
+import random
 import re
 import shlex
 import subprocess
@@ -11,19 +14,22 @@ from pathlib import Path
 
 import pytest
 
+from ss4rec_lib import cli
 from ss4rec_lib.experiments import run_config
 from tools.fill_readme import out_of_date
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN_DATA = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.split("\n")]
+def commands(page: str = README) -> list[str]:
+    found = "\n".join(blocks("bash", page)).split("\n")
+    lines = [line.split("#")[0].strip() for line in found]
     return [line for line in lines if line]
 
 
@@ -38,7 +44,10 @@ def test_it_is_short():
     assert "masked" in head and 1 <= len(rows) <= 8
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/own_data.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     text = (ROOT / name).read_text(encoding="utf-8").replace("\n", " ")
     targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", text)
@@ -106,3 +115,45 @@ def test_the_python_example_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"RankingResult\(600 targets; hr@10 0\.\d+", done.stdout)
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """Go to a folder with the files that the page on own data names, and return it."""
+    monkeypatch.chdir(tmp_path)
+    draw, rows = random.Random(0), blocks("csv", OWN_DATA)[0].split()
+    for user in ("zoë", "007", *(f"customer-{n}" for n in range(28))):
+        second, item = 1_709_300_000, draw.randrange(20)
+        for _ in range(10):
+            second += draw.randrange(1, 10**5)
+            item = (item + draw.choice([1, 1, 2, 7])) % 20
+            date = datetime.datetime.fromtimestamp(second, datetime.UTC)
+            rows.append(f"{user},item-{item:02},{date:%Y-%m-%dT%H:%M:%SZ}")
+    Path("orders.csv").write_text("\n".join(rows), encoding="utf-8")
+    rows = ["customer,sku,when", *rows[1:], rows[1]]
+    with gzip.open("orders.tsv.gz", "wt", encoding="utf-8") as stream:
+        stream.write("\n".join(rows).replace(",", "\t"))
+    titles = [f'item-{n:02},"Crème, no. {n}"' for n in range(20)]
+    Path("products.csv").write_text("\n".join(["sku,name", *titles]), encoding="utf-8")
+    Path("grocery.yaml").write_text(blocks("yaml", OWN_DATA)[0], encoding="utf-8")
+    return tmp_path
+
+
+def test_the_commands_for_own_data_run(shop, capfd):
+    """In one process, in the order of the page."""
+    printed = []
+    for command in commands(OWN_DATA):
+        program, *words = shlex.split(command)
+        assert program == "ss4rec"
+        assert cli.main(words) == 0, capfd.readouterr().err
+        printed.append(capfd.readouterr().out)
+    assert len(printed) == 6, "five commands, and one for the description"
+    assert printed[0].startswith("orders: 303 interactions without ratings, 30 users, 22 items")
+    assert "95 % interval" in printed[3]
+    assert re.findall(r"^ *([1-9]) +item-\d\d ", printed[4], re.MULTILINE) == list("12345")
+    assert printed[5].startswith("grocery: 303 interactions")
+    assert "titles: of 20 of these items" in printed[5] and "1 duplicate" in printed[5]
+    kept = [path.read_bytes() for path in (shop / "runs").rglob("*") if path.is_file()]
+    assert not any(b"customer-1" in content for content in kept), "no copy of the data"
+    records = [path.read_text() for path in (shop / "runs").rglob("record.json")]
+    assert len(records) == 2 and not any(str(shop) in text for text in records)

@@ -252,12 +252,14 @@ def _in_history_order(split: Split) -> pd.DataFrame:
 
 def _write_inter(ratings: pd.DataFrame, path: Path) -> None:
     """Write validated ratings; float32 ratings as the shortest text that reads back as the same."""
+    if "rating" not in ratings:
+        raise DataError("ratings: missing column rating; expected one, though RecBole ranks only.")
     for column in ("user_id", "item_id"):
-        highest = int(ratings[column].to_numpy().max())
-        if highest > _MAX_ID:
+        highest = ratings[column].to_numpy().max()
+        if isinstance(highest, str) or highest > _MAX_ID:
             raise InvalidRatingsError(
-                f"{column} {highest} cannot be read back: expected ids up to {_MAX_ID}. Renumber "
-                "them, for instance with pandas.factorize."
+                f"{column} {highest} cannot be read back: expected whole numbers up to {_MAX_ID}. "
+                "Renumber them, for instance with pandas.factorize."
             )
     with whole_file(path) as temporary:
         ratings.to_csv(temporary, sep="\t", header=list(FIELDS), index=False, lineterminator="\n")

@@ -13,11 +13,15 @@ from ss4rec_lib.data.batching import make_batch as make_batch
 from ss4rec_lib.data.batching import train_batches as train_batches
 from ss4rec_lib.data.batching import typical_interval as typical_interval
 from ss4rec_lib.data.datasets import DATASETS as DATASETS
+from ss4rec_lib.data.datasets import dataset_name as dataset_name
 from ss4rec_lib.data.datasets import fetch as fetch
+from ss4rec_lib.data.datasets import is_path as is_path
+from ss4rec_lib.data.datasets import load_dataset as load_dataset
 from ss4rec_lib.data.datasets import load_items as load_items
 from ss4rec_lib.data.datasets import load_movielens as load_movielens
 from ss4rec_lib.data.datasets import lookup as lookup
 from ss4rec_lib.data.download import checkout as checkout
+from ss4rec_lib.data.own import DatasetDescription as DatasetDescription
 from ss4rec_lib.data.parsing import DataFile as DataFile
 from ss4rec_lib.data.parsing import read_ratings as read_ratings
 from ss4rec_lib.data.planted import PlantedTruth as PlantedTruth

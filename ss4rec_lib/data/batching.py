@@ -117,6 +117,8 @@ def make_batch(
     item = _integers("items", items)
     if item.ndim != 2 or 0 in item.shape:
         raise ValueError(f"items: expected a table (B, L), found shape {tuple(item.shape)}")
+    if ratings is not None and torch.as_tensor(ratings).isnan().all():
+        ratings = None  # those of `Sequences` without ratings
     inside = item != 0
     lengths = inside.sum(1)
     padded = torch.arange(item.shape[1]) >= lengths[:, None]
@@ -225,12 +227,13 @@ class Batches:
         index = starts[:, None] + np.minimum(steps, lengths[:, None])  # (B, L + 1)
         items = self.sequences.items[index].astype(np.int64)
         ratings = self.sequences.ratings[index]
+        known = np.nan_to_num(ratings[:, :-1])  # NaN where the data have no ratings
         wanted = steps[:-1] == lengths[:, None] - 1 if self.last_only else inside
         arrays = {
             "items": np.where(inside, items[:, :-1], 0),
             "delta": self._intervals(index, users, inside),
             "targets": np.where(wanted, items[:, 1:], 0),
-            "ratings": np.where(inside, ratings[:, :-1], np.float32(0)),
+            "ratings": np.where(inside, known, np.float32(0)),
             "target_ratings": np.where(wanted, ratings[:, 1:], np.float32(np.nan)),
             "positions": np.flatnonzero(wanted),
         } | {"lengths": lengths, "users": users, "starts": starts}

@@ -8,6 +8,7 @@ several libraries' data loaders, the sha256 of RecBole's wheel that of the packa
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from ss4rec_lib.configuration import did_you_mean
-from ss4rec_lib.data.download import locate
+from ss4rec_lib.data.download import existing, locate
 from ss4rec_lib.data.items import read_items
+from ss4rec_lib.data.own import PATH, describe, load_own, load_titles
 from ss4rec_lib.data.parsing import read_ratings
 from ss4rec_lib.data.planted import planted_items, planted_ratings
 from ss4rec_lib.data.validation import DataError, DataWarning, validate_ratings
@@ -117,8 +119,8 @@ def lookup(name: str) -> Dataset:
     entry = CATALOGUE.get(name) if isinstance(name, str) else None
     if entry is None:
         raise DataError(
-            f"unknown dataset {name!r}.{did_you_mean(str(name).strip().lower(), DATASETS)} Known "
-            f"datasets: {', '.join(DATASETS)}."
+            f"unknown dataset {name!r}.{did_you_mean(str(name).strip().lower(), DATASETS, 4)} "
+            f"Known datasets: {', '.join(DATASETS)}; or the path of a file."
         )
     return entry
 
@@ -154,12 +156,40 @@ def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataF
     return ratings
 
 
-def load_items(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
+def load_dataset(dataset: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
+    """Load interactions: of a name in `DATASETS`, or of a file of one's own.
+
+    `dataset` is a name, for `load_movielens`, or the path of a table of interactions or of a YAML
+    description (see `own`). `path` is then another place of that file, or the folder it is in.
+    """
+    if not is_path(dataset):
+        return load_movielens(dataset, path)
+    return load_own(_place(dataset, path))
+
+
+def is_path(dataset: object) -> bool:
+    """Return whether a data set is named by the path of a file, not by its name."""
+    if not isinstance(dataset, str) or not dataset or dataset in DATASETS:
+        return isinstance(dataset, os.PathLike)
+    return bool(re.search(r"[/\\]", dataset) or PATH.search(dataset)) or Path(dataset).is_file()
+
+
+def dataset_name(dataset: str, path: str | os.PathLike | None = None) -> str:
+    """Return the short name of a data set, for tables and records; it holds no folder."""
+    return str(describe(_place(dataset, path)).name) if is_path(dataset) else dataset
+
+
+def load_items(
+    name: str, path: str | os.PathLike | None = None, ratings: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Load the table of `read_items`, fetching the data set the first time.
 
-    `path` is as for `load_movielens`, or a ratings file beside which the items are. Some items have
-    no rating.
+    `path` is as for `load_dataset`, or a ratings file beside which the items are. Some items have
+    no rating. Data of one's own may have no titles: then the table is empty. Their ids are of the
+    kind in the interactions, which are read again unless `ratings`, their table, is given.
     """
+    if is_path(name):
+        return load_titles(_place(name, path), ratings)
     if name == PLANTED:
         _refuse_path(path)
         return planted_items()
@@ -171,6 +201,14 @@ def fetch(name: str) -> Path:
     if name == PLANTED:
         raise DataError(f"{PLANTED} is generated and has no file to fetch.")
     return locate(lookup(name)).file.path
+
+
+def _place(dataset: str | os.PathLike, path: str | os.PathLike | None) -> Path:
+    """Return where a file of one's own is: as named, or at another path."""
+    if path is None:
+        return existing(dataset, "dataset")
+    place = existing(path, "path=")
+    return place / Path(dataset).name if place.is_dir() else place
 
 
 def _refuse_path(path: str | os.PathLike | None) -> None:

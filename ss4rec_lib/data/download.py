@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -166,17 +167,28 @@ def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
     return located
 
 
-def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -> Located:
-    """Return the file in a folder, archive or file the user named, accepted even if it differs."""
+def existing(named: str | os.PathLike, origin: str) -> Path:
+    """Return a path that the user named, or raise UnusablePathError if nothing is there."""
     path = Path(named).expanduser()
-    if not path.exists() and (root := checkout()):
+    if not _is_there(path) and (root := checkout()):
         # A lesson runs in notebooks/, its variables were set at the top of the repository.
         path = root / path
-    if not path.exists():
+    if not _is_there(path):
         raise UnusablePathError(
             f"{origin} names {os.fspath(named)!r}, which does not exist (working directory: "
             f"{Path.cwd()}). Name a folder, ratings file or archive, or leave it out."
         )
+    return path
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a path exists; `archive.zip:member` does when the archive does."""
+    return path.exists() or Path(re.sub(r"(\.zip):.*", r"\1", str(path))).is_file()
+
+
+def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -> Located:
+    """Return the file in a folder, archive or file the user named, accepted even if it differs."""
+    path = existing(named, origin)
     file = _find(dataset, path, kind)
     if file is None:
         raise UnusablePathError(

@@ -5,15 +5,15 @@ Titles are stored for sorting ("Matrix, The (1999)") and returned for reading ("
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
-from ss4rec_lib.data.parsing import DataFile
-from ss4rec_lib.data.validation import DataError, require_columns
+from ss4rec_lib.data.parsing import DataFile, Layout, detect_layout, records
+from ss4rec_lib.data.validation import DataError
 
 # Meaning of the 19 flags at the end of a line of `u.item`, in order (`u.genre`).
 U_ITEM_GENRES = (
@@ -21,7 +21,7 @@ U_ITEM_GENRES = (
     "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
     "Thriller", "War", "Western",
 )  # fmt: skip
-NO_GENRE = {"(no genres listed)", "unknown", ""}
+NO_GENRE = {"(no genres listed)", "unknown", "", "nan"}
 
 _ARTICLES = (
     "The|A|An|Le|La|Les|L'|Un|Une|Des|Il|Lo|I|Gli|Uno|Una|El|Los|Las|"
@@ -37,42 +37,45 @@ _BRACKETS_AT_END = re.compile(r"(?P<title>.*?)(?P<brackets>(?:\s*\([^()]*\))*)\s
 _UNKNOWN_TITLES = {"unknown", "unkonwn"}  # the second is a slip in RecBole's copy
 
 
-def read_items(file: DataFile) -> pd.DataFrame:
-    """Read `u.item`, `movies.dat`, `movies.csv` or RecBole's `.item`.
+def read_items(file: DataFile, given: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Read `u.item`, `movies.dat`, `movies.csv`, RecBole's `.item` or a table of one's own.
 
     Return the index `item_id` (int32) and the columns `title` (articles in front, without the
     year), `year` (Int64, missing where the file has none) and `genres` (list of str), in the file's
-    order.
+    order. Of a table of one's own, whose columns are `given` names or recognised, the ids are text,
+    the titles as they are, and there are no years and genres.
     """
-    with file.open() as stream:
-        content = stream.read()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")  # ML-100K and ML-1M; ML-10M is UTF-8 already
-    rows: dict[int, tuple[str, int | None, list[str]]] = {}
-    numbered, take_apart = _records(file, text)
-    for number, fields in numbered:
+    layout, take_apart = _family(file, given)
+    rows: dict[int | str, tuple[str, int | None, list[str]]] = {}
+    for number, text, fields in records(file, layout):
         try:
-            text_id, raw_title, raw_year, genres = take_apart(fields)
-            item = int(text_id)
+            if "\0" in text:
+                raise ValueError("NUL character")
+            if layout.has_header and len(fields) != len(layout.columns):
+                raise ValueError(
+                    f"{len(fields)} fields where the header has {len(layout.columns)}; text with a "
+                    "separator in it must be in quotation marks"
+                )
+            item, title, year, genres = take_apart(fields)
+            if item in rows:
+                raise ValueError(f"item {item} is there twice")
         except ValueError as error:
             raise DataError(
-                f"{file.label}, line {number}: {str(fields)[:80]} is not an item ({error}); "
+                f"{file.label}, line {number}: {text.strip()[:80]!r} is not an item ({error}); "
                 "expected an id, a title and genres."
             ) from error
-        if item in rows:
-            raise DataError(f"{file.label}, line {number}: item {item} is there twice.")
-        title, year = split_title(raw_title)
-        if year is None and (match := re.search(r"\d{4}", raw_year)):
-            year = int(match.group())
-        rows[item] = (title, year, [genre for genre in genres if genre not in NO_GENRE])
+        rows[item] = (title, year, genres)
     if not rows:
         raise DataError(f"{file.label} has no items; expected one per line.")
-    titles, years, genres = zip(*rows.values(), strict=True)
+    return item_table(rows, "int32" if given is None else "str")
+
+
+def item_table(rows: Mapping[Any, tuple[str, int | None, list[str]]], dtype: str) -> pd.DataFrame:
+    """Return the table of items with these titles, years and genres; `dtype` is of the ids."""
+    titles, years, genres = zip(*rows.values(), strict=True) if rows else ((), (), ())
     columns = {"title": pd.Series(titles, dtype="str"), "year": pd.array(years, dtype="Int64")}
     columns["genres"] = pd.Series(list(genres), dtype=object)
-    return pd.DataFrame(columns).set_index(pd.Index(list(rows), dtype="int32", name="item_id"))
+    return pd.DataFrame(columns).set_index(pd.Index(list(rows), dtype=dtype, name="item_id"))
 
 
 def split_title(raw: str) -> tuple[str, int | None]:
@@ -104,43 +107,55 @@ def _upright(text: str) -> str:
     return f"{also_known}{article}{space}{title}"
 
 
-Item = tuple[str, str, str, list[str]]  # id, title, year, genres
-Records = Iterator[tuple[int, list[str]]]  # number and fields of each line
+Item = tuple[int | str, str, int | None, list[str]]  # id, title, year, genres
 
 
-def _records(file: DataFile, text: str) -> tuple[Records, Callable[[list[str]], Item]]:
-    """Return the lines of a file in fields, and the function that makes an item of them."""
-    # Not splitlines(): that also ends a line at characters a title may hold, such as latin-1 0x85.
-    lines = text.replace("\r\n", "\n").split("\n")
-    is_csv, is_dat = file.name.endswith(".csv"), file.name.endswith(".dat")
-    separator = "::" if is_dat else "|" if file.name == "u.item" else "\t"
-    rows = csv.reader(lines) if is_csv else (line.split(separator) for line in lines)
-    numbered = ((n, fields) for n, fields in enumerate(rows, start=1) if "".join(fields).strip())
-    if is_dat:
-        return numbered, _movies_dat
-    if file.name == "u.item":
-        return numbered, _u_item
-    recbole = ["item_id", "movie_title", "class", "release_year"]
-    wanted = ["movieId", "title", "genres"] if is_csv else recbole
-    names = [name.partition(":")[0] for name in next(numbered, (1, []))[1]]
-    require_columns(names, wanted, file.label)
-    return numbered, partial(_of_columns, names, wanted, "|" if is_csv else " ")
+def _family(
+    file: DataFile, given: Mapping[str, str] | None
+) -> tuple[Layout, Callable[[list[str]], Item]]:
+    """Return the layout of a file, and the function that makes an item of a record's fields."""
+    if given is None and file.name.endswith(".dat"):
+        return Layout("::"), _movies_dat
+    if given is None and file.name == "u.item":
+        return Layout("|"), _u_item
+    needed = ["item_id", "title"] if given is not None else ["item_id", "title", "genres"]
+    layout = detect_layout(file, needed, given)
+    if given is not None:
+        return layout, partial(_own, layout.columns)
+    between_genres = " " if file.name.endswith(".item") else "|"
+    return layout, partial(_of_columns, layout.columns, between_genres)
 
 
-def _of_columns(names: list[str], wanted: list[str], separator: str, fields: list[str]) -> Item:
-    row = dict(zip(names, fields, strict=True))
-    item, title, genres, *year = (row[name] for name in wanted)
-    return item, title, "".join(year), genres.split(separator)
+def _own(columns: Sequence[str], fields: list[str]) -> Item:
+    row = dict(zip(columns, fields, strict=True))
+    if not (item := row["item_id"].strip()):
+        raise ValueError("no id")
+    return item, " ".join(row["title"].split()), None, []
+
+
+def _of_columns(columns: Sequence[str], between_genres: str, fields: list[str]) -> Item:
+    row = dict(zip(columns, fields, strict=True))
+    genres = row["genres"].split(between_genres)
+    return _movie(row["item_id"], row["title"], row.get("year", ""), genres)
 
 
 def _u_item(fields: list[str]) -> Item:
+    if len(fields) != 5 + len(U_ITEM_GENRES):
+        raise ValueError(f"{len(fields)} fields instead of {5 + len(U_ITEM_GENRES)}")
     item, title, released, _, _, *flags = fields
     genres = [genre for genre, flag in zip(U_ITEM_GENRES, flags, strict=True) if flag == "1"]
-    return item, title, released, genres
+    return _movie(item, title, released, genres)
 
 
 def _movies_dat(fields: list[str]) -> Item:
     item, *title, genres = fields
     if not title:
         raise ValueError("fewer than 3 fields separated by ::")
-    return item, "::".join(title), "", genres.split("|")
+    return _movie(item, "::".join(title), "", genres.split("|"))
+
+
+def _movie(item: str, raw_title: str, released: str, genres: list[str]) -> Item:
+    title, year = split_title(raw_title)
+    if year is None and (match := re.search(r"\d{4}", released)):
+        year = int(match.group())
+    return int(item), title, year, [genre for genre in genres if genre not in NO_GENRE]

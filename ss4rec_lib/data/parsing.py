@@ -1,8 +1,9 @@
-"""Reading MovieLens ratings files: fast, and with a line number when something is wrong.
+"""Reading tables from files: containers, encodings, layouts, and the line that is wrong.
 
-The families of files are told apart by the file's name or else by its first line (see
-`detect_layout`). The reader is pandas' C parser over blocks of rows. Only when it fails, or returns
-a value that no ratings file may hold, a second pass looks for the first line that fails on its own.
+A `Layout` (separator, columns, header, quotes) is known for MovieLens' files and found out for
+others (`detect_layout`). Ratings go through pandas' C parser in blocks of rows. Only when it fails,
+or a block holds a value that no ratings file may hold, a second pass looks for the first record
+that fails on its own. Titles are read record by record (`records`).
 
 Archives are read in place and never extracted. An archive with a member whose name would lead
 outside its folder is refused all the same.
@@ -21,7 +22,7 @@ import stat
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -29,21 +30,31 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pandas as pd
 
-from ss4rec_lib.data.validation import COLUMNS, DataError, require_columns
+from ss4rec_lib.data.text import Text
+from ss4rec_lib.data.validation import COLUMNS, NEEDED, DataError
 
 ZIP_SUFFIXES = (".zip", ".whl")
 COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
 
-# What reading a damaged container raises. RuntimeError is zipfile's for a password.
+# What reading a damaged file raises. RuntimeError is zipfile's for a password.
 _READ_ERRORS = (zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
-_READ_ERRORS += (RuntimeError, NotImplementedError)
+_READ_ERRORS += (RuntimeError, NotImplementedError, UnicodeDecodeError)
 
 BLOCK_ROWS = 1 << 20  # parsed at once: enough to be fast, few enough that temporaries do not count
-
-_CSV_NAMES = {"userId": "user_id", "movieId": "item_id"}  # a CSV may also use our names
+BLOCK_BYTES = 1 << 28  # and at most about this much, when lines are long
+_BYTES_PER_ROW = 100  # peak of loading, measured with 32 million rows
+SEPARATORS = (",", "\t", ";", "|", "::")  # or a blank
+# How columns may be called, compared without case, punctuation and RecBole's `:type`.
+NAMES = {
+    "user_id": "user_id, userId, user",
+    "item_id": "item_id, movieId, item, asin, parent_asin",
+    "rating": "rating, stars, score",
+    "timestamp": "timestamp, time, unixReviewTime, date",
+    "title": "title, name, movie_title",
+    "genres": "genres, class",
+    "year": "release_year",
+}
 _MAX_ID = np.iinfo(np.int32).max
-_EXPECTED = dict.fromkeys(COLUMNS, f"an integer from 0 to {_MAX_ID}")
-_EXPECTED |= {"rating": "a number", "timestamp": "a whole number of seconds"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,23 @@ class DataFile:
                 stream = COMPRESSED.get(self.path.suffix, open)(self.path, "rb")
             yield cast(io.BufferedIOBase, stack.enter_context(stream))
 
+    @contextlib.contextmanager
+    def text(self) -> Iterator[Text]:
+        """Open for reading as text."""
+        with self.open() as stream:
+            yield Text(stream)
+
+    def size(self) -> int:
+        """Return the size when decompressed, bytes; estimated from a first part for .gz and .xz."""
+        if self.member:
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.getinfo(self.member).file_size
+        size = self.path.stat().st_size
+        if unpack := COMPRESSED.get(self.path.suffix):
+            with open(self.path, "rb") as raw, unpack(raw) as stream:
+                size = size * len(stream.read(1 << 22)) // max(raw.tell(), 1)
+        return size
+
 
 def member_names(path: Path) -> list[str]:
     """Return the names of the files in a zip archive, after checking all of them."""
@@ -88,13 +116,13 @@ def member_names(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _readable(label: str) -> Iterator[None]:
-    """Turn the errors of a damaged container into a `DataError` that names the file."""
+    """Turn the errors of a damaged file into a `DataError` that names it."""
     try:
         yield
     except _READ_ERRORS as error:
         raise DataError(
             f"{label} is truncated or damaged ({type(error).__name__}: {error or 'early end'}); "
-            "expected a complete archive. Delete it and fetch or copy it again."
+            "expected a complete file. Delete it and fetch or copy it again."
         ) from error
 
 
@@ -111,147 +139,261 @@ def _check_members(archive: zipfile.ZipFile, label: str) -> None:
 
 
 class Layout(NamedTuple):
-    """The layout of one ratings file: our name of each field; other columns keep theirs."""
+    """How the records of a table are written."""
 
     separator: str
-    fields: tuple[str, ...] = COLUMNS
+    columns: tuple[str, ...] = COLUMNS  # as in `NAMES`; others have a number
     has_header: bool = False
+    quoted: bool = False  # a field may be in quotation marks
+    example: Mapping[str, str] = {}  # the first record, by column
+    line_bytes: int = 1  # of a record, on average
 
     def __str__(self) -> str:
-        return self.separator.join(self.fields).replace("\t", "<TAB>")
+        return self.separator.join(self.columns).replace("\t", "<TAB>")
+
+    def fields(self, lines: Iterable[str], strict: bool = True) -> Iterator[list[str]]:
+        """Split lines; with quotation marks a record may reach over several of them."""
+        if not self.quoted:
+            return (line.rstrip("\n").split(self.separator) for line in lines)
+        space = self.separator in ",;"
+        return csv.reader(lines, delimiter=self.separator, skipinitialspace=space, strict=strict)
+
+
+def detect_layout(
+    file: DataFile, needed: Sequence[str], given: Mapping[str, str] | None = None
+) -> Layout:
+    """Return the layout of a table with the columns that are needed, or raise DataError.
+
+    `given` is what the file calls some of its columns. Without a header the columns of interactions
+    are user, item, maybe rating, and timestamp, which is recognised by its value.
+    """
+    given, expected, label = given or {}, {*needed, *(given or {})}, file.label
+    with file.text() as text:
+        lines = [line[:100_000] for line in itertools.islice(text, 100)]  # csv refuses longer ones
+    if not lines or not lines[0].strip():
+        raise DataError(f"{label}, line 1 is empty; expected a table of {', '.join(needed)}.")
+    if nul := next((number for number, line in enumerate(lines, start=1) if "\0" in line), None):
+        raise DataError(f"{label}, line {nul}: NUL character; expected text, such as UTF-8.")
+    separator = max(SEPARATORS, key=lines[0].count)
+    separator = separator if separator in lines[0] else " "
+    layout = Layout(separator, quoted=separator in ",;" or _well_quoted(lines, separator))
+    header, *below = ([f.strip() for f in fields] for fields in layout.fields(lines, strict=False))
+    columns = tuple(_column(name, given) or f"column {n}" for n, name in enumerate(header, start=1))
+    has_header = "timestamp" not in needed or bool({*columns} & {*NAMES})
+    if not has_header and len(header) in (3, 4) and is_time(header[-1]):
+        columns, below = COLUMNS if len(header) == 4 else NEEDED, [header]
+    for column in NAMES:
+        if columns.count(column) > 1 or (column in expected and column not in columns):
+            names = given.get(column, NAMES[column])
+            state = f"{columns.count(column)} columns" if column in columns else "missing column"
+            raise DataError(
+                f"{label}, line 1: {state} {column} (found: {', '.join(header)[:200]}; "
+                f"expected one of: {names}). Change the header, or name "
+                "the column in a YAML description. Without a header the columns must be user, "
+                "item, [rating,] timestamp."
+            )
+    values = next(filter(any, below), [])[: len(columns)]
+    example = dict(itertools.zip_longest(columns, values, fillvalue=""))
+    average = sum(map(len, lines)) // len(lines) + 1
+    return Layout(separator, columns, has_header, layout.quoted, example, average)
+
+
+def is_time(text: str) -> bool:
+    """Return whether a text is a time by itself: a date, or seconds since at least 1973."""
+    with contextlib.suppress(ValueError):
+        return float(text) >= 10**8
+    return re.match(r"\d{4}-\d\d-\d\d", text) is not None
+
+
+def _column(name: str, given: Mapping[str, str]) -> str:
+    """Return our name of a column, or an empty text."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[\W_]", "", text.partition(":")[0]).lower()
+
+    for ours, names in NAMES.items():
+        if name == given[ours] if ours in given else plain(name) in map(plain, names.split(",")):
+            return ours
+    return ""
+
+
+def _well_quoted(lines: list[str], separator: str) -> bool:
+    """Return whether fields are in quotation marks, and not just text that begins with one."""
+    if separator == "::" or not any(p[:1] == '"' for s in lines for p in s.split(separator)):
+        return False
+    with contextlib.suppress(csv.Error):
+        return bool(list(Layout(separator, quoted=True).fields(lines)))
+    return False
+
+
+def records(file: DataFile, layout: Layout) -> Generator[tuple[int, str, list[str]]]:
+    """Yield the first line's number, the text and the fields of each record below the header."""
+    with file.text() as text:
+        taken: list[str] = []
+        lines = (taken.append(line) or line for line in text)
+        rows, number = layout.fields(lines), 1
+        while True:
+            try:
+                fields = next(rows, None)
+            except csv.Error as error:
+                raise DataError(
+                    f"{file.label}, line {number}: {taken[0][:80]!r}: {error}; look for an "
+                    "unclosed quotation mark."
+                ) from error
+            if fields is None:
+                text.warn(file.label)
+                return
+            if (number > 1 or not layout.has_header) and "".join(fields).strip():
+                yield number, "".join(taken), fields
+            number += len(taken)
+            taken.clear()
+
+
+def read_blocks(
+    file: DataFile, layout: Layout, dtypes: Mapping[str, Any], convert: Callable[[Any], Any]
+) -> pd.DataFrame:
+    """Return the table of the columns that `convert` makes of each block of rows.
+
+    `dtypes` are those of numbers, other columns are text. An exception of the parser or of
+    `convert` becomes a DataError that names the first line which raises one on its own. A table
+    for which the memory does not suffice is refused before it is read.
+    """
+    label = file.label
+
+    def parse(stream: Any, has_header: bool = False) -> list[Any]:
+        return list(map(convert, _parse(stream, layout, has_header, dtypes)))
+
+    try:
+        with file.text() as text:
+            _refuse_too_many(file, file.size() // layout.line_bytes)
+            blocks = parse(text, layout.has_header)
+            text.warn(label)
+    except DataError:
+        raise
+    except Exception as error:  # pandas raises a dozen kinds
+        _find_bad_line(file, layout, parse)
+        raise DataError(
+            f"{label} cannot be read ({type(error).__name__}: {error}), though each line looks "
+            "right on its own; look for an unclosed quotation mark."
+        ) from error
+    if not any(len(block["user_id"]) for block in blocks):
+        raise DataError(f"{label} has no ratings; expected {layout}.")
+    # Column by column, letting go of the blocks: the peak is the table and one column more.
+    names = [name for name in COLUMNS if name in blocks[0]]
+    columns = {name: np.concatenate([block.pop(name) for block in blocks]) for name in names}
+    return pd.DataFrame(columns, copy=False)
+
+
+def _parse(stream: Any, layout: Layout, has_header: bool, dtypes: Any) -> Iterator[pd.DataFrame]:
+    """Yield the blocks of a table; a record with too many fields is a ValueError."""
+    separator, names, gaps = layout.separator, list(layout.columns), []
+    if {layout.example.get(name, "").lower() for name in dtypes} & {"true", "false"}:
+        raise ValueError("True or False where a number is expected")  # pandas takes 1 and 0
+    if separator == "::":
+        # The C parser takes one character: a field between two colons must come out empty.
+        separator, gaps = ":", [f"gap {name}" for name in names[1:]]
+        names = [n for pair in itertools.zip_longest(names, gaps) for n in pair if n]
+    numbers = dict.fromkeys(gaps, np.float64) | dtypes
+    comma = re.fullmatch(r"-?\d+,\d+", layout.example.get("rating", ""))
+    # An overflowing rating becomes infinite, which is looked for; numpy need not warn.
+    with np.errstate(over="ignore"):
+        blocks = pd.read_csv(
+            stream, sep=separator, names=names, header=0 if has_header else None,
+            dtype=dict.fromkeys(names, str) | numbers, decimal="," if comma else ".",
+            chunksize=min(BLOCK_ROWS, max(1000, BLOCK_BYTES // layout.line_bytes)),
+            quoting=csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE,
+            skipinitialspace=separator in ",;", keep_default_na=False,
+            na_values={name: ["", "nan"] for name in numbers},
+        )  # fmt: skip
+        for block in blocks:
+            if not isinstance(block.index, pd.RangeIndex):
+                raise ValueError("too many fields")  # pandas takes the first ones for an index
+            if any(block[name].notna().any() for name in gaps):
+                raise ValueError("text between two colons")
+            for name in dtypes:
+                if not np.isfinite(block[name]).all():
+                    raise ValueError(f"{name} is not a finite number")
+            yield block
+
+
+def _find_bad_line(file: DataFile, layout: Layout, parse: Callable[[Any], object]) -> None:
+    """Raise for the first record that cannot be read on its own; return when every one can."""
+
+    def fault(text: str) -> str:
+        """Return what is wrong with records, or an empty string."""
+        if "\0" in text:
+            return "NUL character"
+        try:
+            parse(io.StringIO(first + text))
+        except Exception as error:  # pandas raises a dozen kinds
+            unclear = str(error).startswith("cannot safely convert")  # names no value
+            return (
+                "text where a number is expected" if unclear else textwrap.shorten(str(error), 100)
+            )
+        return ""
+
+    def named(fields: list[str]) -> str:
+        """Return the name and text of the field without which a record can be read, if one is."""
+        if len(fields) != (expected := len(layout.columns)):
+            return f"{len(fields)} field(s) instead of {expected}: "
+        for i, (name, field) in enumerate(zip(layout.columns, fields, strict=True)):
+            mended = layout.separator.join([*fields[:i], "1", *fields[i + 1 :]])
+            if name in COLUMNS and not fault(mended):
+                return f"{name} {field!r}: "
+        return ""
+
+    first, below = "", records(file, layout)
+    with contextlib.closing(below):
+        while some := list(itertools.islice(below, 1000)):
+            first = first or some[0][1].rstrip("\n") + "\n"
+            # Thousands at once, and one by one where some are wrong.
+            for number, text, fields in some if fault("".join(text for _, text, _ in some)) else ():
+                if reason := fault(text):
+                    raise DataError(
+                        f"{file.label}, line {number}: {text.rstrip()[:80]!r}: "
+                        f"{named(fields)}{reason}; expected {layout}."
+                    )
+
+
+def _refuse_too_many(file: DataFile, rows: int) -> None:
+    available, needed = available_memory(), rows * _BYTES_PER_ROW
+    if available is not None and needed > available:
+        raise DataError(
+            f"{file.label}: about {rows:,} rows need about {needed / 1e9:.2f} GB of memory, but "
+            f"{available / 1e9:.2f} GB are available. Use a part of it, or a larger machine."
+        )
+
+
+def available_memory() -> int | None:
+    """Return the bytes that are free, at most the limit of a container; None where unknown."""
+    places = {"/proc/meminfo": r"MemAvailable:\s+(\d+)", "/sys/fs/cgroup/memory.max": r"(\d+)"}
+    found = []
+    for place, pattern in places.items():
+        with contextlib.suppress(OSError):
+            unit = 1024 if "kB" in (text := Path(place).read_text()) else 1
+            found += [int(number) * unit for number in re.findall(pattern, text)]
+    return min(found, default=None)
 
 
 def read_ratings(file: DataFile) -> pd.DataFrame:
-    """Read a ratings file of any family; a line that cannot be read is named by its number.
+    """Read a MovieLens ratings file; a line that cannot be read is named by its number.
 
     Return `user_id` int32, `item_id` int32, `rating` float32, `timestamp` int64 (seconds), one row
     per line in the file's order, RangeIndex.
     """
-    layout = detect_layout(file)
-    try:
-        with file.open() as stream:
-            blocks = _parse(stream, layout)
-    except DataError:
-        raise
-    except Exception as error:  # pandas raises a dozen kinds
-        _find_bad_line(file, layout)
-        raise DataError(
-            f"{file.label} cannot be read ({type(error).__name__}: {error}), though each line "
-            "looks right on its own; look for an unclosed quotation mark."
-        ) from error
-    if not any(len(block["user_id"]) for block in blocks):
-        raise DataError(f"{file.label} has no ratings; expected {layout}.")
-    # Column by column, letting go of the blocks: the peak is the table and one column more.
-    columns = {name: np.concatenate([block.pop(name) for block in blocks]) for name in COLUMNS}
-    return pd.DataFrame(columns, copy=False)
-
-
-def detect_layout(file: DataFile) -> Layout:
-    """Return the layout of a ratings file; raise DataError when it belongs to no known family."""
-    with file.open() as stream:
-        first = stream.readline(1 << 16)
-    text = first.decode("utf-8-sig", errors="replace").rstrip("\r\n")
-    if not text.strip():
-        raise DataError(f"{file.label}, line 1 is empty; expected ratings.")
-    if file.name == "u.data":  # user<TAB>item<TAB>rating<TAB>timestamp
-        return Layout("\t")
-    if file.name.endswith(".dat") or ("::" in text and "\t" not in text):
-        return Layout("::")
-    if file.name.endswith(".inter") or text.startswith("user_id:"):  # user_id:token<TAB>...
-        names = [name.partition(":")[0] for name in text.split("\t")]
-        require_columns(names, COLUMNS, file.label)
-        return Layout("\t", tuple(names), has_header=True)
-    if file.name.endswith(".csv") or "," in text:  # columns in any order, others ignored
-        names = [name.strip() for name in next(csv.reader([text]))]
-        theirs = {ours: name for name, ours in _CSV_NAMES.items()}
-        expected = [theirs.get(name, name) for name in COLUMNS]
-        require_columns([theirs.get(name, name) for name in names], expected, file.label)
-        return Layout(",", tuple(_CSV_NAMES.get(name, name) for name in names), has_header=True)
-    if len(text.split("\t")) == len(COLUMNS):
-        return Layout("\t")
-    raise DataError(
-        f"{file.label}, line 1: {text[:80]!r}; expected u.data (tabs), ratings.dat (::), "
-        "ratings.csv (userId,movieId,rating,timestamp) or RecBole's .inter."
-    )
-
-
-def _parse(stream: Any, layout: Layout) -> list[dict[str, np.ndarray]]:
-    """Return the four columns of each block of rows; any fault of a line is an exception."""
-    separator = layout.separator
-    names = [n if n in COLUMNS else f"other {i}" for i, n in enumerate(layout.fields)]
-    if separator == "::":
-        # The C parser takes one character: a field between two colons must come out empty.
-        separator = ":"
-        names = [n for name in names for n in (name, f"gap {name}")][:-1]
-    dtypes: Any = {name: str for name in names if name not in COLUMNS}
-    dtypes |= {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
+    known = "\t" if file.name == "u.data" else "::" if file.name.endswith(".dat") else None
+    layout = Layout(known) if known else detect_layout(file, COLUMNS)
+    dtypes = {"user_id": np.int64, "item_id": np.int64, "rating": np.float32}
     dtypes["timestamp"] = np.float64  # exact to 2**53, and takes RecBole's "881250949.0"
-    # An overflowing rating becomes infinite, which is looked for; numpy need not warn.
-    with np.errstate(over="ignore"):
-        blocks = pd.read_csv(
-            stream, sep=separator, names=names, header=0 if layout.has_header else None,
-            dtype=dtypes, chunksize=BLOCK_ROWS, encoding_errors="replace",
-            quoting=csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE,
-        )  # fmt: skip
-        return [_converted(block) for block in blocks]
+    return read_blocks(file, layout, dtypes, _converted)
 
 
 def _converted(block: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the four columns of a block in their dtypes; refuse values no file may hold."""
-    if not isinstance(block.index, pd.RangeIndex):
-        raise ValueError("too many fields")  # pandas takes the first ones for an index
-    if any(block[name].notna().any() for name in block if name.startswith("gap ")):
-        raise ValueError("text between two colons")
     users, items, ratings, times = (block[name].to_numpy() for name in COLUMNS)
     if any(len(ids) and (ids.min() < 0 or ids.max() > _MAX_ID) for ids in (users, items)):
         raise ValueError(f"id below 0 or above {_MAX_ID}")
-    if not np.isfinite(ratings).all():
-        raise ValueError("rating is not a finite number")
-    # NaN compares unequal to itself, so it is caught here as well.
     if not ((times == np.floor(times)) & (np.abs(times) < 2**53)).all():
         raise ValueError("timestamp is not a whole number of seconds")
     columns = (users.astype(np.int32), items.astype(np.int32), ratings, times.astype(np.int64))
     return dict(zip(COLUMNS, columns, strict=True))
-
-
-def _find_bad_line(file: DataFile, layout: Layout) -> None:
-    """Raise for the first line that cannot be read on its own; return when every line can."""
-    with file.open() as stream:
-        lines = enumerate(stream, start=1)
-        if layout.has_header:
-            next(lines)
-        while some := list(itertools.islice(lines, 1000)):
-            wrong = _fault(b"".join(line for _, line in some), layout)
-            for number, line in some if wrong else ():
-                if line.strip() and (fault := _fault(line, layout)):
-                    text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
-                    raise DataError(
-                        f"{file.label}, line {number}: {text[:80]!r}: "
-                        f"{_field_at_fault(text, layout) or fault}; expected {layout}."
-                    )
-
-
-def _fault(content: bytes, layout: Layout) -> str:
-    """Return what is wrong with lines below the header, or an empty string."""
-    ones = layout.separator.join("1" * len(layout.fields)).encode()
-    content = content.rstrip(b"\r\n") + b"\n" + ones  # a `True` on its own would pass for a number
-    try:
-        _parse(io.BytesIO(content), layout._replace(has_header=False))
-    except Exception as error:  # pandas raises a dozen kinds
-        return textwrap.shorten(str(error), 100)
-    return ""
-
-
-def _field_at_fault(text: str, layout: Layout) -> str:
-    """Say which field keeps a line from being read, if one alone does."""
-    fields = text.split(layout.separator)
-    if layout.separator == ",":
-        rows = csv.reader(io.StringIO(text[: 1 << 16], newline=""))
-        fields = [field for row in rows for field in row]
-    if len(fields) != len(layout.fields):
-        return f"{len(fields)} field(s) instead of {len(layout.fields)}"
-    for i, (name, field) in enumerate(zip(layout.fields, fields, strict=True)):
-        mended = layout.separator.join([*fields[:i], "1", *fields[i + 1 :]])
-        if name in COLUMNS and not _fault(mended.encode(), layout):
-            return f"{name} {field!r} is not {_EXPECTED[name]}"
-    return ""

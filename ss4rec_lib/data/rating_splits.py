@@ -60,6 +60,7 @@ def random_split(n_ratings: int, test_share: float = 0.1, seed: int = 0) -> Rati
 def train_ratings(split: Split) -> RatingTriples:
     """Return all ratings that may be trained on, user by user, in the order of the histories."""
     sequences, inside = split.sequences, split.in_train()
+    sequences.require_ratings("train_ratings")
     users = np.repeat(np.arange(sequences.n_users), sequences.lengths)
     items = sequences.items[inside].astype(np.int64)
     return RatingTriples(users[inside], items, sequences.ratings[inside])
@@ -67,6 +68,7 @@ def train_ratings(split: Split) -> RatingTriples:
 
 def held_out_ratings(split: Split, part: str) -> RatingTriples:
     """Return the ratings of the "valid" or "test" targets, by ascending user."""
+    split.sequences.require_ratings("held_out_ratings")
     users, entries = split.target_entries(part)
     items = split.sequences.items[entries].astype(np.int64)
     return RatingTriples(users, items, split.sequences.ratings[entries])
@@ -108,6 +110,7 @@ def random_holdout(
     part_of[rest[random_split(len(rest), valid_share, seed + 1).test]] = 1
 
     whole, rows = sort_histories(ratings, ordering)
+    whole.require_ratings("random_holdout")
     part_of = part_of[rows]  # by entry of `whole` from here on
     owner = np.repeat(np.arange(whole.n_users), whole.lengths)
     trained = np.flatnonzero(part_of == 0)  # entries of the training part, by user and time

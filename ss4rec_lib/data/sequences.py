@@ -16,7 +16,7 @@ to reproduce published figures, and name it beside every figure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,8 @@ import pandas as pd
 from ss4rec_lib.data.validation import DataError, check_choice, validate_ratings
 
 ORDERINGS = ("exact-time", "recbole-float32")
-PADDING = -1  # `Sequences.item_ids[0]`: item index 0 is padding and stands for no item
+# `Sequences.item_ids[0]`, by kind of ids: item index 0 is padding and stands for no item.
+PADDING = {"i": -1, "U": ""}
 
 
 class History(NamedTuple):
@@ -41,10 +42,10 @@ class Sequences:
 
     items: np.ndarray  # (n_interactions,) int32, item indices 1..n_items; 0 is left for padding
     times: np.ndarray  # (n_interactions,) int64 seconds as the protocol sees them, maybe rounded
-    ratings: np.ndarray  # (n_interactions,) float32
+    ratings: np.ndarray  # (n_interactions,) float32, all NaN when the data have no ratings
     offsets: np.ndarray  # (n_users + 1,) int64
-    user_ids: np.ndarray  # (n_users,) int64 original ids, ascending
-    item_ids: np.ndarray  # (n_items + 1,) int64 original ids, ascending; -1 (padding) comes first
+    user_ids: np.ndarray  # (n_users,) int64 or text, original ids, ascending
+    item_ids: np.ndarray  # (n_items + 1,) likewise; padding (-1, or "" for text) comes first
     ordering: str = "exact-time"
 
     def __post_init__(self) -> None:
@@ -53,7 +54,8 @@ class Sequences:
         dtypes = {"items": np.int32, "ratings": np.float32}
         for name in ("items", "times", "ratings", "offsets", "user_ids", "item_ids"):
             array, dtype = getattr(self, name), np.dtype(dtypes.get(name, np.int64))
-            if array.ndim != 1 or array.dtype != dtype:
+            text = name.endswith("_ids") and array.dtype.kind == "U"
+            if array.ndim != 1 or (array.dtype != dtype and not text):
                 found = f"{array.dtype} of shape {array.shape}"
                 raise ValueError(f"{name}: expected a vector of {dtype}, found {found}.")
         sizes = [len(self.items), len(self.times), len(self.ratings), *self.offsets[-1:].tolist()]
@@ -62,8 +64,9 @@ class Sequences:
                 f"items, times, ratings and offsets[-1] are {sizes}, with {len(self.offsets)} "
                 f"offsets for {self.n_users} users: expected equal sizes and an offset more."
             )
-        if self.item_ids[:1].tolist() != [PADDING]:
-            raise ValueError(f"item_ids[0] must be {PADDING}: index 0 is padding.")
+        padding = PADDING[self.item_ids.dtype.kind]
+        if self.item_ids[:1].tolist() != [padding]:
+            raise ValueError(f"item_ids[0] must be {padding!r}: index 0 is padding.")
 
     @property
     def n_users(self) -> int:
@@ -79,6 +82,16 @@ class Sequences:
     def n_interactions(self) -> int:
         """Return the number of interactions of all users."""
         return len(self.items)
+
+    @property
+    def has_ratings(self) -> bool:
+        """Return whether the interactions have ratings: then all of them have one."""
+        return not np.isnan(self.ratings[:1]).any()
+
+    def require_ratings(self, purpose: str) -> None:
+        """Raise DataError when there are no ratings."""
+        if not self.has_ratings:
+            raise DataError(f"{purpose} needs ratings, and the data have no ratings.")
 
     @property
     def lengths(self) -> np.ndarray:
@@ -129,15 +142,17 @@ def build_sequences(ratings: pd.DataFrame, ordering: str = "exact-time") -> Sequ
 
 def sort_histories(ratings: pd.DataFrame, ordering: str) -> tuple[Sequences, np.ndarray]:
     """Return the sequences of a validated table, and the row that each entry comes from."""
-    user_ids, users = index_ids(ratings["user_id"].to_numpy())
+    user_ids, users = index_ids(ratings["user_id"])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(users))])
     times = protocol_times(ratings["timestamp"].to_numpy(), ordering)
     rows = stable_order(users, times)
     del users  # every temporary counts with 32 million rows
-    item_ids, items = index_ids(ratings["item_id"].to_numpy())
+    item_ids, items = index_ids(ratings["item_id"])
     items += 1
-    by_entry = (items[rows], times[rows], ratings["rating"].to_numpy()[rows])
-    item_ids = np.concatenate([[PADDING], item_ids])
+    rated = "rating" in ratings
+    stars = ratings["rating"].to_numpy()[rows] if rated else np.full_like(rows, np.nan, np.float32)
+    by_entry = (items[rows], times[rows], stars)
+    item_ids = np.concatenate([[PADDING[item_ids.dtype.kind]], item_ids])
     return Sequences(*by_entry, offsets, user_ids, item_ids, ordering), rows
 
 
@@ -160,17 +175,24 @@ def stable_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     return np.argsort(key, kind="stable")
 
 
-def index_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct ids, int64 (m,) ascending, and the int32 index of each entry, (n,)."""
+def index_ids(ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct ids, int64 or text (m,) ascending, and each entry's int32 index, (n,)."""
     index, distinct = pd.factorize(ids, sort=True)  # np.unique would sort 32 million rows
-    return np.asarray(distinct, np.int64), index.astype(np.int32)
+    kind = np.int64 if pd.api.types.is_numeric_dtype(distinct) else str
+    return np.asarray(distinct, kind), index.astype(np.int32)
 
 
 def _lookup(known: np.ndarray, ids: object, kind: str, first: int) -> np.ndarray | int:
     """Return positions of `ids` in the ascending array `known`, at least `first`."""
     wanted = np.asarray(ids)
-    if wanted.size and wanted.dtype.kind not in "iu":
-        raise DataError(f"{kind} ids {ids!r}: expected integers, found {wanted.dtype}.")
+    if wanted.dtype.kind in "OT" and all(isinstance(i, str) for i in wanted.flat):
+        wanted = wanted.astype(str)
+    text = known.dtype.kind == "U"
+    if text and wanted.dtype.kind in "iu":  # a number on a command line
+        wanted = wanted.astype(str)
+    if wanted.size and wanted.dtype.kind not in ("U" if text else "iu"):
+        expected = "text" if text else "integers"
+        raise DataError(f"{kind} ids {ids!r}: expected {expected}, found {wanted.dtype}.")
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     unknown = (known[place] != wanted) | (place < first)
     if unknown.any():

@@ -204,15 +204,15 @@ def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     users, 3,416 items" on ML-1M). Interactions are counted as rows: a user who rated one film at
     five different times has five.
 
-    The table needs `user_id` and `item_id` (integers >= 0). None, 0 and 1 filter nothing. The rows
+    The table needs `user_id` and `item_id`. None, 0 and 1 filter nothing. The rows
     left keep their order, other columns and `.attrs` and get a new RangeIndex; `ratings` itself is
     returned when all stay. If none do, a DataError gives the largest k that leaves something.
     """
     k = 0 if k is None else check_integer("k", k, 0)
     if k <= 1:
         return ratings
-    user_ids, users = index_ids(ratings["user_id"].to_numpy())
-    item_ids, items = index_ids(ratings["item_id"].to_numpy())
+    user_ids, users = index_ids(ratings["user_id"])
+    item_ids, items = index_ids(ratings["item_id"])
     keep = _core_rows(users, items, k)
     if len(keep) == len(ratings):
         return ratings
@@ -270,7 +270,7 @@ def _prepare(ratings: pd.DataFrame, ordering: str, min_interactions: int | None)
     ratings = validate_ratings(ratings, source="ratings")
     report: dict[str, int | float] = {"rows_before_filter": len(ratings)}
     for column, name in (("user_id", "users"), ("item_id", "items")):
-        report[f"{name}_before_filter"] = len(pd.unique(ratings[column].to_numpy()))
+        report[f"{name}_before_filter"] = len(ratings[column].unique())
     ratings = k_core(ratings, k)
     sequences, rows = sort_histories(ratings, ordering)
     report |= {"rows": len(ratings), "users": sequences.n_users, "items": sequences.n_items}

@@ -5,6 +5,7 @@ The checks are written so that 32 million rows need little more memory than the 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable
 from typing import Any, cast
@@ -14,7 +15,9 @@ import pandas as pd
 from pandas.api import types
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp")  # of a ratings table, in order
-MILLISECONDS_FROM = 10**11  # the year 5138 in seconds: larger times are in milliseconds or finer
+NEEDED = ("user_id", "item_id", "timestamp")  # `rating` is left out where there are no ratings
+LONGEST_ID = 255  # characters of a text id: arrays of ids have the width of the longest one
+MILLISECONDS_FROM = 10**11  # seconds beyond this, the year 5138, are milliseconds or finer
 _MARK = "_checked"  # in .attrs: digest of the content that was checked
 
 
@@ -57,25 +60,29 @@ def check_integer(name: str, value: Any, least: int, most: int | None = None) ->
 def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
     """Check a table of ratings and give it the dtypes the rest of the library relies on.
 
-    Return the columns `user_id`, `item_id` (int32, or int64 when an id does not fit), `rating`
-    (float32) and `timestamp` (int64 seconds since 1970-01-01 UTC), rows in the order given,
-    RangeIndex, `.attrs` kept; columns that have these dtypes already are not copied. A table that
-    was checked before and still has the same content is recognised by a digest and returned at
-    once. `source` is what error messages call the table. A missing column is a DataError, values
-    that no ratings table may hold and repeated rows are an InvalidRatingsError.
+    Return the columns `user_id`, `item_id` (int32, int64 when an id does not fit, or a category of
+    strings in ascending order when the ids are text), `rating` (float32, absent when the table has
+    none) and `timestamp` (int64 seconds since 1970-01-01 UTC), rows in the order given, RangeIndex,
+    `.attrs` kept; columns that have these dtypes already are not copied. A table that was checked
+    before and still has the same content is recognised by a digest and returned at once. `source`
+    is what error messages call the table. A missing column is a DataError, values that no ratings
+    table may hold and repeated rows are an InvalidRatingsError.
     """
     if not isinstance(df, pd.DataFrame):
         raise InvalidRatingsError(f"{source}: expected a DataFrame, found {type(df).__name__}.")
     if _MARK in df.attrs and _is_canonical(df) and df.attrs[_MARK] == _digest(df):
         return df
-    require_columns(df.columns, COLUMNS, source)
+    rated = {"rating", "ratings", "stars", "score"} & {str(name).lower() for name in df.columns}
+    names = COLUMNS if rated else NEEDED
+    require_columns(df.columns, names, source)
     if len(df) == 0:
         raise InvalidRatingsError(f"{source}: the table has no rows; at least one is needed.")
-    checked = {name: _checked(cast(pd.Series, df[name]), source) for name in COLUMNS}
+    checked = {name: _checked(cast(pd.Series, df[name]), source) for name in names}
     _refuse_duplicates(checked, source)
     # Unchanged columns are shared until somebody writes to them (640 MB for 32 million rows).
     rows = df.reset_index(drop=True)
-    kept = {name: rows[name] for name in COLUMNS if rows[name].dtype == checked[name].dtype}
+    numbers = [name for name in names if isinstance(checked[name], np.ndarray)]
+    kept = {name: rows[name] for name in numbers if rows[name].dtype == checked[name].dtype}
     result = pd.DataFrame(checked | kept, copy=False)
     result.attrs = {**df.attrs, _MARK: _digest(result)}
     return result
@@ -93,69 +100,101 @@ def require_columns(found: Iterable, expected: Iterable[str], source: str) -> No
 
 def _is_canonical(df: pd.DataFrame) -> bool:
     """Return whether `df` looks like a result of `validate_ratings`; values are not read."""
-    plain = all(isinstance(dtype, np.dtype) and dtype.kind in "if" for dtype in df.dtypes)
+    numbers = [d for d in df.dtypes if not isinstance(d, pd.CategoricalDtype)]
+    plain = (isinstance(dtype, np.dtype) and dtype.kind in "if" for dtype in numbers)
     numbered = isinstance(df.index, pd.RangeIndex) and df.index.equals(pd.RangeIndex(len(df)))
-    return plain and numbered and tuple(df.columns) == COLUMNS
+    return numbered and all(plain) and tuple(df.columns) in (COLUMNS, NEEDED)
 
 
 def _digest(df: pd.DataFrame) -> int:
     """Return a checksum of the values and dtypes, at about 1 GB/s (10 ms for ML-1M)."""
     checksum = 0
-    for name in COLUMNS:
-        values = np.ascontiguousarray(df[name].to_numpy())
+    for name in df:
+        column: Any = df[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            text = "\0".join(map(str, column.cat.categories))
+            checksum, column = zlib.crc32(text.encode(), checksum), column.cat.codes
+        values = np.ascontiguousarray(column.to_numpy())
         checksum = zlib.crc32(values.data.cast("B"), checksum)
         checksum = zlib.crc32(values.dtype.str.encode(), checksum)
     return checksum
 
 
 def _numbers(column: pd.Series, source: str) -> np.ndarray:
-    """Return the column as a plain integer or float array without NaN."""
-    name, dtype = column.name, column.dtype
+    """Return the column as a plain integer or float array."""
+    name, dtype = str(column.name), column.dtype
     if not (types.is_integer_dtype(dtype) or types.is_float_dtype(dtype)):
         raise InvalidRatingsError(
             f"{source}: column {name} has dtype {dtype} (first value {column.iloc[0]!r}); expected "
-            'numbers. Convert dates with .astype("datetime64[s]").astype("int64"), text with '
-            "pandas.to_numeric, identifiers with pandas.factorize."
-        )
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise InvalidRatingsError(
-            f"{source}: NaN in column {name} at row {int(missing.argmax())} (counted from 0; "
-            f'{int(missing.sum())} such row(s)). Drop them: ratings.dropna(subset=["{name}"]).'
+            f"numbers. Convert it: {_conversion(name, column.iloc[0])}"
         )
     if types.is_extension_array_dtype(dtype):
         return column.to_numpy(np.int64 if types.is_integer_dtype(dtype) else np.float64)
     return column.to_numpy()
 
 
+def _conversion(name: str, value: object) -> str:
+    """Return the statement that makes numbers of a column with such a value."""
+    how = f'pandas.to_numeric(ratings["{name}"])'
+    if types.is_bool(value):
+        how = f'ratings["{name}"].astype("int64")'
+    elif name in ("user_id", "item_id"):
+        how = f'ratings["{name}"].astype(str)'
+    elif name == "timestamp" and (not isinstance(value, str) or re.search(r"\d\D", value)):
+        iso = not isinstance(value, str) or re.match(r"\d{4}-\d\d", value)
+        form = "ISO8601" if iso else "%d/%m/%Y %H:%M"
+        how = f'pandas.to_datetime(ratings["timestamp"], format="{form}", utc=True)'
+        how += '.astype("datetime64[s, UTC]").astype("int64")'
+        how += "" if iso else "  # with the format that your dates have"
+    return f'ratings["{name}"] = {how}'
+
+
+def _text_ids(column: pd.Series, source: str) -> pd.Categorical:
+    """Return text ids as a category of strings in ascending order, without unused ones."""
+    ids = pd.Categorical(column).remove_unused_categories()
+    ids = ids.reorder_categories(sorted(ids.categories))
+    for wrong in (text for text in ids.categories if not 0 < len(text) <= LONGEST_ID):
+        raise InvalidRatingsError(
+            f"{source}: {column.name} is {wrong[:40]!r} at row {int((ids == wrong).argmax())} "
+            f"(counted from 0); expected text ids of 1 to {LONGEST_ID} characters."
+        )
+    return ids
+
+
 def _fractional(values: np.ndarray) -> np.ndarray:
     return values != np.floor(values) if values.dtype.kind == "f" else np.zeros(1, dtype=bool)
 
 
-_NOT_MILLISECONDS = 'seconds, not milliseconds or finer: ratings["timestamp"] //= {factor}'
-_FINITE = (np.isinf, "a finite number")
-_IDS = (
-    _FINITE,
-    (_fractional, "whole integer ids"),
-    (lambda values: values < 0, "integer ids of at least 0"),
-    # 2**62 keeps both the conversion from float and sums of two ids inside int64.
-    (lambda values: values > 2**62, "a 64-bit id, as of pandas.factorize"),
-)
 _MAX_RATING = np.finfo(np.float32).max
-_RATINGS = (_FINITE, (lambda values: np.abs(values) > _MAX_RATING, "a number that fits float32"))
-_TIMESTAMPS = (
-    _FINITE,
-    (_fractional, "whole seconds since 1970"),
-    (lambda values: values < 0, "seconds since 1970 of at least 0"),
-    (lambda values: values > MILLISECONDS_FROM, _NOT_MILLISECONDS),
+_NOT_MILLISECONDS = 'seconds, not milliseconds or finer: ratings["timestamp"] //= {factor}'
+_WHOLE = (
+    (_fractional, "whole numbers (ids, or seconds since 1970)"),
+    (lambda values: values < 0, "a number of at least 0"),
 )
+# 2**62 keeps both the conversion from float and sums of two ids inside int64.
+_IDS = (*_WHOLE, (lambda values: values > 2**62, "an id of at most 2**62, or ids of text"))
+_RATINGS = ((lambda values: np.abs(values) > _MAX_RATING, "a finite number that fits float32"),)
+_TIMESTAMPS = (*_WHOLE, (lambda values: values > MILLISECONDS_FROM, _NOT_MILLISECONDS))
 # Of each column, what makes values wrong and what is expected instead.
 _CHECKS = {"user_id": _IDS, "item_id": _IDS, "rating": _RATINGS, "timestamp": _TIMESTAMPS}
 
 
-def _checked(column: pd.Series, source: str) -> np.ndarray:
+def _checked(column: pd.Series, source: str) -> Any:
     """Return a column in its dtype; raise for the first value that is wrong."""
-    name, values = str(column.name), _numbers(column, source)
+    name = str(column.name)
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise InvalidRatingsError(
+            f"{source}: NaN in column {name} at row {int(missing.argmax())} (counted from 0; "
+            f'{int(missing.sum())} such row(s)). Drop them: ratings.dropna(subset=["{name}"]).'
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        known: Any = column.cat.categories
+        if types.infer_dtype(known) != "string":  # a category of numbers is a column of numbers
+            column = column.astype(known.dtype)
+    if name in NEEDED[:2] and types.infer_dtype(column) in ("string", "categorical"):
+        return _text_ids(column, source)
+    values = _numbers(column, source)
     for find, expected in _CHECKS[name]:
         wrong = find(values)
         if wrong.any():
@@ -172,7 +211,7 @@ def _checked(column: pd.Series, source: str) -> np.ndarray:
     return values.astype(dtype, copy=False)
 
 
-def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
+def _refuse_duplicates(columns: dict[str, Any], source: str) -> None:
     """Raise when a (user, item, timestamp) occurs twice.
 
     Sorting one packed int64 key per row finds the repeated (user, item) pairs in 8 bytes per row,
@@ -184,7 +223,7 @@ def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
     if len(repeated) == 0:
         return
     rows = np.flatnonzero(np.isin(_pair_keys(columns["user_id"], columns["item_id"]), repeated))
-    found = {name: values[rows] for name, values in columns.items() if name != "rating"}
+    found = {name: np.asarray(columns[name][rows]) for name in NEEDED}
     subset = pd.DataFrame(found, index=rows)
     again = subset.duplicated()
     if not again.any():
@@ -195,11 +234,12 @@ def _refuse_duplicates(columns: dict[str, np.ndarray], source: str) -> None:
     raise InvalidRatingsError(
         f"{source}: {int(again.sum())} duplicate row(s): {shown} is on row {first} and again on "
         f"row {second} (counted from 0). Keep one of each: "
-        'ratings.drop_duplicates(["user_id", "item_id", "timestamp"]).'
+        'ratings.drop_duplicates(["user_id", "item_id", "timestamp"]), or of a file of your own '
+        "with `duplicates: keep-first` in its YAML description."
     )
 
 
-def _pair_keys(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+def _pair_keys(users: Any, items: Any) -> np.ndarray:
     """Return one int64 per row, equal exactly when user and item are."""
     keys, items = pd.factorize(users)[0], pd.factorize(items)[0]  # ids may be too large to pack
     keys *= items.max() + 1

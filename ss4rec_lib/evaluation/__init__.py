@@ -1,6 +1,7 @@
 """Evaluation: rankings of the whole catalogue, ratings, and how sure a figure is."""
 
 from ss4rec_lib.evaluation.ranking import KS as KS
+from ss4rec_lib.evaluation.ranking import NotFiniteError as NotFiniteError
 from ss4rec_lib.evaluation.ranking import RankingResult as RankingResult
 from ss4rec_lib.evaluation.ranking import evaluate_ranking as evaluate_ranking
 from ss4rec_lib.evaluation.ranking import evaluating as evaluating
@@ -12,6 +13,7 @@ from ss4rec_lib.evaluation.rating import RatingResult as RatingResult
 from ss4rec_lib.evaluation.rating import evaluate_both as evaluate_both
 from ss4rec_lib.evaluation.rating import evaluate_rating as evaluate_rating
 from ss4rec_lib.evaluation.rating import rating_metrics as rating_metrics
+from ss4rec_lib.evaluation.rating import user_numbers as user_numbers
 from ss4rec_lib.evaluation.sampled import expected_sampled as expected_sampled
 from ss4rec_lib.evaluation.sampled import sampled_gain as sampled_gain
 from ss4rec_lib.evaluation.statistics import bootstrap_interval as bootstrap_interval

@@ -34,6 +34,10 @@ GAINS = {
 }
 
 
+class NotFiniteError(ValueError, FloatingPointError):
+    """Scores or predicted ratings that are NaN or infinite: the model has diverged."""
+
+
 def expected_gain(metric: str, k: int, above: np.ndarray, tied: np.ndarray) -> np.ndarray:
     """Return metric@k of each target, (n,), averaged over the ranks that its ties allow.
 
@@ -99,7 +103,8 @@ def ranks_of_targets(scores: torch.Tensor, targets: torch.Tensor) -> tuple[np.nd
     catalogue. A target counts as tied with itself.
     """
     if rows := int(torch.isnan(scores[:, 1:]).any(dim=1).sum()):
-        raise ValueError(f"scores hold NaN in {rows} of {len(scores)} rows: the model has diverged")
+        found = f"scores hold NaN in {rows} of {len(scores)} rows"
+        raise NotFiniteError(f"{found}: the model has diverged")
     of_target = scores.gather(1, targets[:, None])  # (B, 1)
     above = (scores[:, 1:] > of_target).sum(dim=1)  # (B,)
     tied = (scores[:, 1:] == of_target).sum(dim=1)  # (B,)

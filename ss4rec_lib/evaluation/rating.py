@@ -28,6 +28,7 @@ from ss4rec_lib.data import Batch, Split, eval_batches, train_ratings
 from ss4rec_lib.evaluation.ranking import (
     KS,
     Metrics,
+    NotFiniteError,
     RankingResult,
     check_targets,
     evaluating,
@@ -116,6 +117,15 @@ class RatingResult(Metrics):
         return f"RatingResult({len(self.actual):,} targets; {self._shown(METRICS[:3])})"
 
 
+def user_numbers(split: Split) -> np.ndarray:
+    """Return the users' original ids, (n_users,) int64, or their ranks if the ids are text.
+
+    In a random split several sequences belong to one user.
+    """
+    ids = split.sequences.user_ids
+    return ids if ids.dtype.kind == "i" else np.unique(ids, return_inverse=True)[1]
+
+
 def rating_metrics(
     predicted: np.ndarray, actual: np.ndarray, *, train_mean: float, users: np.ndarray | None = None
 ) -> RatingResult:
@@ -133,8 +143,10 @@ def rating_metrics(
         if vector.shape != (n,):
             raise ValueError(f"{name} has shape {vector.shape}: expected one per target, ({n},)")
         if bad := int((~np.isfinite(vector)).sum()):
-            why = "the model has diverged" if name == "predicted" else "drop those ratings"
-            raise ValueError(f"{name} holds {bad} of {n} values that are NaN or infinite: {why}")
+            found = f"{name} holds {bad} of {n} values that are NaN or infinite"
+            if name == "predicted":
+                raise NotFiniteError(f"{found}: the model has diverged")
+            raise ValueError(f"{found}: drop those ratings")
     if not np.isfinite(train_mean):
         raise ValueError(f"train_mean={train_mean}: expected the mean of the training ratings")
     return RatingResult(users, predicted, actual, train_mean)
@@ -145,7 +157,7 @@ def evaluate_rating(
 ) -> RatingResult:
     """Predict the rating of each held-out interaction from the history before it and its item.
 
-    `users` of the result are original user ids: in a random split a user has many targets.
+    `users` of the result are `user_numbers`: in a random split a user has many targets.
 
     `options` are `train_mean`, the mean of the training ratings (by default that of the split), and
     `max_len`, `max_tokens` and `target_time` of `ss4rec_lib.data.eval_batches`.
@@ -167,6 +179,7 @@ def evaluate_both(
     Seen items are ranked too. Without cut-offs `ks` there is no ranking, and None in its place.
     """
     check_targets(split, part, ks)
+    split.sequences.require_ratings("rating metrics")
     if train_mean is None:
         train_mean = float(train_ratings(split).ratings.mean(dtype=np.float64))
     found: list[tuple[np.ndarray, ...]] = []
@@ -184,8 +197,8 @@ def evaluate_both(
                 columns += ranks_of_targets(scores, last_targets(batch))
             found.append(tuple(columns))
     users, predicted, actual, *counts = join_by_user(found)
-    ids = split.sequences.user_ids[users]
-    rating = rating_metrics(predicted, actual, train_mean=train_mean, users=ids)
+    numbers = user_numbers(split)[users]
+    rating = rating_metrics(predicted, actual, train_mean=train_mean, users=numbers)
     return rating, RankingResult(users, *counts, ks=ks) if ks else None
 
 
@@ -194,13 +207,13 @@ class RankedByRating(Recommender):
 
     This is the ranking that a small RMSE promises. It ignores the probability that the user chooses
     the item. Expected ratings are not clipped, or they would tie where a ranking begins. The model
-    is a sequence model of ratings, or a baseline fitted on original user ids and item indices.
+    is a sequence model of ratings, or a baseline fitted on `user_numbers` and item indices.
     """
 
     def __init__(self, model: RatingSS4Rec | RatingBaseline, split: Split) -> None:
         super().__init__(split.sequences.n_items, ModelConfig())
         self._model: Any = model
-        self._user_ids = split.sequences.user_ids
+        self._user_ids = user_numbers(split)
         if model.reads_histories:
             self.train(self._model.training)  # evaluation puts this mode back, the model's with it
 

@@ -4,6 +4,8 @@ from ss4rec_lib.experiments.compare import Comparison as Comparison
 from ss4rec_lib.experiments.compare import compare as compare
 from ss4rec_lib.experiments.config import DataConfig as DataConfig
 from ss4rec_lib.experiments.config import RunConfig as RunConfig
+from ss4rec_lib.experiments.config import absolute as absolute
+from ss4rec_lib.experiments.config import portable as portable
 from ss4rec_lib.experiments.config import run_config as run_config
 from ss4rec_lib.experiments.inference import evaluate_run as evaluate_run
 from ss4rec_lib.experiments.inference import open_run as open_run

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
@@ -26,7 +27,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from ss4rec_lib.configuration import Config, ConfigError, as_text, did_you_mean, parse_assignments
-from ss4rec_lib.data import DATASETS
+from ss4rec_lib.data import DATASETS, checkout, is_path, lookup
 from ss4rec_lib.files import write_json
 from ss4rec_lib.models import PRESETS, ModelConfig, Preset
 from ss4rec_lib.training import TrainingConfig
@@ -46,8 +47,8 @@ _SECTIONS = ("data", "model", "training")
 class DataConfig(Config):
     """Which data, and how they are split."""
 
-    dataset: str  # one of `ss4rec_lib.data.DATASETS`
-    path: str | None = None  # a folder, file or archive; None for the usual places
+    dataset: str  # one of `ss4rec_lib.data.DATASETS`, or the path of a file of one's own
+    path: str | None = None  # another place of the data; None for the usual places
     ordering: Literal["exact-time", "recbole-float32"] = "exact-time"  # no effect on 5-fold
     split: Literal["leave-one-out", "global-time", "random", "5-fold"] = "leave-one-out"
     # k of the k-core filter, 0 for none; by default 0 for the splits of single ratings.
@@ -61,14 +62,41 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> DataConfig:
-        _one_of("dataset", self.dataset, DATASETS)
+        if self.dataset not in DATASETS and not is_path(self.dataset):
+            lookup(self.dataset)  # its error
         if self.folds != FOLDS and self.split != "5-fold":
             raise ValueError(f"folds={self.folds}: split={self.split!r} has no folds, only 5-fold")
         return self
 
+    def named(self) -> str | None:
+        """Return the place that the data were named by: an option, a file or a variable, if any."""
+        if self.path is not None or self.dataset == "planted":
+            return self.path
+        if self.dataset not in DATASETS:
+            return self.dataset
+        return os.environ.get(lookup(self.dataset).variable, "").strip() or None
+
     def changes(self) -> dict[str, Any]:
         """Return the options that are not the usual ones of this data set, path and split."""
         return self.overrides(DataConfig(**self.model_dump(include={"dataset", "path", "split"})))
+
+
+def absolute(place: str) -> str:
+    """Return a place as an absolute path, from the working folder or else the checkout."""
+    roots, place = (os.getcwd(), checkout() or ""), os.path.expanduser(place)
+    places = [os.path.abspath(os.path.join(root, place)) for root in roots]
+    return next(filter(os.path.exists, places), places[0])
+
+
+def portable(dataset: str) -> str:
+    """Return a data set for a command line: a name, or a file without absolute folders."""
+    return os.path.basename(dataset) if os.path.isabs(dataset) else dataset
+
+
+def identity(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the data of a run must have for them to be the same data."""
+    names = ("fingerprint", "users", "interactions", "catalogue")
+    return {name: protocol[name] for name in names if name in protocol}
 
 
 def _one_of(name: str, value: str, allowed: Collection[str], hint: str = "") -> None:
@@ -176,13 +204,17 @@ class RunConfig(Config):
         found = self.model_options.overrides(self.preset.config)
         return found | {name: value for name, value in changed.items() if name in names}
 
-    def resolved(self) -> dict[str, Any]:
-        """Return every option in force by name, those of the preset included."""
+    def at(self, path: str | None) -> RunConfig:
+        """Return the same run with its data at another place."""
+        return self.replace(data=self.data.replace(path=path))
+
+    def in_force(self) -> dict[str, Any]:
+        """Return every option by name, those of the preset included, without the data's place."""
         training = self.training_options.model_dump(mode="json")
         return {
             "task": self.task,
             "model": self.name,
-            **self.data.model_dump(mode="json"),
+            **self.data.model_dump(mode="json", exclude={"path"}),
             **self.model_options.model_dump(mode="json"),
             **{name: training[name] for name in self._training_names()},
             "seed": self.seed,
@@ -192,7 +224,7 @@ class RunConfig(Config):
         """Return the command line that makes this run again, without the data's path."""
         data, words = self.data, ["ss4rec", "train"]
         words += ["--task", self.task] if self.task != "ranking" else []
-        words += ["--dataset", data.dataset, "--model", self.name]
+        words += ["--dataset", portable(data.dataset), "--model", self.name]
         words += ["--split", data.split] if data.split != "leave-one-out" else []
         for name, value in data.changes().items():
             option = "protocol" if name == "ordering" else name.replace("_", "-")
@@ -210,16 +242,18 @@ class RunConfig(Config):
                 'pip install -e ".[peers]"'
             )
 
-    def write(self, path: Path) -> None:
-        """Write the configuration as JSON."""
-        write_json(path, {"format": FORMAT, **self.model_dump(mode="json")})
+    def write(self, path: Path, protocol: Mapping[str, Any] | None = None) -> None:
+        """Write the configuration as JSON, with the place of the data and what identifies them."""
+        place = self.data.named()
+        found = {"resolved": place and absolute(place), "identity": identity(protocol or {})}
+        write_json(path, {"format": FORMAT, **self.model_dump(mode="json"), **found})
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:
         """Read what `write` wrote; raise a `ConfigError` if it cannot be used."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            version = content.pop("format", None)
+            version, *_ = (content.pop(name, None) for name in ("format", "resolved", "identity"))
         except FileNotFoundError:
             raise ConfigError(f"{path.parent} holds no run: it has no {path.name}") from None
         except (OSError, AttributeError, TypeError, ValueError) as error:
@@ -266,8 +300,9 @@ def run_config(
         asked |= {key.rpartition(".")[2]: value for key, value in values.items()}
         if "name" in asked:
             asked["model"] = asked.pop("name")
+        place = asked.pop("path", None)
         refuse_differences(saved.parent, config, asked)
-        return config
+        return config if place is None else config.at(place)
     if not {"dataset", "data.dataset"} & {*values, *tree["data"]}:
         raise ConfigError("no data set is named: give --dataset, for example --dataset ml-100k")
     _assign(tree, values)
@@ -322,7 +357,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def refuse_differences(folder: Path, saved: RunConfig, asked: Mapping[str, Any]) -> None:
     """Raise a `ConfigError` that names every option whose value is not that of the saved run."""
-    found = saved.resolved()
+    found = saved.in_force()
     different = [
         f"{name} is {as_text(found.get(name, 'no option'))} there and {as_text(value)} here"
         for name, value in asked.items()

@@ -8,6 +8,7 @@ another list after a minute, a day or a year.
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from ss4rec_lib.evaluation import evaluate_ranking, evaluating
 from ss4rec_lib.experiments.config import RunConfig
 from ss4rec_lib.experiments.record import with_error
 from ss4rec_lib.experiments.run import RunFolder
-from ss4rec_lib.experiments.task import ExperimentError, load_split
+from ss4rec_lib.experiments.task import ExperimentError
 from ss4rec_lib.models import Recommender
 from ss4rec_lib.training import resolve_device
 
@@ -48,8 +49,8 @@ class FinishedRun:
     model: Recommender
 
 
-def open_run(path: str | Path) -> FinishedRun:
-    """Read a finished ranking run from its folder.
+def open_run(path: str | Path, data: str | None = None) -> FinishedRun:
+    """Read a finished ranking run from its folder; `data` is a new place of its data.
 
     What a baseline only counted is counted again, from data that are verified to be the same. Raise
     an `ExperimentError` if the run is not finished, predicts ratings, or has a damaged file, or the
@@ -60,15 +61,11 @@ def open_run(path: str | Path) -> FinishedRun:
     config = RunConfig.read(folder.config)
     if config.task != "ranking":
         raise ExperimentError(f"{folder.path} is a run of task={config.task!r}: expected ranking")
-    split, _ = load_split(config)
-    kind = config.preset.model
-    model = folder.read_model(config, split.sequences.n_items) if kind.learns else None
-    if split.fingerprint() != record["protocol"]["fingerprint"]:
-        raise ExperimentError(
-            f"the data of {config.data.dataset} are not those that {folder.path} was trained on: "
-            "the counts may agree, the interactions do not. Put the old file back"
-        )
-    if model is None:
+    config, found = folder.load_data(config, data)
+    split, kind = found.split, config.preset.model
+    if kind.learns:
+        model = folder.read_model(config, split.sequences.n_items)
+    else:
         model = kind.fit(split, config.model_options, config.training_options).model
     return FinishedRun(config, record, split, model.to(resolve_device("auto")).eval())
 
@@ -79,11 +76,13 @@ def evaluate_run(
     mask_seen: bool = False,
     target_time: str | None = None,
     max_len: str | None = None,
+    data: str | None = None,
 ) -> str:
     """Rank the targets of a `part` (`test` or `valid`) again, and return a small table of metrics.
 
     `target_time` and `max_len` (a number as text, or `none` for whole histories) say what the model
     receives, as in training when None. `mask_seen` leaves items of the history out of the ranking.
+    `data` is a new place of the data.
     """
     how: dict[str, Any] = {}
     try:
@@ -94,7 +93,7 @@ def evaluate_run(
             how["max_len"] = None if length is None else check_integer("max_len", length, 1)
     except ValueError as error:
         raise ExperimentError(str(error)) from error
-    run = open_run(path)
+    run = open_run(path, data)
     protocol = run.record["protocol"]
     how = {name: protocol[name] for name in ("target_time", "max_len")} | how
     if not run.model.config.uses_time:
@@ -113,15 +112,23 @@ def evaluate_run(
 
 
 def recommend_from_run(
-    path: str | Path, user_id: int, at: str, k: int = 10, include_seen: bool = False
+    path: str | Path,
+    user_id: int | str,
+    at: str,
+    k: int = 10,
+    include_seen: bool = False,
+    data: str | None = None,
 ) -> pd.DataFrame:
     """Return recommendations of a finished run, see `recommend` and `parse_moment`.
 
-    They have titles where the data set has them. Raise an `ExperimentError` if the model learns
-    users and was not trained on this one.
+    They have titles where the data set has them. Where ids are integers, `user_id` may be one as
+    text. `data` is a new place of the data. Raise an `ExperimentError` if the model learns users
+    and was not trained on this one.
     """
     moment = parse_moment(at)
-    run = open_run(path)
+    run = open_run(path, data)
+    if run.split.sequences.user_ids.dtype.kind == "i" and re.fullmatch(r"\s*-?\d+", str(user_id)):
+        user_id = int(user_id)
     user = run.split.sequences.user_index(user_id)
     if run.model.needs_known_users and run.split.train_end[user] == 0:
         raise ExperimentError(
@@ -131,7 +138,9 @@ def recommend_from_run(
         )
     how = {name: run.record["protocol"][name] for name in ("target_time", "max_len")}
     try:
-        how["items"] = load_items(run.config.data.dataset, path=run.config.data.path)
+        known = pd.DataFrame({"item_id": run.split.sequences.item_ids})
+        how["items"] = load_items(run.config.data.dataset, path=run.config.data.path, ratings=known)
+        how["items"] = None if how["items"].empty else how["items"]
     except DataError as error:  # a file of ratings alone: ids are better than nothing
         print(f"without titles: {error}", file=sys.stderr)
     return recommend(run.model, run.split, user_id, moment, k, include_seen, **how)
@@ -140,7 +149,7 @@ def recommend_from_run(
 def recommend(
     model: Recommender,
     split: Split,
-    user_id: int,
+    user_id: int | str,
     at: int,
     k: int = 10,
     include_seen: bool = False,
@@ -220,6 +229,7 @@ def parse_moment(text: str) -> int:
 
     `988747200`, `2001-05-01`, `2001-05-01T20:00` or `2001-05-01T20:00+02:00`, for example.
     """
+    text = text.strip()
     try:
         if text.isdecimal():
             return int(text)

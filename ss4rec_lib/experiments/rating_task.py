@@ -21,11 +21,16 @@ from ss4rec_lib.data import (
     held_out_ratings,
     k_core,
     k_fold,
-    load_movielens,
     random_holdout,
     train_ratings,
 )
-from ss4rec_lib.evaluation import RankedByRating, RatingResult, evaluate_rating, rating_metrics
+from ss4rec_lib.evaluation import (
+    RankedByRating,
+    RatingResult,
+    evaluate_rating,
+    rating_metrics,
+    user_numbers,
+)
 from ss4rec_lib.experiments.config import FOLDS, RunConfig
 from ss4rec_lib.experiments.task import (
     Evaluation,
@@ -34,6 +39,7 @@ from ss4rec_lib.experiments.task import (
     TaskData,
     check_catalogue,
     load_split,
+    load_table,
     protocol_of_split,
     rank_both,
     trained,
@@ -49,7 +55,7 @@ HISTORY_EDGES = (0, 30, 50, 100, 200, 400, 10_000)
 
 @dataclass(frozen=True, eq=False)
 class RatingParts:
-    """One split of the ratings: users by original id, items by index of the catalogue."""
+    """One split of the ratings: users by `user_numbers`, items by index of the catalogue."""
 
     train: RatingTriples
     valid: RatingTriples | None  # None where everything that is not tested is trained on
@@ -70,22 +76,21 @@ class RatingTask:
         """Return the split, or the folds, with the ratings of each part."""
         data, training = config.data, config.training_options
         if data.split in RANKED_SPLITS:
-            split, verified = load_split(config)
+            split, attrs = load_split(config)
         else:
-            ratings = load_movielens(data.dataset, path=data.path)
-            verified = bool(ratings.attrs["verified"])
-            ratings = k_core(ratings, data.min_interactions)
+            table = load_table(config)
+            attrs, ratings = table.attrs, k_core(table, data.min_interactions)
             if data.split == "5-fold":
-                return _five_folds(config, ratings, verified)
+                return _five_folds(config, ratings)
             how = {"ordering": data.ordering, "max_len": training.eval_max_len}
             split, _ = random_holdout(ratings, seed=config.seed, **how)
         held_out = (held_out_ratings(split, part) for part in ("valid", "test"))
-        ids = split.sequences.user_ids
+        ids = user_numbers(split)
         parts = (t._replace(users=ids[t.users]) for t in (train_ratings(split), *held_out))
         protocol = protocol_of_split(config, split) | {"n_train": int(split.in_train().sum())}
         if config.preset.model.reads_histories:
             protocol |= {"target_time": training.target_time, "max_len": training.eval_max_len}
-        return TaskData(split, protocol, verified, [RatingParts(*parts)])
+        return TaskData(split, protocol, attrs, [RatingParts(*parts)])
 
     def check(self, config: RunConfig, data: TaskData) -> None:
         """Raise an `ExperimentError`: ratings that are all equal, or too small a catalogue."""
@@ -109,10 +114,7 @@ class RatingTask:
         models, begin = [], time.perf_counter()
         for part in data.parts:
             model = kind(options, seed=config.seed)
-            try:
-                model.fit(*part.train, valid=part.valid)
-            except FloatingPointError as error:
-                raise ExperimentError(f"{config.name}: {error}") from error
+            model.fit(*part.train, valid=part.valid)
             models.append(model)
         seconds = time.perf_counter() - begin
         history = pd.DataFrame(model.history)
@@ -198,10 +200,11 @@ def _by_history(squared: np.ndarray, before: np.ndarray) -> Iterator[dict[str, f
         yield {"more_than": low, "up_to": high, "targets": len(found), **figures}
 
 
-def _five_folds(config: RunConfig, ratings: pd.DataFrame, verified: bool) -> TaskData:
+def _five_folds(config: RunConfig, ratings: pd.DataFrame) -> TaskData:
+    ids = ratings["user_id"]
     columns = [
-        ratings["user_id"].to_numpy().astype(np.int64),
-        np.unique(ratings["item_id"].to_numpy(), return_inverse=True)[1] + 1,
+        (ids.cat.codes if ids.dtype == "category" else ids).to_numpy(np.int64),
+        pd.factorize(ratings["item_id"], sort=True)[0] + 1,
         ratings["rating"].to_numpy(),
     ]
     parts = []
@@ -222,4 +225,4 @@ def _five_folds(config: RunConfig, ratings: pd.DataFrame, verified: bool) -> Tas
         "n_test": sum(len(part.test.ratings) for part in parts),
         "left_out": 0,
     }
-    return TaskData(None, protocol, verified, parts)
+    return TaskData(None, protocol, ratings.attrs, parts)

@@ -62,14 +62,14 @@ def make_record(
     record = {
         "format": FORMAT,
         "task": config.task,
-        "dataset": config.data.dataset,
+        "dataset": data.attrs["dataset"],
         "model": config.name,
         "display_name": options.display_name,
         "overrides": config.overrides(),
         "uses_time": options.uses_time,
         "seed": config.seed,
         "protocol": data.protocol,
-        "data_verified": data.verified,
+        "data_verified": bool(data.attrs["verified"]),
         "config": {
             "model": options.model_dump(mode="json"),
             "training": {name: training[name] for name in names},
@@ -82,17 +82,20 @@ def make_record(
         "stopped": outcome.stopped,
         "seconds": {"train": outcome.seconds, "valid": valid_seconds, "wall": wall},
         **measured,
-        "command": config.command(f"runs/{record_name(config)}"),
+        "command": config.command(f"runs/{record_name(config, data.attrs['dataset'])}"),
         "curve": history.to_dict("records"),
     }
     return plain(record)
 
 
-def record_name(config: RunConfig) -> str:
-    """Return a file name that says what the run is: task, data, protocol, model, options, seed."""
+def record_name(config: RunConfig, dataset: str) -> str:
+    """Return a file name that says what the run is: task, data, protocol, model, options, seed.
+
+    `dataset` is the short name that the record holds.
+    """
     data = config.data
     parts = ["rating"] if config.task == "rating" else []
-    parts += [data.dataset, data.split, data.ordering, config.name]
+    parts += [dataset, data.split, data.ordering, config.name]
     parts += [f"{data.min_interactions}-core"] if "min_interactions" in data.changes() else []
     parts += [f"{key}-{value}" for key, value in config.overrides().items()]
     text = "_".join([*parts, f"seed{config.seed}"])

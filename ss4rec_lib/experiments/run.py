@@ -9,6 +9,8 @@ The folder of a run:
     model.safetensors       the model with the weights of the chosen epoch, where any were learned
     per_target.npz          the values of every test target, see `record.write_per_target`
     record.json             the record; written last, so a run that has it is finished
+    diverged.txt            in place of a record, why training could not go on; the model is then
+                            that of the best epoch before, if there was one
 
 A folder with any of them holds a run, and no other run is put into it.
 """
@@ -16,7 +18,9 @@ A folder with any of them holds a run, and no other run is put into it.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,13 +30,14 @@ import pandas as pd
 import torch
 
 from ss4rec_lib.configuration import ConfigError
-from ss4rec_lib.experiments.config import RunConfig, refuse_differences
+from ss4rec_lib.data import DataError, UnusablePathError
+from ss4rec_lib.experiments.config import RunConfig, absolute, identity, refuse_differences
 from ss4rec_lib.experiments.rating_task import RatingTask
 from ss4rec_lib.experiments.record import code_revision, make_record, read_record, write_per_target
-from ss4rec_lib.experiments.task import ExperimentError, RankingTask
+from ss4rec_lib.experiments.task import ExperimentError, RankingTask, TaskData
 from ss4rec_lib.files import FileError, write_json, write_text
 from ss4rec_lib.machine import describe_machine, describe_versions, peak_rss_bytes
-from ss4rec_lib.models import Recommender, load_model, save_model
+from ss4rec_lib.models import Recommender, TrainingDiverged, load_model, save_model
 from ss4rec_lib.training import make_accelerator, resolve_device, same_everywhere
 
 if TYPE_CHECKING:
@@ -61,6 +66,7 @@ class RunFolder:
         self.model = self.path / "model.safetensors"
         self.per_target = self.path / "per_target.npz"
         self.record = self.path / "record.json"
+        self.diverged = self.path / "diverged.txt"
 
     def refuse_old_format(self) -> None:
         """Raise an `ExperimentError` if the folder holds a run of format 1."""
@@ -76,7 +82,7 @@ class RunFolder:
         """Return the record if the run is finished, None if it may begin or continue here.
 
         Nothing is written. Raise an `ExperimentError` if a run is here and `resume` is not set, a
-        `ConfigError` if it was made with other options.
+        `ConfigError` if it was made with other options, `TrainingDiverged` if it cannot go on.
         """
         self.refuse_old_format()
         here = [file.name for file in vars(self).values() if file != self.path and file.exists()]
@@ -86,12 +92,70 @@ class RunFolder:
                 "--resume (resume=True) continues it; for another run choose another folder."
             )
         if here:
-            refuse_differences(self.path, RunConfig.read(self.config), config.resolved())
+            refuse_differences(self.path, RunConfig.read(self.config), config.in_force())
+        if self.diverged.exists():
+            raise TrainingDiverged(self.diverged.read_text(encoding="utf-8").strip())
         return self.read_record() if self.record.exists() else None
+
+    def keep_diverged(self, error: FloatingPointError, learns: bool) -> TrainingDiverged:
+        """Keep the history and the best weights of training that diverged; return what to raise."""
+        if isinstance(error, TrainingDiverged) and error.rows:
+            self.write_history(pd.DataFrame(error.rows))
+            if learns:
+                save_model(error.model, self.model)
+        kept = [file.name for file in (self.history, self.model) if file.exists()]
+        text = f"training diverged: {str(error).rstrip('.')}. This run cannot be continued"
+        text += f" ({' and '.join(kept)} of the epochs before are kept)" if kept else ""
+        text += ": train again with other options into another folder."
+        write_text(self.diverged, f"{text}\n")
+        return TrainingDiverged(text)
+
+    def load_data(self, config: RunConfig, path: str | None = None) -> tuple[RunConfig, TaskData]:
+        """Return the run's data from where they are now, and the configuration with that place.
+
+        `path` is a new place. Otherwise they are looked for where the run named them, seen from the
+        working folder, where the data set's variable says, and where they were then. Data with
+        another fingerprint are passed over; if there are no others, raise an `ExperimentError`.
+        """
+        kept = json.loads(self.config.read_text(encoding="utf-8"))
+        known, then = kept.get("identity", {}), kept.get("resolved")
+        if not known and self.record.exists():  # a run of an older version
+            known = identity(self.read_record()["protocol"])
+        places, named = [config.data.path if path is None else path], config.data.named()
+        if path is None:
+            places += [None] * (places[0] is not None and config.at(None).data.named() is not None)
+            places += [then] * (then not in (None, named and absolute(named)))
+        problems = []
+        for place in places:
+            here = config.at(place)
+            where = here.data.named() or "the usual places"
+            try:
+                data = TASKS[config.task].load(here)
+            except DataError as error:
+                if len(places) == 1:
+                    raise
+                gone = isinstance(error, UnusablePathError) and not os.path.exists(where)
+                problems.append(f"{where} is not there" if gone else f"{where}: {error}")
+                continue
+            found = identity(data.protocol)
+            different = [
+                f"{n} {found.get(n)}" for n, value in known.items() if found.get(n) != value
+            ]
+            if not different:
+                return here, data
+            problems.append(f"{where} has other data ({', '.join(different)})")
+        raise ExperimentError(
+            f"{self.path} needs the data that it was trained on: {'; '.join(problems)}. "
+            "Name their place with --path"
+        )
 
     def read_record(self) -> dict[str, Any]:
         """Return the record; raise an `ExperimentError` if the run has none or it is damaged."""
         self.refuse_old_format()
+        if self.diverged.exists():
+            raise ExperimentError(
+                f"{self.path}: {self.diverged.read_text(encoding='utf-8').strip()}"
+            )
         if not self.record.exists():
             state = "is not finished" if self.config.exists() else "holds no run"
             raise ExperimentError(
@@ -141,21 +205,21 @@ def run_experiment(
     finished = _on_main(accelerator, lambda: folder.prepare(config, resume))
     if finished is not None:
         return finished
-    data = task.load(config)
+    revision, resumed = code_revision(), _on_main(accelerator, folder.config.exists)
+    if resumed:
+        place, config = config.data.path, RunConfig.read(folder.config)
+        _, data = folder.load_data(config, place if place != config.data.path else None)
+    else:
+        data = task.load(config)
     task.check(config, data)
-    revision, resumed = code_revision(), folder.config.exists()
-    _on_main(accelerator, lambda: None if resumed else config.write(folder.config))
+    _on_main(accelerator, lambda: None if resumed else config.write(folder.config, data.protocol))
     main = accelerator.is_main_process
-    with _log_to(folder.log) if main else contextlib.nullcontext():
+    with _log_to(folder, config.preset.model.learns) if main else contextlib.nullcontext():
         what = "resumed" if resumed else "started"
         logger.info("%s: %s, revision %s", what, data.split or "folds", revision or "unknown")
         how = {"checkpoint": folder.checkpoint, "resume": resume, "progress": progress}
-        try:
-            keep = folder.write_history if main else None
-            outcome = task.fit(config, data, on_epoch=keep, **how)
-        except Exception as error:
-            logger.error("%s: %s", type(error).__name__, error)
-            raise
+        keep = folder.write_history if main else None
+        outcome = task.fit(config, data, on_epoch=keep, **how)
         if outcome.stopped == "interrupted":  # the test part waits for the end of training
             logger.info("interrupted in epoch %d", len(outcome.history) + 1)
             raise KeyboardInterrupt
@@ -206,19 +270,24 @@ def _on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """Send what the package logs to the end of a file as well."""
+def _log_to(folder: RunFolder, learns: bool) -> Iterator[None]:
+    """Send what the package logs to a run's log as well, and keep what is left after an error."""
     package = logging.getLogger("ss4rec_lib")
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = logging.FileHandler(folder.log, encoding="utf-8")
     except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot write {folder.log}: {error.strerror or error}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     level = package.level
     package.addHandler(handler)
     package.setLevel(min(level, logging.INFO) if level else logging.INFO)
     try:
         yield
+    except Exception as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        if isinstance(error, FloatingPointError):
+            raise folder.keep_diverged(error, learns) from None
+        raise
     finally:
         package.removeHandler(handler)
         package.setLevel(level)

@@ -62,7 +62,8 @@ def record_run(
     folder = results_folder() if folder is None else folder
     files = RunFolder(run)
     record = files.read_record()
-    name = record_name(RunConfig.read(files.config)) if name is None else name
+    if name is None:
+        name = record_name(RunConfig.read(files.config), record["dataset"])
     if not name or name != Path(name).name or name.startswith("."):
         raise ExperimentError(f"--as {name!r}: expected a plain file name, without a folder")
     name = name.removesuffix(".json")

@@ -17,17 +17,18 @@ import numpy as np
 import pandas as pd
 
 from ss4rec_lib.data import (
+    DataError,
     NotEnoughInteractionsWarning,
     Split,
     global_time_split,
     leave_one_out,
-    load_movielens,
+    load_dataset,
 )
 from ss4rec_lib.evaluation import KS, rank_targets
 from ss4rec_lib.experiments.config import RunConfig
 from ss4rec_lib.models import CRITERION, Recommender, make_model
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training import METRICS, FitResult, TrainingDiverged, fit
+from ss4rec_lib.training import METRICS, FitResult, fit
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class TaskData:
 
     split: Any  # the Split; None with `5-fold`
     protocol: dict[str, Any]  # what a figure must name for others to compare with it
-    verified: bool  # the ratings are the published ones, by hash
+    attrs: Mapping[Any, Any]  # of the table: `dataset`, its short name, and `verified`
     parts: list[Any] = field(default_factory=list)  # RatingParts; one, or one per fold
 
 
@@ -97,17 +98,26 @@ def rank_both(
     return evaluations
 
 
-def load_split(config: RunConfig) -> tuple[Split, bool]:
-    """Return the leave-one-out or global-time split of a run, and whether the data are verified."""
-    data = config.data
-    ratings = load_movielens(data.dataset, path=data.path)
-    verified = bool(ratings.attrs["verified"])
+def load_table(config: RunConfig) -> pd.DataFrame:
+    """Return the interactions of a run; without ratings it cannot predict any (`DataError`)."""
+    table = load_dataset(config.data.dataset, path=config.data.path)
+    if config.task == "rating" and "rating" not in table:
+        raise DataError(
+            f"{table.attrs['dataset']} has no ratings, which task='rating' is to predict: "
+            "take task='ranking'"
+        )
+    return table
+
+
+def load_split(config: RunConfig) -> tuple[Split, Mapping[Any, Any]]:
+    """Return the leave-one-out or global-time split of a run, and the table's `.attrs`."""
+    data, table = config.data, load_table(config)
     if data.split == "leave-one-out":
-        return leave_one_out(ratings, data.ordering, data.min_interactions), verified
+        return leave_one_out(table, data.ordering, data.min_interactions), table.attrs
     with warnings.catch_warnings():
         # Some users always come after a cut: the split's report counts them, and a run logs it.
         warnings.simplefilter("ignore", NotEnoughInteractionsWarning)
-        return global_time_split(ratings, data.ordering, data.min_interactions), verified
+        return global_time_split(table, data.ordering, data.min_interactions), table.attrs
 
 
 def check_catalogue(config: RunConfig, n_items: int) -> None:
@@ -145,11 +155,11 @@ class RankingTask:
 
     def load(self, config: RunConfig) -> TaskData:
         """Return the leave-one-out or global-time split."""
-        split, verified = load_split(config)
+        split, attrs = load_split(config)
         training = config.training_options
         protocol = protocol_of_split(config, split)
         protocol |= {"target_time": training.target_time, "max_len": training.eval_max_len}
-        return TaskData(split, protocol, verified)
+        return TaskData(split, protocol, attrs)
 
     def check(self, config: RunConfig, data: TaskData) -> None:
         """Raise an `ExperimentError`: too small a catalogue, or users that nothing is known of."""
@@ -188,10 +198,7 @@ class RankingTask:
             logger.info("valid %s", ", ".join(f"{k.upper()} {v:.4f}" for k, v in metrics.items()))
             return metrics
 
-        try:
-            fitted = kind.fit(split, options, training, validate)
-        except FloatingPointError as error:
-            raise TrainingDiverged(str(error)) from error
+        fitted = kind.fit(split, options, training, validate)
         history = pd.DataFrame(fitted.rows)
         epochs = len(history)
         stopped = "fitted" if not epochs else "epochs" if epochs == training.epochs else "patience"

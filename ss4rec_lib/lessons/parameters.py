@@ -15,7 +15,8 @@ the inserted cell with the declaration inside the running kernel, and the runner
 before a kernel starts.
 
 The type of a parameter is the type of its default. An `int` may be given for a `float`, and a list
-for a tuple. A `bool` is not a number. A default of `None` accepts `None`, text or a number.
+for a tuple. A `bool` is not a number. A default of `None` accepts `None`, text or a number. Numbers
+are finite; where the default is positive they are positive, where it is 0 they are not negative.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ import ast
 import contextlib
 import linecache
 import logging
+import math
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import create_model
+from pydantic import Field, create_model
 
 from ss4rec_lib.configuration import Config, ConfigError, from_text
 
@@ -111,7 +113,7 @@ def _assignments(source: str) -> Iterator[tuple[str, Any]]:
 
 def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
     """Compare values with the defaults that the lesson `where` declares."""
-    fields: dict[str, Any] = {n: (_annotation(default), default) for n, default in defaults.items()}
+    fields: dict[str, Any] = {n: (_annotation(n, value), value) for n, value in defaults.items()}
     model = create_model("Parameters", __base__=Config, **fields)
     try:
         model(**values)
@@ -129,10 +131,16 @@ def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: 
 
 
 def value_from_text(text: str, default: Any) -> Any:
-    """Read a word of a command line: text stays text where the default is text."""
+    """Read a word of a command line: text stays text where the default is text.
+
+    With a default of `None` only none and numbers in their usual form are read: 007 is an id.
+    """
     if isinstance(default, str):
         return text
     value = from_text(text)
+    if default is None:
+        number = type(value) in (int, float) and math.isfinite(value) and str(value) == text
+        return value if value is None or number else text
     with contextlib.suppress(ValueError, SyntaxError):
         if isinstance(value, str):  # a list in Python's spelling
             return ast.literal_eval(value)
@@ -167,16 +175,21 @@ def check_parameters(namespace: Mapping[str, Any] | None = None) -> types.Simple
     given: dict[str, Any] = {}
     for i in inserted:
         given |= _assigned(cells[i], namespace) if i > place else {}
-    check_values(given, found[place], "this notebook")
-    return types.SimpleNamespace(**found[place] | given)
+    in_force = found[place] | given
+    check_values(in_force, found[place], "this notebook")
+    return types.SimpleNamespace(**in_force)
 
 
-def _annotation(default: Any) -> Any:
-    """Return the type that values must have; the first element speaks for a whole list."""
+def _annotation(name: str, default: Any) -> Any:
+    """Return the values that are allowed; the first element speaks for a whole list."""
     if default is None:
         return None | str | int | float
     if isinstance(default, list | tuple):
-        return tuple[type(default[0]) if default else Any, ...]
+        return tuple[_annotation(name, default[0]) if default else Any, ...]
+    if name == "seed":
+        return Annotated[int, Field(ge=0, lt=2**32)]
+    if isinstance(default, int | float) and not isinstance(default, bool) and default >= 0:
+        return Annotated[type(default), Field(gt=0) if default > 0 else Field(ge=0)]
     return type(default)
 
 

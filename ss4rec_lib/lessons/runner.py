@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,11 @@ def run_lessons(
         from_text: Read text values by the type of each lesson's default.
         folder: Folder of the lessons; by default that of the checkout.
     """
-    if timeout is not None and timeout <= 0:
+    if timeout is not None and not 0 < timeout < math.inf:
         raise LessonError(f"timeout is {timeout}, expected a positive number of seconds or None")
     declared = {lesson: read_parameters(lesson) for lesson in find_lessons(names or (), folder)}
     assigned = assign(declared, parameters or {}, from_text)
+    usable = {n: _usable(value) for n, value in (parameters or {}).items() if n == "dataset"}
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,8 @@ def run_lessons(
         raise LessonError(f"cannot make the output folder {out}: {error.strerror}") from error
     runs = []
     for lesson, values in assigned.items():
-        run = _run_one(lesson, out, values, timeout)
+        there = values | {name: value for name, value in usable.items() if name in values}
+        run = replace(_run_one(lesson, out, there, timeout), parameters=values)
         if run.error is None:
             write_json(out / f"{lesson.stem}.json", run_record(run, declared[lesson]))
         runs.append(run)
@@ -161,20 +164,24 @@ def run_lessons(
 
 def run_record(run: LessonRun, declared: Mapping[str, Parameter]) -> dict[str, Any]:
     """Return the record of a lesson in the format of all runs (format 2, task "lesson")."""
-    from ss4rec_lib.experiments import code_revision
+    from ss4rec_lib.data import dataset_name
+    from ss4rec_lib.experiments import code_revision, portable
 
-    in_force = {name: entry.default for name, entry in declared.items()} | run.parameters
-    found = run.record
+    given, found, words = dict(run.parameters), run.record, []
+    for name, value in run.parameters.items():
+        words += ["-p", name, portable(value) if name == "dataset" else as_text(value)]
+    if "dataset" in given:
+        given["dataset"] = dataset_name(given["dataset"])
+    in_force = {name: entry.default for name, entry in declared.items()} | given
     protocol = found.get("protocol") or {}
     condition = {name: protocol.get(name) for name in ("target_time", "masked", "ranked_by")}
-    given = [word for n, v in run.parameters.items() for word in ("-p", n, as_text(v))]
     return {
         "format": 2,
         "task": "lesson",
         "dataset": in_force.get("dataset", found.get("dataset")),
         "model": run.name,
         "display_name": run.title,
-        "overrides": run.parameters,
+        "overrides": given,
         "uses_time": None,
         "seed": in_force.get("seed"),
         "protocol": protocol,
@@ -189,7 +196,7 @@ def run_record(run: LessonRun, declared: Mapping[str, Parameter]) -> dict[str, A
         "machine": found.get("machine") or describe_machine(),
         "versions": found.get("versions") or describe_versions(),
         "revision": code_revision(),
-        "command": shlex.join(["ss4rec", "lessons", run.name[:2], *given]),
+        "command": shlex.join(["ss4rec", "lessons", run.name[:2], *words]),
     }
 
 
@@ -212,6 +219,18 @@ def format_summary(runs: Sequence[LessonRun], details: Path) -> str:
             line = f"{line} · {entry}" if line else f"    {entry}"
         lines += [line] if line else []
     return "\n".join([*lines, "", f"All recorded numbers: {os.path.relpath(details)}"])
+
+
+def _usable(dataset: str) -> str:
+    """Return a data set as kernels must know it, which run elsewhere; raise if it is unusable."""
+    # Here and not above: every lesson imports this module, and these packages are heavy.
+    from ss4rec_lib.data import DATASETS, is_path, load_dataset, lookup
+    from ss4rec_lib.experiments import absolute
+
+    if dataset in DATASETS:
+        return dataset
+    load_dataset(dataset) if is_path(dataset) else lookup(dataset)
+    return absolute(dataset)
 
 
 def _run_one(lesson: Path, out: Path, values: dict[str, Any], timeout: float | None) -> LessonRun:

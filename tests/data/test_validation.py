@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,7 +111,8 @@ def test_ids_beyond_32_bits_and_nullable_integers_are_kept_exactly() -> None:
         ),
         ({"user_id": [1, 2, -3]}, errors.InvalidRatingsError, "user_id is -3 at row 2"),
         ({"item_id": [1.5, 2, 3]}, errors.InvalidRatingsError, "item_id is 1.5 at row 0"),
-        ({"item_id": ["a", "b", "c"]}, errors.InvalidRatingsError, "pandas.factorize"),
+        ({"item_id": ["a", 7, "c"]}, errors.InvalidRatingsError, r"'a'.*\.astype\(str\)"),
+        ({"item_id": ["a", "", "c"]}, errors.InvalidRatingsError, "item_id is '' at row 1"),
         ({"rating": [True, False, True]}, errors.InvalidRatingsError, "dtype bool"),
         (
             {"user_id": [1, 2, 2.0**63]},
@@ -143,10 +146,69 @@ def test_refuses(columns: dict, error: type, message: str) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-def test_the_advice_for_dates_works() -> None:
-    dates = pd.Series(pd.to_datetime([881_250_949, 2, 3], unit="s"))
-    seconds = dates.astype("datetime64[s]").astype("int64")
-    assert validate_ratings(frame(timestamp=seconds))["timestamp"].tolist() == [881_250_949, 2, 3]
+DATES = pd.Series(pd.to_datetime([881_250_949, 881_250_950, 1_600_000_000], unit="s"))
+SECONDS = [881_250_949, 881_250_950, 1_600_000_000]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("timestamp", DATES, SECONDS),
+        ("timestamp", DATES.astype("datetime64[ns]"), SECONDS),
+        ("timestamp", DATES.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo"), SECONDS),
+        ("timestamp", DATES.dt.strftime("%Y-%m-%d %H:%M:%S"), SECONDS),
+        ("timestamp", DATES.dt.strftime("%Y-%m-%dT%H:%M:%SZ").astype(object), SECONDS),
+        ("timestamp", ["04/03/2021 10:00", "05/03/2021 10:00", "28/02/2021 10:00"],
+         [1_614_852_000, 1_614_938_400, 1_614_506_400]),
+        ("timestamp", [str(time) for time in SECONDS], SECONDS),
+        ("timestamp", [time * 1000 for time in SECONDS], SECONDS),
+        ("timestamp", [time * 10**9 for time in SECONDS], SECONDS),
+        ("rating", ["3.5", "4", "5"], [3.5, 4, 5]),
+        ("rating", [True, False, True], [1, 0, 1]),
+        ("user_id", [7, "7", "x"], ["7", "7", "x"]),
+    ],
+)  # fmt: skip
+def test_the_advice_for_a_column_was_executed(column: str, values: object, expected: list) -> None:
+    ratings = frame(item_id=[1, 2, 3], **{column: values})
+    with pytest.raises(errors.InvalidRatingsError, match=column) as caught:
+        validate_ratings(ratings)
+    advice = re.search(r'ratings\["\w+"\] (//)?= .*', str(caught.value))
+    assert advice, caught.value
+    exec(advice[0].removesuffix("."), {"ratings": ratings, "pandas": pd})
+    assert validate_ratings(ratings)[column].tolist() == expected
+
+
+def test_the_advice_for_missing_values_and_duplicates_was_executed() -> None:
+    ratings = pd.concat([frame(), frame().iloc[[1]], frame(rating=[np.nan, 1, 1]).iloc[[0]]])
+    for _ in range(2):
+        with pytest.raises(errors.InvalidRatingsError) as caught:
+            validate_ratings(ratings)
+        advice = re.search(r"ratings\.(dropna|drop_duplicates)\(.*?\)", str(caught.value))
+        assert advice, caught.value
+        ratings = eval(advice[0], {"ratings": ratings})
+    assert len(validate_ratings(ratings)) == 3
+
+
+def test_text_ids_become_a_category_in_ascending_order() -> None:
+    unused = pd.Categorical(["b", "a", "b"], categories=["z", "b", "a"])
+    unsorted = pd.Categorical(["b", "a", "b"], categories=["b", "a"])
+    for ids in (["b", "a", "b"], unused, unsorted, pd.array(["b", "a", "b"], dtype="string")):
+        checked = validate_ratings(frame(user_id=ids, item_id=[1, 2, 3]))
+        assert checked["user_id"].cat.categories.tolist() == ["a", "b"]
+        assert checked["user_id"].tolist() == ["b", "a", "b"]
+        assert validate_ratings(checked) is checked
+    numbers = pd.Categorical([7, 5, 7])
+    assert validate_ratings(frame(user_id=numbers, item_id=[1, 2, 3]))["user_id"].dtype == "int32"
+    with pytest.raises(errors.InvalidRatingsError, match=r"user_id b, item_id x.*row 0.*row 2"):
+        validate_ratings(frame(user_id=["b", "a", "b"], item_id=["x"] * 3, timestamp=[1, 1, 1]))
+
+
+def test_ratings_may_be_absent_but_not_under_another_name() -> None:
+    checked = validate_ratings(frame().drop(columns="rating"))
+    assert list(checked.columns) == ["user_id", "item_id", "timestamp"]
+    assert validate_ratings(checked) is checked
+    with pytest.raises(errors.DataError, match=r"rating.*stars"):
+        validate_ratings(frame().rename(columns={"rating": "stars"}))
 
 
 def test_refuses_a_missing_column_naming_found_and_expected() -> None:

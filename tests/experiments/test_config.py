@@ -165,7 +165,7 @@ def test_every_preset_is_a_configuration_that_comes_back(task, name, tmp_path):
     config.write(tmp_path / "config.json")
     again = RunConfig.read(tmp_path / "config.json")
     assert again == config
-    assert again.resolved() == config.resolved()
+    assert again.in_force() == config.in_force()
     if config.preset.model.trained_with is None and task == "ranking":
         assert make_model(7, config.model_options).config == config.model_options
 

@@ -218,6 +218,7 @@ def test_a_model_that_diverged_is_one_message_and_no_record(preset, change, tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         assert cli.main([*given, "--set", change]) == 2
+        assert cli.main([*given, "--set", change, "--resume"]) == 2
     shown = capsys.readouterr().err
     assert "finite" in shown
     assert "Traceback" not in shown

@@ -34,7 +34,7 @@ def newcomers(monkeypatch):
     begin = cut + 86_400 * ratings["user_id"].astype("int64")  # spread over the days after it
     first = ratings.groupby("user_id")["timestamp"].transform("min")
     ratings.loc[late, "timestamp"] += (begin - first)[late]
-    monkeypatch.setattr(task_module, "load_movielens", lambda name, path=None: ratings)
+    monkeypatch.setattr(task_module, "load_dataset", lambda name, path=None: ratings)
 
 
 @pytest.fixture(scope="module")

@@ -140,7 +140,7 @@ def test_a_model_of_another_configuration_is_refused(copy, train, tmp_path, caps
 @pytest.mark.parametrize("n_items", [200, 150])
 def test_other_data_than_it_was_trained_on_is_refused(copy, capsys, monkeypatch, n_items):
     other = planted_ratings(n_items=n_items, seed=1)
-    monkeypatch.setattr(task_module, "load_movielens", lambda name, path=None: other)
+    monkeypatch.setattr(task_module, "load_dataset", lambda name, path=None: other)
     assert leave_one_out(other).sequences.n_items == n_items
     shown = refused(copy, capsys)
     assert "data" in shown

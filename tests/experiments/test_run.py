@@ -6,10 +6,11 @@ import socket
 
 import pandas as pd
 import pytest
+import torch
 
 from ss4rec_lib import cli
 from ss4rec_lib.configuration import ConfigError
-from ss4rec_lib.evaluation import evaluate_ranking
+from ss4rec_lib.evaluation import NotFiniteError, evaluate_ranking
 from ss4rec_lib.experiments import (
     ExperimentError,
     RunConfig,
@@ -22,7 +23,7 @@ from ss4rec_lib.experiments import task as task_module
 from ss4rec_lib.experiments.task import load_split
 from ss4rec_lib.models import SS4Rec, load_model
 from ss4rec_lib.randomness import seed_everything
-from ss4rec_lib.training import TrainingDiverged, fit
+from ss4rec_lib.training import fit
 
 FILES = {
     "config.json",
@@ -198,7 +199,7 @@ def test_a_catalogue_smaller_than_the_metrics_is_one_message(train, tmp_path, ca
     from ss4rec_lib.data import leave_one_out, planted_ratings
 
     tiny = leave_one_out(planted_ratings(n_users=50, n_items=12, mean_length=20))
-    monkeypatch.setattr(task_module, "load_split", lambda config: (tiny, True))
+    monkeypatch.setattr(task_module, "load_split", lambda config: (tiny, {}))
     assert train(tmp_path / "run") == 2
     shown = capsys.readouterr().err
     assert "12 items" in shown
@@ -236,7 +237,7 @@ def test_a_finished_run_resumed_gives_its_record_and_computes_nothing(
 ):
     before = contents(finished)
     monkeypatch.delattr(task_module, "fit")
-    monkeypatch.delattr(task_module, "load_movielens")
+    monkeypatch.delattr(task_module, "load_dataset")
     assert cli.main(["train", "--resume", "--out", str(finished)]) == 0
     figure = evaluation_of(record_of(finished), masked=False)["hr@10"]
     assert f"HR@10 {figure:.4f}" in capsys.readouterr().out
@@ -355,14 +356,65 @@ def test_an_interrupt_leaves_the_test_part_for_later(
     assert timeless(record_of(folder)) == timeless(record_of(finished))
 
 
-def test_diverged_training_is_one_message_in_log_and_terminal(train, tmp_path, monkeypatch, capsys):
-    def diverge(*_, **__):
-        raise TrainingDiverged("loss nan in epoch 1")
+# One step per epoch: the first that diverges ends in scores, not in a loss.
+ONE_STEP = {"max_tokens": 10**6, "learning_rate": 1e30, "warmup_epochs": 0, "epochs": 4}
 
-    monkeypatch.setattr(task_module, "fit", diverge)
-    assert train(tmp_path / "run") == 2
-    assert capsys.readouterr().err == "error: loss nan in epoch 1\n"
-    assert "TrainingDiverged: loss nan in epoch 1" in (tmp_path / "run" / "log.txt").read_text()
+
+@pytest.mark.parametrize("words", [(), ("--task=rating", "--model=ss4rec-both")])
+@pytest.mark.parametrize("change", [{"learning_rate": 30}, ONE_STEP])
+def test_training_that_diverged_is_one_message_and_so_is_resuming(
+    train, tmp_path, capsys, words, change
+):
+    folder = tmp_path / "run"
+    assert train(folder, *words, **change) == 2
+    first = capsys.readouterr().err.splitlines()[-1]
+    assert first.startswith("error: training diverged")
+    assert "learning_rate" in first
+    assert "gradient_clip" in first
+    assert "TrainingDiverged" in (folder / "log.txt").read_text()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert cli.main(["train", "--resume", "--out", str(folder)]) == 2
+    assert capsys.readouterr().err == f"{first}\n"
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert cli.main(["evaluate", str(folder)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_best_weights_and_the_history_of_diverged_training_are_kept(
+    train, tmp_path, monkeypatch, capsys
+):
+    from ss4rec_lib.training import objectives
+
+    real, calls, wanted = objectives.evaluate_ranking, [], {}
+
+    def breaks_in_the_third_epoch(model, *given, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            wanted.update((k, v.clone()) for k, v in model.state_dict().items())
+        if len(calls) == 3:
+            with torch.no_grad():
+                next(iter(model.parameters())).fill_(torch.nan)
+        return real(model, *given, **named)
+
+    monkeypatch.setattr(objectives, "evaluate_ranking", breaks_in_the_third_epoch)
+    assert train(tmp_path, epochs=5) == 2
+    assert "history.csv and model.safetensors" in capsys.readouterr().err
+    rows = pd.read_csv(tmp_path / "history.csv")
+    assert list(rows["epoch"]) == [1, 2]
+    assert rows["ndcg@10"].idxmax() == 1, "the second epoch is the best one here"
+    kept = load_model(tmp_path / "model.safetensors").state_dict()
+    assert all(torch.equal(kept[name], wanted[name]) for name in wanted)
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_a_test_part_whose_scores_are_not_finite_is_one_message(train, tmp_path, monkeypatch):
+    def diverged(*_, **__):
+        raise NotFiniteError("scores hold NaN in 3 of 4 rows")
+
+    monkeypatch.setattr(task_module, "rank_targets", diverged)
+    assert train(tmp_path) == 2
+    assert "3 of 4" in (tmp_path / "diverged.txt").read_text()
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_a_damaged_checkpoint_is_one_message(train, tmp_path, monkeypatch, capsys):
@@ -399,7 +451,7 @@ def test_only_the_named_conditions_touch_the_test_part(finished, monkeypatch):
     config = RunConfig.read(finished / "config.json")
     task = task_module.RankingTask()
     outcome = task_module.Outcome(None, None, 0, 0, "fitted", 0.0)
-    task.evaluate(config, task_module.TaskData(None, {}, True), outcome)
+    task.evaluate(config, task_module.TaskData(None, {}, {}), outcome)
     assert sorted(asked) == sorted((p, t) for p in ("valid", "test") for t in ("known", "hidden"))
 
 

@@ -23,7 +23,7 @@ def files(folder):
 
 def test_record_copies_the_record_and_its_values_and_makes_the_page(finished, record_of, tmp_path):
     path = record_run(finished, folder=tmp_path)
-    name = record_name(RunConfig.read(finished / "config.json"))
+    name = record_name(RunConfig.read(finished / "config.json"), "planted")
     assert path == tmp_path / "records" / f"{name}.json"
     assert name.startswith("planted_leave-one-out_exact-time_official_")
     assert name.endswith("_seed0")

@@ -151,6 +151,32 @@ class TestValidate:
         for part in (name, shown, expected):
             assert part in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("line", "good", "bad"),
+        [
+            ("seed = 0", [0, 2**32 - 1], [-1, 2**32]),
+            ("user_id = 0", [0, 2**40], [-1]),
+            ("epochs = 8", [1], [0, -3]),
+            ("gap_minutes = 30.0", [0.5, 1], [0, -1e3, float("inf"), float("nan")]),
+            ("widths = [16, 32]", [[8]], [[0], [8, -1]]),
+            ("rates = [0.1]", [[2]], [[float("nan")], [float("inf")]]),
+            ("limit = None", [-1.5], [float("nan"), float("-inf")]),
+            ("offset = -1.0", [-2.0, 0.0], [float("-inf")]),
+        ],
+    )
+    def test_the_sign_of_the_default_is_the_range(self, line, good, bad):
+        """A default above 0 takes numbers above 0, and 0 takes numbers from 0 on."""
+        declared = literals(line)
+        name = next(iter(declared))
+        for value in good:
+            check_values({name: value}, declared, "a lesson")
+        for value in bad:
+            shown = repr(value[-1] if isinstance(value, list) else value).removesuffix(".0")
+            with pytest.raises(ParameterError) as caught:
+                check_values({name: value}, declared, "a lesson")
+            assert f"{name}" in str(caught.value)
+            assert shown in str(caught.value)
+
     def test_text_for_another_type_says_how_to_give_it(self, notebook):
         with pytest.raises(ParameterError, match=r'masked.*-y "masked: true"'):
             validate(notebook(), {"masked": "true"})
@@ -172,6 +198,12 @@ class TestValueFromText:
             ("masked", "False", False),
             ("limit", "none", None),
             ("limit", "200", 200),
+            ("limit", "-0.5", -0.5),
+            ("limit", "007", "007"),
+            ("limit", "1e3", "1e3"),
+            ("limit", "1,2", "1,2"),
+            ("limit", "true", "true"),
+            ("limit", "inf", "inf"),
             ("widths", "[8, 16]", [8, 16]),
             ("widths", "8,16", (8, 16)),
         ],
@@ -218,6 +250,14 @@ class TestCheckParameters:
         injected = "# Parameters\nlr = float('inf')\n"
         with pytest.raises(ParameterError, match="lr=inf"):
             check_parameters(kernel(CELL, injected, CHECK))
+
+    def test_a_seed_below_zero_is_refused_by_name(self):
+        with pytest.raises(ParameterError, match="seed=-1"):
+            check_parameters(kernel("seed = 0", "# Parameters\nseed = -1\n", CHECK))
+
+    def test_an_edited_default_is_checked_too(self):
+        with pytest.raises(ParameterError, match="seed=-1"):
+            check_parameters(kernel("seed = 0", CHECK, "seed = -1", CHECK))
 
     def test_run_again_in_jupyterlab_with_edited_defaults(self):
         edited = CELL.replace("epochs = 8", "epochs = 20")
