@@ -1,4 +1,4 @@
-"""Tools for the lessons: checked parameters, recorded results, plot style, and the runner.
+"""Tools for the lessons: checked parameters, recorded results, figures, and the runner.
 
 The plotting helpers are loaded on first use (PEP 562), because matplotlib takes a second to import
 and the command line does not need it.
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ss4rec_lib.lessons.parameters import LessonError as LessonError
 from ss4rec_lib.lessons.parameters import Parameter as Parameter
 from ss4rec_lib.lessons.parameters import ParameterError as ParameterError
+from ss4rec_lib.lessons.parameters import check_choice as check_choice
 from ss4rec_lib.lessons.parameters import check_parameters as check_parameters
 from ss4rec_lib.lessons.parameters import read_parameters as read_parameters
 from ss4rec_lib.lessons.records import RECORD_TYPE as RECORD_TYPE
 from ss4rec_lib.lessons.records import RecordError as RecordError
+from ss4rec_lib.lessons.records import compare_records as compare_records
 from ss4rec_lib.lessons.records import flatten as flatten
 from ss4rec_lib.lessons.records import read_record as read_record
 from ss4rec_lib.lessons.records import record as record
@@ -34,10 +36,21 @@ if TYPE_CHECKING:
     from ss4rec_lib.lessons.plots import format_seconds as format_seconds
     from ss4rec_lib.lessons.plots import seconds_axis as seconds_axis
     from ss4rec_lib.lessons.plots import use_style as use_style
+    from ss4rec_lib.lessons.widgets import Choice as Choice
+    from ss4rec_lib.lessons.widgets import FigureError as FigureError
+    from ss4rec_lib.lessons.widgets import LiveCurve as LiveCurve
+    from ss4rec_lib.lessons.widgets import Slider as Slider
+    from ss4rec_lib.lessons.widgets import Toggle as Toggle
+    from ss4rec_lib.lessons.widgets import explore as explore
+    from ss4rec_lib.lessons.widgets import show as show
+    from ss4rec_lib.lessons.widgets import track as track
+
+_WIDGETS = ("Choice", "FigureError", "LiveCurve", "Slider", "Toggle", "explore", "show", "track")
 
 
 def __getattr__(name: str) -> Any:
     """Load a plotting helper on first use."""
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("ss4rec_lib.lessons.plots"), name)
+    module = "widgets" if name in _WIDGETS else "plots"
+    return getattr(importlib.import_module(f"ss4rec_lib.lessons.{module}"), name)

@@ -7,12 +7,12 @@ A lesson declares its parameters in one cell tagged `parameters`, as plain liter
     ----------------------------------------------------------- (papermill inserts its cell here)
     from ss4rec_lib.lessons import check_parameters
 
-    given = check_parameters()
+    check_parameters(dataset="ml-100k", epochs=8)
 
 Papermill writes any values it receives into a cell of its own after this one. A misspelt name is
-only a warning, and `-p flag true` becomes the text `"true"`. `check_parameters` therefore compares
-the inserted cell with the declaration inside the running kernel, and the runner does the same
-before a kernel starts.
+only a warning, and `-p flag true` becomes the text `"true"`. A reader who writes `epoch = 3` over
+`epochs = 8` trains with the old value. `check_parameters` therefore compares what was run with the
+published defaults, inside the kernel, and the runner does the same before a kernel starts.
 
 The type of a parameter is the type of its default. An `int` may be given for a `float`, and a list
 for a tuple. A `bool` is not a number. A default of `None` accepts `None`, text or a number. Numbers
@@ -23,19 +23,21 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import difflib
 import linecache
 import logging
 import math
+import numbers
 import sys
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
-from ss4rec_lib.configuration import Config, ConfigError, from_text
+from ss4rec_lib.configuration import Config, ConfigError, did_you_mean, from_text
 
 _MARK = "# Parameters"  # first line of the cell that papermill inserts
 
@@ -92,7 +94,7 @@ def literals(source: str) -> dict[str, Any] | None:
     """Return the values of a cell that assigns literals to distinct names and does nothing else."""
     values: dict[str, Any] = {}
     try:
-        for name, value in _assignments(source):
+        for name, value, _ in _assignments(source):
             if name in values:
                 return None
             values[name] = ast.literal_eval(value)
@@ -101,14 +103,14 @@ def literals(source: str) -> dict[str, Any] | None:
     return values or None
 
 
-def _assignments(source: str) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each statement; `"", None` where it is no assignment to one name."""
+def _assignments(source: str) -> Iterator[tuple[str, Any, str]]:
+    """Yield name, value and text of each statement; the name is empty unless it assigns to one."""
     for statement in ast.parse(source).body:
         match statement:
             case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, value):
-                yield name, value
+                yield name, value, ast.unparse(statement)
             case _:
-                yield "", None
+                yield "", None, ast.unparse(statement)
 
 
 def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
@@ -147,19 +149,128 @@ def value_from_text(text: str, default: Any) -> Any:
     return value
 
 
-def check_parameters(namespace: Mapping[str, Any] | None = None) -> types.SimpleNamespace | None:
-    """Check the values that papermill or a reader put after the parameters cell of this kernel.
+def check_parameters(
+    namespace: Mapping[str, Any] | None = None, /, **defaults: Any
+) -> types.SimpleNamespace | None:
+    """Check the values that papermill or a reader gave the parameters of this notebook.
 
-    IPython's input history holds the executed cells. The first cell of literal assignments only
-    declares the names. The latest cell with exactly these names holds the defaults, because a
-    reader may edit and run it again. Later cells that begin with "# Parameters" are papermill's.
-    `namespace` has the variables of the notebook, with `In`, by default those of this kernel.
+    `defaults` repeats the parameters cell as it is published: `check_parameters(epochs=8)`. The
+    input history holds the executed cells, so an edited cell is read as it was written. Cells that
+    begin with "# Parameters" are papermill's. `namespace` has the variables of the notebook, with
+    `In`, by default those of this kernel.
+
     Return the parameters in force as attributes, or None in a plain script without a kernel.
     """
     if namespace is None:
         ipython = sys.modules.get("IPython")  # loaded in every kernel
         shell = None if ipython is None else ipython.get_ipython()
-        return None if shell is None else check_parameters(shell.user_ns)
+        return None if shell is None else check_parameters(shell.user_ns, **defaults)
+    if not defaults:
+        return _check_without_defaults(namespace)
+    values = _in_force(namespace, defaults)
+    check_values(values, defaults, "this notebook")
+    if "dataset" in defaults:
+        from ss4rec_lib.data import DATASETS, DataError, dataset_name, is_path, lookup
+
+        name = values["dataset"]
+        try:
+            if name not in DATASETS:
+                dataset_name(name) if is_path(name) else lookup(name)
+        except DataError as error:
+            raise ParameterError(f"wrong parameter of this notebook: {error}") from None
+    return types.SimpleNamespace(**values)
+
+
+def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Check a parameter that must be one of the values in the data; None is the lesson's choice.
+
+    Raises:
+        ParameterError: Names the parameter, its value, the range and the nearest values.
+    """
+    known = list(allowed)
+    if value is None or value in known:
+        return
+    if all(isinstance(x, numbers.Real) for x in [value, *known]):
+        near = sorted(sorted(known, key=lambda x: abs(x - value))[:3])
+        hint = f" The nearest are {', '.join(map(str, near))}."
+        held = f"{len(known):,} values from {min(known)} to {max(known)}" if known else "none"
+    else:
+        words = list(map(str, known))
+        hint, held = did_you_mean(value, words), f"{len(words):,}: {', '.join(words[:4])}"
+        held += ", ..." if len(words) > 4 else ""
+    raise ParameterError(
+        f"wrong parameter of this notebook: {name}={value!r} is not in the data.{hint} "
+        f"The data hold {held}."
+    )
+
+
+def _in_force(namespace: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the latest parameters cell and the cells inserted after it assign."""
+    cells = _executed_cells(namespace)
+    found = [i for i, cell in enumerate(cells) if _declares(cell, defaults)]
+    # The published cell itself may begin with papermill's comment.
+    place = max([i for i in found if not _is_inserted(cells[i])] or found[:1], default=None)
+    if place is None:
+        if missing := [name for name in defaults if name not in namespace]:
+            raise ParameterError(
+                f"{missing[0]} is not set: run the cell tagged 'parameters' first, with lines such "
+                f"as {missing[0]} = {defaults[missing[0]]!r}"
+            )
+        return {name: namespace[name] for name in defaults}
+    values = _literals_only(cells[place], defaults)
+    between = True  # no other cell ran since: a cell of assignments was added by hand
+    for cell in cells[place + 1 :]:
+        between = between and "check_parameters(" not in cell and all(_names(cell) or [""])
+        if _is_inserted(cell):
+            values |= _assigned(cell, namespace)
+        elif between:
+            values |= _literals_only(cell, defaults)
+    missing = [name for name in defaults if name not in values]
+    if missing and values.keys() <= defaults.keys():  # a misspelt name is reported as such
+        raise ParameterError(
+            f"{missing[0]} is missing from the parameters cell: write {missing[0]} = "
+            f"{defaults[missing[0]]!r}"
+        )
+    return values
+
+
+def _names(cell: str) -> list[str]:
+    """Return the name that each statement of a cell assigns, empty for any other statement."""
+    try:
+        return [name for name, _, _ in _assignments(cell)]
+    except SyntaxError:
+        return []
+
+
+def _declares(cell: str, defaults: Mapping[str, Any]) -> bool:
+    """Return whether a cell is the parameters cell, although some of its names may be misspelt."""
+    names, known = _names(cell), list(defaults)
+    alike = sum(bool(difflib.get_close_matches(name, known, 1)) for name in names)
+    return alike > 0 and 2 * alike >= max(len(names), len(known))
+
+
+def _is_inserted(cell: str) -> bool:
+    return cell.lstrip().startswith(_MARK)
+
+
+def _literals_only(cell: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a cell of the reader assigns; anything but `name = literal` is refused."""
+    values: dict[str, Any] = {}
+    for name, value, line in _assignments(cell):
+        try:
+            values[name] = ast.literal_eval(value if name else "not a literal")
+        except (ValueError, SyntaxError):
+            example = name if name in defaults else next(iter(defaults))
+            raise ParameterError(
+                f"wrong parameter of this notebook: {line!r} is not a name with a plain value; "
+                f"write the value itself, such as {example} = {defaults[example]!r}"
+                f"{'' if name in defaults else did_you_mean(name, defaults)}"
+            ) from None
+    return values
+
+
+def _check_without_defaults(namespace: Mapping[str, Any]) -> types.SimpleNamespace:
+    """Check as `check_parameters`, with the first cell of literals as the declaration."""
     cells = _executed_cells(namespace)
     found = {i: values for i, cell in enumerate(cells) if (values := literals(cell)) is not None}
     if not found:
@@ -212,7 +323,7 @@ def _executed_cells(namespace: Mapping[str, Any]) -> Sequence[str]:
 def _assigned(cell: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an inserted cell assigns; a value such as `float('inf')` is read from memory."""
     values: dict[str, Any] = {}
-    for name, value in _assignments(cell):
+    for name, value, _ in _assignments(cell):
         try:
             values[name] = ast.literal_eval(value)
         except ValueError:

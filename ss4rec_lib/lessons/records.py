@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,32 @@ RECORD_TYPE = "application/vnd.ss4rec.record+json"
 """Type of the display output that carries the record."""
 
 HIGHLIGHTS = "highlights"
-CONTEXT = (HIGHLIGHTS, "protocol", "machine", "versions")
-"""Entries of a record that are no results: what to show first, and what the results belong to."""
+TOLERANCES = "tolerances"
+CONTEXT = (HIGHLIGHTS, TOLERANCES, "protocol", "machine", "versions")
+"""Entries of a record that are no results: how to read them, and what they belong to."""
+
+_ROWS = 20  # of the table that is shown
+_MEASURED = re.compile(r"(lesson|train|fit|wall|step)_(seconds|ms)|peak_rss_bytes|per_second")
+_EXACT = 1e-6  # relative difference of a number without a tolerance
 
 
 class RecordError(LessonError):
     """A record that JSON cannot hold, or a notebook with no record or with several."""
 
 
-def record(*, highlights: Sequence[str] = (), **metrics: Any) -> None:
-    """Display results as a table and keep them as data in the notebook.
+def record(
+    *,
+    highlights: Sequence[str] = (),
+    tolerances: Mapping[str, float | None] | None = None,
+    **metrics: Any,
+) -> None:
+    """Display a short table of results and keep all of them as data in the notebook.
 
     Args:
         highlights: Names of the three or four numbers that a summary of all lessons shows. A number
             inside a dictionary is named with a dot, for example `test.hr@10`.
+        tolerances: By name or pattern (`test.*`), how far a number may be from that of another run;
+            None: it is not compared. See `compare_records`.
         **metrics: Values that JSON can hold; scalars of NumPy or PyTorch become Python numbers.
             Units belong in the name, for example `train_seconds`. Names that are not Python names
             are given as a dictionary: `record(**{"hr@10": 0.08})`.
@@ -40,19 +54,61 @@ def record(*, highlights: Sequence[str] = (), **metrics: Any) -> None:
     if not metrics:
         raise RecordError("record() was given nothing to record; pass name=value pairs")
     values = {name: _plain(name, value) for name, value in metrics.items()}
-    numbers = flatten(values)
+    numbers, leaves, allowed = flatten(values), _leaves(values), dict(tolerances or {})
     for name in highlights:
         if name not in numbers:
             raise RecordError(
                 f"record: the highlight {name!r} is not a recorded number."
                 f"{did_you_mean(name, numbers)} Numbers are {', '.join(numbers) or 'none'}."
             )
+    for name, by in allowed.items():
+        # What a data set lacks is recorded as None, and its tolerance matches nothing.
+        absent = values.get(name.partition(".")[0], "") is None
+        if not absent and not any(fnmatchcase(leaf, name) for leaf in leaves):
+            near = did_you_mean(name, leaves)
+            raise RecordError(f"record: the tolerance {name!r} is for no recorded number.{near}")
+        if by is not None and not 0 < by < math.inf:
+            raise RecordError(f"record: the tolerance {name}={by}, expected a positive number")
     from IPython.display import display
 
-    data = values | ({HIGHLIGHTS: list(highlights)} if highlights else {})
-    width = max(map(len, values))
-    text = "\n".join(f"{name:<{width}}  {shown(value)}" for name, value in values.items())
-    display({RECORD_TYPE: data, "text/plain": text, "text/html": _table(values)}, raw=True)
+    rows = {
+        name: shown(leaves[name]) + (f" ± {by:g}" if (by := _tolerance(name, allowed)) else "")
+        for name in dict.fromkeys([*highlights, *leaves])
+        if name.partition(".")[0] not in CONTEXT and not re.search(r"\.\d+(\.|$)", name)
+    }
+    if (more := len(rows) - _ROWS) > 0:
+        rows = dict(list(rows.items())[:_ROWS]) | {f"and {more} more": ""}
+    width = max(map(len, rows), default=0)
+    text = "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in rows.items())
+    data = values | {HIGHLIGHTS: list(highlights), TOLERANCES: allowed}
+    data = {n: v for n, v in data.items() if v or n not in (HIGHLIGHTS, TOLERANCES)}
+    display({RECORD_TYPE: data, "text/plain": text, "text/html": _table(rows)}, raw=True)
+
+
+def compare_records(committed: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each result of a fresh run that differs from the committed one.
+
+    A number with a tolerance in the committed record may differ by that much. Times and memory
+    (`train_seconds`, `peak_rss_bytes`, ...) and context are not compared; all else must agree.
+    """
+    allowed, found = committed.get(TOLERANCES, {}), []
+    old, new = (
+        _leaves({k: v for k, v in r.items() if k not in CONTEXT or k == "protocol"})
+        for r in (committed, fresh)
+    )
+    for name in dict.fromkeys([*old, *new]):
+        if name not in old or name not in new:
+            found.append(f"{name} is recorded {'no longer' if name in old else 'newly'}")
+            continue
+        a, b, by = old[name], new[name], _tolerance(name, allowed, 0.0)
+        if by is None or _MEASURED.search(name):
+            continue
+        numbers = all(type(x) in (int, float) for x in (a, b))
+        if a != b and not (numbers and abs(a - b) <= max(by, _EXACT * max(abs(a), abs(b)))):
+            found.append(
+                f"{name} was {a!r} and is {b!r}" + (f", more than {by:g} apart" * bool(by))
+            )
+    return found
 
 
 def read_record(notebook: str | Path | Mapping[str, Any]) -> dict[str, Any]:
@@ -88,6 +144,20 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             numbers[prefix + name] = value
     return numbers
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every value inside dictionaries and lists by its path, such as `curve.0`."""
+    if not isinstance(values, Mapping | list):
+        return {prefix[:-1]: values}
+    pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
+    return {n: v for key, value in pairs for n, v in _leaves(value, f"{prefix}{key}.").items()}
+
+
+def _tolerance(
+    name: str, allowed: Mapping[str, float | None], otherwise: float | None = None
+) -> float | None:
+    return next((by for pattern, by in allowed.items() if fnmatchcase(name, pattern)), otherwise)
 
 
 def shown(value: Any) -> str:

@@ -7,7 +7,14 @@ import nbformat
 import numpy as np
 import pytest
 
-from ss4rec_lib.lessons import RECORD_TYPE, RecordError, flatten, read_record, record
+from ss4rec_lib.lessons import (
+    RECORD_TYPE,
+    RecordError,
+    compare_records,
+    flatten,
+    read_record,
+    record,
+)
 
 
 @pytest.fixture
@@ -134,3 +141,85 @@ def test_no_record_or_two_are_refused():
         read_record(executed())
     with pytest.raises(RecordError, match="found 2 records"):
         read_record(executed({"a": 1}, {"a": 2}))
+
+
+class TestTable:
+    def test_highlights_first_a_row_for_each_leaf_and_no_lists_or_context(self, shown):
+        record(
+            a=1,
+            test={"hr@10": 0.123456, "by": {"x": 2.0}},
+            curve=[1, 2],
+            machine={"cores": 2},
+            highlights=["test.hr@10"],
+            tolerances={"test.*": 0.004},
+        )
+        assert shown[0]["text/plain"].splitlines() == [
+            "test.hr@10  0.1235 ± 0.004",
+            "a           1",
+            "test.by.x   2 ± 0.004",
+        ]
+        assert shown[0][RECORD_TYPE]["tolerances"] == {"test.*": 0.004}
+
+    def test_it_is_short(self, shown):
+        record(**{f"n{i:02}": i for i in range(50)})
+        lines = shown[0]["text/plain"].splitlines()
+        assert len(lines) == 21 and lines[-1] == "and 30 more"
+        assert len(shown[0][RECORD_TYPE]) == 50
+
+    def test_tolerances_name_recorded_numbers(self, shown):
+        record(test={"hr": 0.5}, stars=None, tolerances={"test.hr": 0.1, "stars.rmse": 0.1})
+        with pytest.raises(RecordError, match=r"'test\.h' is for no recorded number.*'test\.hr'"):
+            record(test={"hr": 0.5}, tolerances={"test.h": 0.1})
+        for wrong in (0, -1.0, float("inf")):
+            with pytest.raises(RecordError, match="tolerance a="):
+                record(a=1.0, tolerances={"a": wrong})
+
+
+class TestCompare:
+    OLD = {  # noqa: RUF012
+        "n": 100,
+        "exact": 0.25,
+        "test": {"ndcg@10": 0.06, "rank": None},
+        "curve": [1.0, 2.0],
+        "speed": 3.0,
+        "dataset": "ml-100k",
+        "train_seconds": 9.0,
+        "peak_rss_bytes": 5,
+        "machine": {"cores": 2},
+        "protocol": {"split": "leave-one-out"},
+        "tolerances": {"test.*": 0.004, "speed": None},
+    }
+
+    def change(self, **values) -> list[str]:
+        return compare_records(self.OLD, self.OLD | values)
+
+    def test_what_may_differ(self):
+        other = {"train_seconds": 80.0, "peak_rss_bytes": 6, "machine": {}, "speed": 1e9}
+        assert self.change(**other) == []
+        assert self.change(test={"ndcg@10": 0.0639, "rank": None}, exact=0.25 + 1e-8) == []
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ({"n": 101}, "n was 100 and is 101"),
+            ({"exact": 0.2501}, "exact was 0.25 and is 0.2501"),
+            ({"curve": [1.0, 2.1]}, "curve.1 was 2.0 and is 2.1"),
+            ({"curve": [1.0]}, "curve.1 is recorded no longer"),
+            ({"new": 1}, "new is recorded newly"),
+            ({"dataset": "planted"}, "dataset was 'ml-100k' and is 'planted'"),
+            ({"protocol": {"split": "random"}}, "protocol.split was"),
+            ({"n": True}, "n was 100 and is True"),
+            (
+                {"test": {"ndcg@10": 0.0641, "rank": None}},
+                "test.ndcg@10 was 0.06 and is 0.0641, more than 0.004 apart",
+            ),
+            ({"test": {"ndcg@10": None, "rank": None}}, "test.ndcg@10 was 0.06 and is None"),
+        ],
+    )
+    def test_what_may_not(self, values, said):
+        (found,) = self.change(**values)
+        assert found.startswith(said)
+
+    def test_only_the_committed_tolerances_count(self):
+        loose = self.OLD | {"n": 101, "tolerances": {"n": 5}}
+        assert len(compare_records(self.OLD, loose)) == 1
