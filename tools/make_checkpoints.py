@@ -1,9 +1,9 @@
 """Train the weights that exercises and single sections of the lessons start from.
 
-Exercises load a trained model and do not train one. The files in `workshop/checkpoints/` hold SS4Rec
-trained with the parameters of lesson 04, and `checkpoints.json` beside them says of each what it was
-trained on and how well it ranks. `python -m tools.make_checkpoints` makes all of them again; with
-names, only these. Weights differ in their last digits between machines.
+Exercises load a trained model and do not train one. The files in `workshop/checkpoints/` hold
+SS4Rec trained with the parameters of lesson 04. `checkpoints.json` beside them says of each file
+what it was trained on and how well it ranks. `python -m tools.make_checkpoints` makes all of them
+again, or those that are named. Weights differ in their last digits between machines.
 """
 
 from __future__ import annotations
