@@ -4,7 +4,7 @@
 #   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
 #   make lock LOCK_ARGS=--upgrade       newer versions of everything in requirements.lock
 .DEFAULT_GOAL := help
-.PHONY: help run test lab lint lock clean FORCE
+.PHONY: help run test lab doctor lint lock clean FORCE
 
 ARGS ?=
 LAB_ARGS ?=
@@ -52,6 +52,10 @@ test: $(STAMP) ## all tests, the notebooks' committed outputs included
 
 lab: $(STAMP) ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab notebooks $(ALLOW_ROOT) $(LAB_ARGS)
+
+# Installs nothing: it also says what is wrong where nothing is installed.
+doctor: ## check in ten seconds whether this machine is ready for the lessons
+	@$$($(PY) -c '' 2>/dev/null && echo $(PY) || echo $(or $(PYTHON),python3)) -m ss4rec_lib.doctor
 
 lint: $(STAMP) ## rules and formatting (ruff), types (pyright), spelling (codespell)
 	@$(PY) -m ruff check $(CODE)

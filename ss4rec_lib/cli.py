@@ -138,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     record("--as", dest="name", metavar="NAME", help="of the file in results/")
     text = "keep it among the runs that options are chosen by; the page shows their validation"
     record("--ablation", action="store_true", help=text)
+
+    add("doctor", _doctor, "check whether this machine is ready for the lessons")
     return parser
 
 
@@ -256,6 +258,12 @@ def _record(options: argparse.Namespace) -> int:
     path = record_run(options.run, options.name, ablation=options.ablation)
     print(f"{path.parent.name}/{path.name}: recorded, and the page in results/ renewed")
     return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from ss4rec_lib.doctor import doctor
+
+    return doctor()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 
 def peak_rss_bytes() -> int | None:
@@ -22,6 +23,22 @@ def peak_rss_bytes() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def available_memory() -> int | None:
+    """Return the bytes that a new program can use, within a container's limit; None if unknown."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        with open("/proc/meminfo", encoding="utf-8") as lines:
+            line = next(line for line in lines if line.startswith("MemAvailable:"))
+        free = int(line.split()[1]) * 1024
+        with contextlib.suppress(OSError, ValueError):  # "max": this group has no limit
+            limit, used = (
+                int(Path("/sys/fs/cgroup", name).read_text())
+                for name in ("memory.max", "memory.current")
+            )
+            free = min(free, limit - used)
+        return free
+    return None
 
 
 def describe_machine() -> dict[str, object]:

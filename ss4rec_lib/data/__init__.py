@@ -15,6 +15,7 @@ from ss4rec_lib.data.batching import typical_interval as typical_interval
 from ss4rec_lib.data.datasets import DATASETS as DATASETS
 from ss4rec_lib.data.datasets import dataset_name as dataset_name
 from ss4rec_lib.data.datasets import fetch as fetch
+from ss4rec_lib.data.datasets import find_local as find_local
 from ss4rec_lib.data.datasets import is_path as is_path
 from ss4rec_lib.data.datasets import load_dataset as load_dataset
 from ss4rec_lib.data.datasets import load_items as load_items

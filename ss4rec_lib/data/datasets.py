@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ss4rec_lib.configuration import did_you_mean
-from ss4rec_lib.data.download import existing, locate
+from ss4rec_lib.data.download import Located, existing, locate, locate_here
 from ss4rec_lib.data.items import read_items
 from ss4rec_lib.data.own import PATH, describe, load_own, load_titles
 from ss4rec_lib.data.parsing import read_ratings
@@ -201,6 +201,11 @@ def fetch(name: str) -> Path:
     if name == PLANTED:
         raise DataError(f"{PLANTED} is generated and has no file to fetch.")
     return locate(lookup(name)).file.path
+
+
+def find_local(name: str) -> Located | None:
+    """Return where the ratings of a data set are on this machine, verified, or None; never fetch."""
+    return locate_here(lookup(name))
 
 
 def _place(dataset: str | os.PathLike, path: str | os.PathLike | None) -> Path:

@@ -91,6 +91,13 @@ def locate(
     return found
 
 
+def locate_here(dataset: Dataset) -> Located | None:
+    """Find the ratings of a data set as `locate` does, on this machine only, or return None."""
+    if named := os.environ.get(dataset.variable, "").strip():
+        return _named(dataset, named, dataset.variable, "ratings")
+    return _cached(dataset, cache_dir() / dataset.name, "ratings")
+
+
 @functools.cache
 def checkout(root: Path = ROOT) -> Path | None:
     """Return the repository the package runs from, or None when it is installed without one."""

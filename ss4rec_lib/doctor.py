@@ -1,0 +1,279 @@
+"""Check in under ten seconds whether a machine is ready for the lessons: `ss4rec doctor`.
+
+Only the standard library is imported at the top, and nothing is newer than Python 3.9, so that
+`python3 -m ss4rec_lib.doctor` in a checkout also answers where nothing is installed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ss4rec_lib.machine import available_memory, describe_machine
+
+ROOT = Path(__file__).resolve().parents[1]
+OK, WARNING, FAILURE = "ok", "warning", "FAILED"
+OLDEST = (3, 11)  # Python, as in pyproject.toml
+DISK, MEMORY = (
+    1.0,
+    2.0,
+)  # GiB that must be free: for outputs and caches; for lesson 04 and a browser
+KERNEL_SECONDS = 20  # longest wait for a kernel
+SPEED_SECONDS = 0.017  # `_speed` on the machine that the times of the lessons come from
+INSTALL = 'make run, or: pip install -c requirements.lock -e ".[notebooks]"'
+
+
+class Finding(NamedTuple):
+    """Result of one check: its state, what was found, and what to do about it."""
+
+    state: str
+    text: str
+    remedy: str = ""
+
+
+def check_python() -> Finding:
+    """Compare the version of Python with the oldest that the dependencies accept."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < OLDEST:
+        return Finding(FAILURE, f"{found} is too old", "install Python 3.11 or newer; make run")
+    return Finding(OK, found)
+
+
+def check_packages(root: Path = ROOT) -> Finding:
+    """Compare what the library and the lessons need, and what that needs, with the lock file."""
+    try:
+        wanted, ranges = _locked(root)
+    except FileNotFoundError:
+        return Finding(WARNING, "not compared: requirements.lock is not beside the package")
+    missing, outside, other = [], [], []
+    for name, locked in wanted.items():
+        try:
+            found = version(name).partition("+")[0]  # 2.13.0+cpu is a build of 2.13.0
+        except PackageNotFoundError:
+            missing.append(name)
+            continue
+        if found != locked:
+            accepted = name not in ranges or ranges[name].contains(found, prereleases=True)
+            (other if accepted else outside).append(f"{name} {found} instead of {locked}")
+    if missing or outside:
+        parts = [f"missing {len(missing)}: {', '.join(missing[:6])}"] * bool(missing) + outside[:4]
+        return Finding(FAILURE, "; ".join(parts), INSTALL)
+    if other:
+        text = f"{len(other)} of {len(wanted)} differ from the lock: {'; '.join(other[:3])}"
+        return Finding(WARNING, text, f"last digits may differ; for the locked versions: {INSTALL}")
+    return Finding(OK, f"{len(wanted)} as in requirements.lock")
+
+
+def _locked(root: Path) -> tuple[dict[str, str], Mapping[Any, Any]]:
+    """Return the locked versions of all that is needed, and the ranges of direct dependencies."""
+    import tomllib
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["notebooks"]]
+    ranges = {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
+    versions, parents = {}, {}
+    for line in (root / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        text, _, via = line.partition("  # via ")
+        if via and ((entry := Requirement(text)).marker is None or entry.marker.evaluate()):
+            name = canonicalize_name(entry.name)
+            versions[name] = str(entry.specifier).removeprefix("==")
+            parents[name] = set(re.findall(r"[\w.-]+", via))
+    needed, more = set(), set(ranges)
+    while more:
+        needed |= more
+        more = {name for name in versions if parents[name] & more} - needed
+    return {name: versions[name] for name in sorted(needed & set(versions))}, ranges
+
+
+def check_disk(root: Path = ROOT) -> Finding:
+    """Write a file beside the lessons, and compare the free space with what a run needs."""
+    try:
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(bytes(1 << 20))
+    except OSError as error:
+        text = f"nothing can be written to {root}: {error.strerror}"
+        return Finding(FAILURE, text, "free some space, or copy the folder to a place of your own")
+    free = shutil.disk_usage(root).free / 2**30
+    short = free < DISK
+    remedy = f"free some: {DISK:.0f} GiB is needed" if short else ""
+    return Finding(FAILURE if short else OK, f"{free:.1f} GiB free", remedy)
+
+
+def check_memory() -> Finding:
+    """Compare the memory that is available now with what a lesson and a browser need."""
+    available = available_memory()
+    if available is None:
+        return Finding(OK, "not known on this system; a machine with 4 GiB has enough")
+    free = available / 2**30
+    state = OK if free >= MEMORY else WARNING if free >= MEMORY / 2 else FAILURE
+    remedy = f"close other programs and notebooks: {MEMORY:.0f} GiB are needed"
+    return Finding(state, f"{free:.1f} GiB available", "" if state == OK else remedy)
+
+
+def check_cores() -> Finding:
+    """Count the cores that this process may use."""
+    cores = describe_machine()["cores"]
+    if cores == 1:
+        return Finding(WARNING, "1", "lessons take about twice as long; give the machine two cores")
+    threads = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+    limits = ", ".join(f"{name}={os.environ[name]}" for name in threads if name in os.environ)
+    return Finding(OK, f"{cores}" + (f" ({limits})" if limits else ""))
+
+
+def check_numba() -> Finding:
+    """Compile a loop, and run it."""
+    return Finding(OK, f"compiles; a scan and a product take {_speed() * 1000:.0f} ms")
+
+
+@functools.cache
+def _speed() -> float:
+    """Return the shortest seconds of a scan and a matrix product, as training has them."""
+    import numba
+    import numpy as np
+
+    @numba.njit
+    def scan(rates, inputs):
+        state = np.zeros(rates.shape[1], np.float32)
+        for row in range(rates.shape[0]):
+            for n in range(rates.shape[1]):
+                state[n] = np.exp(-rates[row, n]) * state[n] + inputs[row, n]
+        return state
+
+    values, times = np.ones((2000, 256), np.float32), []
+    for _ in range(6):  # the first call compiles
+        begin = time.perf_counter()
+        scan(values, values)
+        values.dot(values.T)
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def check_data(name: str = "ml-100k") -> Finding:
+    """Look for the data set of the lessons and verify it, without downloading anything."""
+    from ss4rec_lib.data import DataError, find_local
+
+    get = f"ss4rec data {name} (5 MB); without a network put {name}.zip into data/{name}/"
+    try:
+        found = find_local(name)
+    except DataError as error:
+        return Finding(FAILURE, str(error), f"delete or replace it, then: {get}")
+    if found is None:
+        return Finding(FAILURE, f"{name} is not here", f"{get}; or dataset = 'planted' in a lesson")
+    if not found.verified:
+        return Finding(WARNING, f"{name}: {found.doubt}", f"numbers will differ; {get}")
+    return Finding(OK, found.description)
+
+
+def check_kernel(root: Path = ROOT) -> Finding:
+    """Start a kernel as a notebook does, and import the library in it."""
+    from jupyter_client.manager import KernelManager
+
+    said: list[str] = []
+    folder = root / "notebooks" if (root / "notebooks").is_dir() else Path.cwd()
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(folder), stderr=subprocess.DEVNULL)
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=KERNEL_SECONDS)
+        content = client.execute_interactive(
+            "import sys, ss4rec_lib; print(sys.executable)",
+            timeout=KERNEL_SECONDS,
+            output_hook=lambda message: said.append(message["content"].get("text", "")),
+        )["content"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    if content["status"] != "ok":
+        return Finding(FAILURE, f"starts, but {content['ename']}: {content['evalue']}", INSTALL)
+    there = Path("".join(said).strip())
+    if there.parent.resolve() != Path(sys.executable).parent.resolve():
+        remedy = f"{sys.executable} -m ipykernel install --sys-prefix"
+        return Finding(WARNING, f"python3 is the kernel of another Python, {there}", remedy)
+    return Finding(OK, "starts and imports ss4rec_lib")
+
+
+def check_gpu() -> Finding:
+    """Report the GPU and run a scan on it. No lesson needs one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        driver = shutil.which("nvidia-smi") is not None
+        return Finding(OK, "none, and none is needed" + "; this torch cannot use it" * driver)
+    from ss4rec_lib.ssm import selective_scan
+
+    name = torch.cuda.get_device_name()
+    try:
+        u, b = torch.ones(1, 4, 2, device="cuda"), torch.ones(1, 4, 3, device="cuda")
+        selective_scan(u, u, -torch.ones(2, 3, device="cuda"), b, b)
+        torch.cuda.synchronize()
+    except Exception as error:  # a build without this GPU's code, a kernel that does not load
+        return Finding(WARNING, f"{name}: {error}", "use the CPU: CUDA_VISIBLE_DEVICES= make lab")
+    return Finding(OK, f"{name}, {'mamba_ssm' if find_spec('mamba_ssm') else 'parallel'} scan")
+
+
+def check_time(root: Path = ROOT) -> Finding:
+    """Estimate the minutes of lesson 04 from its recorded time and the speed of this machine."""
+    lesson = min((root / "notebooks").glob("04_*.ipynb"), default=None)
+    if lesson is None:
+        return Finding(WARNING, "not known: the lessons are not beside the package")
+    cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    (record,) = [data[kind] for data in outputs for kind in data if "ss4rec.record" in kind]
+    slower = _speed() / SPEED_SECONDS * (2 if describe_machine()["cores"] == 1 else 1)
+    minutes = record["lesson_seconds"] * slower / 60
+    text = f"about {minutes:.1f} min for lesson 04, and 1 more for compiling the first time"
+    remedy = "choose dataset = 'planted' or fewer epochs in the lessons" if minutes > 5 else ""
+    return Finding(WARNING if remedy else OK, text, remedy)
+
+
+CHECKS: dict[str, Callable[[], Finding]] = {
+    "Python": check_python,
+    "packages": check_packages,
+    "disk": check_disk,
+    "memory": check_memory,
+    "cores": check_cores,
+    "numba": check_numba,
+    "data": check_data,
+    "kernel": check_kernel,
+    "GPU": check_gpu,
+    "time": check_time,
+}
+
+
+def doctor() -> int:
+    """Print one line per check, and what to do where one fails. Return 1 if one failed, else 0."""
+    begin, states = time.perf_counter(), []
+    for name, check in CHECKS.items():
+        try:
+            found = check()
+        except ImportError as error:
+            found = Finding(FAILURE, f"not checked, an import failed: {error}", INSTALL)
+        except Exception as error:  # a broken machine: the other checks still have something to say
+            found = Finding(FAILURE, f"{type(error).__name__}: {error}", INSTALL)
+        states.append(found.state)
+        line = f"{found.state:<8} {name:<9} {' '.join(found.text.split())}"
+        print(line + (f"\n{'':18} -> {found.remedy}" if found.remedy else ""), flush=True)
+    failed, warned = states.count(FAILURE), states.count(WARNING)
+    said = f"{failed} failed, {warned} with a warning" if failed or warned else "ready"
+    print(f"{said} ({time.perf_counter() - begin:.1f} s)")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(doctor())
