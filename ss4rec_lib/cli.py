@@ -87,13 +87,22 @@ def _parser() -> argparse.ArgumentParser:
     data("--path", metavar="P", help=place)
 
     lessons = add("lessons", _lessons, "run lessons through papermill, print a summary")
-    lessons("names", nargs="*", metavar="NAME", help="04, train_ss4rec, ...; none: all")
+    lessons(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="04, 02a, train_ss4rec, deeper, ...; none: the core",
+    )
     lessons("--dataset", metavar="NAME", help="short for -p dataset NAME; a name, or a file")
     text = "a value for a lesson's parameters cell; may be repeated"
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "dest": "parameters", "help": text}
     lessons("-p", "--parameter", action="append", default=[], **pair)
     lessons("--out", default=os.path.join("runs", "lessons"), metavar="FOLDER")
     lessons("--timeout", type=float, metavar="SECONDS", help="longest time of one cell")
+
+    exercises = add("exercises", _exercises, "copy the exercises; answers are never overwritten")
+    exercises("names", nargs="*", metavar="NAME", help="as for lessons; none: all")
+    exercises("--to", default="work", metavar="FOLDER", help="work, which git ignores")
 
     train = add("train", _train, "train and evaluate a model, into a folder")
     # No defaults here: --resume must know what was given.
@@ -201,6 +210,20 @@ def _lessons(options: argparse.Namespace) -> int:
     how = {"out": options.out, "timeout": options.timeout, "from_text": True}
     runs = run_lessons(options.names, parameters=parameters, **how)
     return 1 if any(run.error is not None for run in runs) else 0
+
+
+def _exercises(options: argparse.Namespace) -> int:
+    from ss4rec_lib.lessons import copy_exercises, unused_folder
+
+    made, kept = copy_exercises(options.names, options.to)
+    for path in made:
+        print(f"{path}: copied")
+    for path in kept:
+        print(f"{path}: is there and stays as it is")
+    if kept:
+        words = " ".join([*options.names, f"--to {unused_folder(options.to)}"])
+        print(f"for fresh copies beside them: ss4rec exercises {words}")
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:

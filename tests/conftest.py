@@ -29,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module, and the runs of a lesson, on one worker; longest first."""
     for item in items:
         in_notebooks = "notebooks" in item.path.parts[-3:-1]
-        lesson = getattr(item, "callspec", None) and item.callspec.params.get("lesson")
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        lesson = params.get("lesson") or params.get("core") or params.get("solutions")
         group = f"lesson {lesson.stem}" if lesson else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
         item.stash[_ORDER] = (not in_notebooks, not lesson, -_number(lesson))
@@ -118,7 +119,7 @@ def tiny_lesson():
             ),
             code(
                 "from ss4rec_lib.lessons import check_parameters, record\n\n"
-                "given = check_parameters()",
+                'check_parameters(dataset="planted", epochs=2, flag=False)',
             ),
             code("numbers = [1, 2, 3]", "exercise-setup"),
             code(
@@ -141,7 +142,7 @@ def tiny_lesson():
                 "solution",
             ),
             nbformat.v4.new_markdown_cell("The check below passes when the sum is right."),
-            code("assert total(numbers) == 6", "check"),
+            code('assert total(numbers) == 6, "1 + 2 + 3 is 6"', "check"),
             nbformat.v4.new_markdown_cell(
                 "The answer is six.", metadata={"tags": ["solution-text"]}
             ),
@@ -175,6 +176,7 @@ def lessons_folder(tiny_lesson, tmp_path):
     nbformat.write(tiny_lesson(), folder / "01_first.ipynb")
     second = tiny_lesson()
     second.cells[1].source += "\nseed = 0  # of the second lesson only"
+    second.cells[2].source = second.cells[2].source.replace("False)", "False, seed=0)")
     second.cells[4].source += "\nseed_used = seed"
     nbformat.write(second, folder / "04_second.ipynb")
     nbformat.write(tiny_lesson(), folder / "scratch.ipynb")

@@ -1,14 +1,17 @@
-"""Generate the exercise notebooks from the lessons.
+"""Generate the exercise notebooks from the notebooks of solutions.
 
-The lesson holds the solution; the exercise is the same notebook with holes. Tags of its cells:
+`notebooks/solutions/NN_name.ipynb` is written by hand; `notebooks/exercises/NN_name.ipynb` is the
+same notebook with holes. Tags of its cells:
 
 =================  ===============================================================================
+`exercise-setup`   One cell of code with everything that is needed (imports, data, weights).
 `solution`         Code. The lines between `# BEGIN SOLUTION: what to write` and `# END SOLUTION`
                    become `raise NotImplementedError("what to write")`. The rest, such as the `def`
-                   line and its docstring, stays.
-`check`            Code directly after a solution cell. It passes on the solution and fails on the
-                   hole.
-`exercise-setup`   Code that the solutions and checks need (imports, data).
+                   line and its docstring, stays. The metadata `wrong` may hold a wrong answer (the
+                   source of the whole cell); a test runs the check on it.
+`check`            Code directly after a solution cell. It passes on the solution. On the hole it
+                   raises the `NotImplementedError`, on a wrong answer an `AssertionError` that says
+                   what is wrong.
 `solution-text`    Markdown with an answer; left out of the exercise.
 =================  ===============================================================================
 
@@ -18,9 +21,10 @@ Run `python -m tools.make_exercises`; with `--check` it only reports what is out
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
@@ -28,6 +32,10 @@ from nbformat import NotebookNode
 
 from ss4rec_lib.lessons import LessonError, find_lessons, notebooks_folder
 
+LEVELS = ("warm-up", "standard", "standard", "harder", "project")
+"""Levels of the five exercises of a lesson, in their order."""
+
+_HEADING = re.compile(r"^### Exercise (\d) · ([\w-]+) · (\d+) min: \S", re.MULTILINE)
 _BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION\b:?\s*(?P<prompt>.*?)\s*$")
 _END = re.compile(r"^\s*# END SOLUTION\s*$")
 
@@ -41,8 +49,15 @@ def tags(cell: NotebookNode) -> list[str]:
     return list(cell.metadata.get("tags", []))
 
 
-def blank(source: str) -> str:
+def has_solutions(path: Path) -> bool:
+    """Return whether a notebook holds solutions."""
+    return any("solution" in tags(cell) for cell in nbformat.read(path, as_version=4).cells)
+
+
+def blank(source: str, nothing: bool = False) -> str:
     """Replace every solution in a cell by a `raise NotImplementedError(...)`.
+
+    With `nothing`, replace it by `pass`: a student who deletes the line and writes no answer.
 
     Raises:
         ExerciseError: No solution is marked, or the marks do not pair up.
@@ -54,10 +69,8 @@ def blank(source: str) -> str:
         if begin and not inside:
             prompt = begin["prompt"] or "write this part"
             quoted = prompt.replace("\\", "\\\\").replace('"', '\\"')
-            kept += [
-                f"{begin['indent']}# YOUR CODE HERE: {prompt}",
-                f'{begin["indent"]}raise NotImplementedError("{quoted}")',
-            ]
+            hole = "pass" if nothing else f'raise NotImplementedError("{quoted}")'
+            kept += [begin["indent"] + line for line in (f"# YOUR CODE HERE: {prompt}", hole)]
             inside, holes = True, holes + 1
         elif begin or (_END.match(line) and not inside):
             raise ExerciseError(
@@ -99,17 +112,57 @@ def pairs(lesson: NotebookNode) -> list[tuple[NotebookNode, NotebookNode]]:
     return found
 
 
-def to_exercise(lesson: NotebookNode, name: str) -> NotebookNode:
-    """Return the exercise of a lesson, without outputs; `name` is the lesson's file name."""
+def problems(path: Path) -> list[str]:
+    """Return one sentence per rule that a notebook of solutions breaks."""
+    notebook = nbformat.read(path, as_version=4)
+    return [f"{path.name}: {problem}" for problem in _problems(notebook)]
+
+
+def _problems(notebook: NotebookNode) -> Iterator[str]:
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if any(cell.outputs or cell.execution_count is not None for cell in code):
+        yield "solutions are committed without outputs and execution counts"
+    if (n := sum("exercise-setup" in tags(cell) for cell in code)) != 1:
+        yield f"{n} code cells are tagged 'exercise-setup', expected exactly one"
+    text, found = "", []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            text += cell.source + "\n"
+        elif "solution" in tags(cell):
+            headings = _HEADING.findall(text)
+            found += [heading[:2] for heading in headings[-1:]]
+            if "<details>" not in text.rpartition("### Exercise")[2]:
+                yield f"exercise {headings[-1][0] if headings else '?'} has no folded hint"
+            text = ""
+        elif "check" in tags(cell):
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.Assert) and node.msg is None:
+                    yield f"an assert without a message: {ast.unparse(node)}"
+    expected = [(str(i), level) for i, level in enumerate(LEVELS, start=1)]
+    if found != expected:
+        yield (
+            "the exercises are "
+            + (", ".join(" ".join(pair) for pair in found) or "without headings")
+            + ", expected a heading '### Exercise N · level · M min: title' each, with the levels "
+            + ", ".join(LEVELS)
+        )
+    try:
+        pairs(notebook)
+    except ExerciseError as error:
+        yield str(error)
+
+
+def to_exercise(source: NotebookNode, name: str) -> NotebookNode:
+    """Return the exercise without outputs; `name` is the path of its source, seen from it."""
     note = nbformat.v4.new_markdown_cell(
-        f"> **Exercises.** This file is generated from `../{name}`, where the solutions are. "
-        "Fill in the cells that raise `NotImplementedError`; the cell below each of them checks "
-        "your answer. Do not edit this file to change the lesson, because "
-        "`python -m tools.make_exercises` writes it anew.",
+        "> Work on a copy: `make exercises-copy` puts one into `work/`, and never overwrites an "
+        "answer. Each cell that raises `NotImplementedError` is yours to fill in. The cell below "
+        f"it checks your answer. The solutions are in [{Path(name).name}]({name}). This file is "
+        "generated from them (`python -m tools.make_exercises`).",
         id="exercise-note",
     )
-    cells = [note]
-    for original in lesson.cells:
+    cells = []
+    for original in source.cells:
         if "solution-text" in tags(original):
             continue
         cell = NotebookNode(cell_type=original.cell_type, id=original.id, source=original.source)
@@ -118,26 +171,34 @@ def to_exercise(lesson: NotebookNode, name: str) -> NotebookNode:
             cell.outputs, cell.execution_count = [], None
             if "solution" in tags(original):
                 cell.source = blank(cell.source)
-        else:
-            # The exercise lies one folder deeper than the lesson.
+        elif not name.startswith("../solutions/"):
+            # The exercise lies one folder deeper than a lesson.
             cell.source = cell.source.replace("](../", "](../../")
         cells.append(cell)
-    metadata = {key: lesson.metadata[key] for key in ("kernelspec",) if key in lesson.metadata}
+    cells.insert(min(1, len(cells)), note)
+    metadata = {key: source.metadata[key] for key in ("kernelspec",) if key in source.metadata}
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
-def exercise_text(path: Path) -> str | None:
-    """Return the text of a lesson's exercise file, or None for a lesson without solution cells.
+def sources(folder: Path) -> list[Path]:
+    """Return the notebooks that exercises are made from."""
+    written = sorted((folder / "solutions").glob("*.ipynb"))
+    names = {path.name for path in written}
+    lessons = [p for p in find_lessons(folder=folder) if p.name not in names and has_solutions(p)]
+    return [*lessons, *written]
+
+
+def exercise_text(path: Path) -> str:
+    """Return the text of the exercise file that is made from a notebook.
 
     Raises:
-        ExerciseError: Names the lesson whose cells cannot be turned into an exercise.
+        ExerciseError: Names the notebook whose cells cannot be turned into an exercise.
     """
-    lesson = nbformat.read(path, as_version=4)
-    if not any("solution" in tags(cell) for cell in lesson.cells):
-        return None
+    notebook = nbformat.read(path, as_version=4)
+    name = f"../solutions/{path.name}" if path.parent.name == "solutions" else f"../{path.name}"
     try:
-        pairs(lesson)
-        return nbformat.writes(to_exercise(lesson, path.name)) + "\n"
+        pairs(notebook)
+        return nbformat.writes(to_exercise(notebook, name)) + "\n"
     except ExerciseError as error:
         raise ExerciseError(f"{path.name}: {error}") from error
 
@@ -151,11 +212,7 @@ def out_of_date(folder: Path | None = None, write: bool = False) -> list[str]:
     """
     folder = notebooks_folder() if folder is None else Path(folder)
     target = folder / "exercises"
-    expected = {
-        path.name: text
-        for path in find_lessons(folder=folder)
-        if (text := exercise_text(path)) is not None
-    }
+    expected = {path.name: exercise_text(path) for path in sources(folder)}
     present = {path.name: path.read_text(encoding="utf-8") for path in target.glob("*.ipynb")}
     stale = sorted(
         name for name in expected.keys() | present.keys() if expected.get(name) != present.get(name)
@@ -178,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m tools.make_exercises",
-        description="Generate the exercise notebooks from the lessons.",
+        description="Generate the exercise notebooks from the solutions.",
     )
     parser.add_argument("--check", action="store_true", help="only report what is out of date")
     options = parser.parse_args(arguments)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ss4rec_lib.lessons.exercises import copy_exercises as copy_exercises
+from ss4rec_lib.lessons.exercises import unused_folder as unused_folder
 from ss4rec_lib.lessons.parameters import LessonError as LessonError
 from ss4rec_lib.lessons.parameters import Parameter as Parameter
 from ss4rec_lib.lessons.parameters import ParameterError as ParameterError
@@ -21,9 +23,11 @@ from ss4rec_lib.lessons.records import compare_records as compare_records
 from ss4rec_lib.lessons.records import flatten as flatten
 from ss4rec_lib.lessons.records import read_record as read_record
 from ss4rec_lib.lessons.records import record as record
+from ss4rec_lib.lessons.runner import DEEPER as DEEPER
 from ss4rec_lib.lessons.runner import LESSON_NAME as LESSON_NAME
 from ss4rec_lib.lessons.runner import LessonRun as LessonRun
 from ss4rec_lib.lessons.runner import find_lessons as find_lessons
+from ss4rec_lib.lessons.runner import lesson_number as lesson_number
 from ss4rec_lib.lessons.runner import notebooks_folder as notebooks_folder
 from ss4rec_lib.lessons.runner import run_lessons as run_lessons
 

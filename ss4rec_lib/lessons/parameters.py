@@ -149,24 +149,30 @@ def value_from_text(text: str, default: Any) -> Any:
     return value
 
 
-def check_parameters(
-    namespace: Mapping[str, Any] | None = None, /, **defaults: Any
-) -> types.SimpleNamespace | None:
+def check_parameters(**defaults: Any) -> types.SimpleNamespace | None:
     """Check the values that papermill or a reader gave the parameters of this notebook.
 
-    `defaults` repeats the parameters cell as it is published: `check_parameters(epochs=8)`. The
-    input history holds the executed cells, so an edited cell is read as it was written. Cells that
-    begin with "# Parameters" are papermill's. `namespace` has the variables of the notebook, with
-    `In`, by default those of this kernel.
+    `defaults` repeats the parameters cell as it is published: `check_parameters(epochs=8)`. In a
+    plain script, without a kernel, there is nothing to check.
 
-    Return the parameters in force as attributes, or None in a plain script without a kernel.
+    Raises:
+        ParameterError: Names the parameter, its value, what was expected and the nearest name.
     """
-    if namespace is None:
-        ipython = sys.modules.get("IPython")  # loaded in every kernel
-        shell = None if ipython is None else ipython.get_ipython()
-        return None if shell is None else check_parameters(shell.user_ns, **defaults)
-    if not defaults:
-        return _check_without_defaults(namespace)
+    ipython = sys.modules.get("IPython")  # loaded in every kernel
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is not None and not defaults:
+        return _check_without_defaults(shell.user_ns)
+    if shell is not None:
+        checked_parameters(shell.user_ns, defaults)
+    return None  # shown below the cell if it were anything else
+
+
+def checked_parameters(namespace: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters in force, checked; `namespace` has the notebook's variables.
+
+    The input history `In` holds the executed cells, so an edited cell is read as it was written.
+    Cells that begin with "# Parameters" are papermill's.
+    """
     values = _in_force(namespace, defaults)
     check_values(values, defaults, "this notebook")
     if "dataset" in defaults:
@@ -178,7 +184,7 @@ def check_parameters(
                 dataset_name(name) if is_path(name) else lookup(name)
         except DataError as error:
             raise ParameterError(f"wrong parameter of this notebook: {error}") from None
-    return types.SimpleNamespace(**values)
+    return values
 
 
 def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:

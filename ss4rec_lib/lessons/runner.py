@@ -34,8 +34,11 @@ from ss4rec_lib.lessons.parameters import (
 from ss4rec_lib.lessons.records import HIGHLIGHTS, RecordError, flatten, read_record, shown
 from ss4rec_lib.machine import describe_machine, describe_versions
 
-LESSON_NAME = re.compile(r"\d\d_\w+")
-"""File names of lessons, without the ending: 01_time_intervals, 04_train_ss4rec, ..."""
+LESSON_NAME = re.compile(r"\d\d[a-z]?_\w+")
+"""File names of lessons, without the ending: 04_train_ss4rec, 02a_hippo (a deeper one), ..."""
+
+DEEPER = "deeper"
+"""Folder, inside that of the lessons, of those that go further than a core lesson."""
 
 _WIDTH = 100  # of the summary, characters
 
@@ -65,20 +68,35 @@ def notebooks_folder() -> Path:
 
 
 def find_lessons(names: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
-    """Find lessons by number, name or file name, in their order; no names means all of them."""
+    """Find lessons by number, name or file name, in their order.
+
+    No names means the core lessons, "deeper" all that lie in the folder of this name.
+    """
     folder = notebooks_folder() if folder is None else Path(folder)
-    lessons = {p.stem: p for p in sorted(folder.glob("*.ipynb")) if LESSON_NAME.fullmatch(p.stem)}
+    found = [*sorted(folder.glob("*.ipynb")), *sorted((folder / DEEPER).glob("*.ipynb"))]
+    lessons = {path.stem: path for path in found if LESSON_NAME.fullmatch(path.stem)}
     if not lessons:
         raise LessonError(f"no lesson (NN_name.ipynb) lies in the folder {folder.name!r}")
     chosen: set[str] = set()
-    for name in names:
+    for name in names or [folder.name]:
         wanted = Path(name).name.removesuffix(".ipynb")
-        fits = [s for s in lessons if wanted in (s, s[3:], s[:2], s[:2].lstrip("0"))]
+        known = {stem: _names_of(path) for stem, path in lessons.items()}
+        fits = [stem for stem, words in known.items() if wanted in words]
         if not fits:
-            near = did_you_mean(wanted, [*lessons, *(stem[3:] for stem in lessons)])
+            near = did_you_mean(wanted, [*lessons, *(words[1] for words in known.values())])
             raise LessonError(f"unknown lesson {name!r}.{near} Lessons are {', '.join(lessons)}.")
         chosen.update(fits)
-    return [path for stem, path in lessons.items() if not names or stem in chosen]
+    return [path for stem, path in lessons.items() if stem in chosen]
+
+
+def lesson_number(stem: str) -> str:
+    """Return the number that a file name begins with: 04, 02a."""
+    return stem.partition("_")[0]
+
+
+def _names_of(lesson: Path) -> list[str]:
+    number, _, name = lesson.stem.partition("_")
+    return [lesson.stem, name, number, number.lstrip("0") or "0", lesson.parent.name]
 
 
 def lesson_title(notebook: str | Path) -> str:
@@ -196,7 +214,7 @@ def run_record(run: LessonRun, declared: Mapping[str, Parameter]) -> dict[str, A
         "machine": found.get("machine") or describe_machine(),
         "versions": found.get("versions") or describe_versions(),
         "revision": code_revision(),
-        "command": shlex.join(["ss4rec", "lessons", run.name[:2], *words]),
+        "command": shlex.join(["ss4rec", "lessons", lesson_number(run.name), *words]),
     }
 
 

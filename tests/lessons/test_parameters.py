@@ -3,6 +3,7 @@ from __future__ import annotations
 import linecache
 import subprocess
 import sys
+import types
 
 import nbformat
 import pytest
@@ -10,10 +11,16 @@ import pytest
 from ss4rec_lib.lessons import (
     Parameter,
     ParameterError,
-    check_parameters,
+    check_choice,
     read_parameters,
 )
-from ss4rec_lib.lessons.parameters import check_values, literals, value_from_text
+from ss4rec_lib.lessons.parameters import (
+    _check_without_defaults,
+    check_values,
+    checked_parameters,
+    literals,
+    value_from_text,
+)
 
 CELL = """\
 dataset = "ml-100k"  # MovieLens data set
@@ -219,72 +226,72 @@ CHECK = "from ss4rec_lib.lessons import check_parameters; check_parameters()"
 
 class TestCheckParameters:
     def test_defaults_in_force(self):
-        checked = check_parameters(kernel(CELL, CHECK))
+        checked = _check_without_defaults(kernel(CELL, CHECK))
         assert checked.epochs == 8
         assert checked.dataset == "ml-100k"
 
     def test_injected_values_in_force(self):
         injected = "# Parameters\nepochs = 2\nlimit = 50\n"
-        checked = check_parameters(kernel(CELL, injected, CHECK))
+        checked = _check_without_defaults(kernel(CELL, injected, CHECK))
         assert (checked.epochs, checked.limit, checked.lr) == (2, 50, 1e-3)
 
     def test_all_parameters_injected(self):
         """Then papermill's cell has the same names as the declaration."""
         names = kernel("a = 1", '# Parameters\na = "x"\n', CHECK)
         with pytest.raises(ParameterError, match="a='x'"):
-            check_parameters(names)
+            _check_without_defaults(names)
 
     def test_unknown_injected_name(self):
         with pytest.raises(ParameterError, match=r"epoch=2.*'epochs'"):
-            check_parameters(kernel(CELL, "# Parameters\nepoch = 2\n", CHECK))
+            _check_without_defaults(kernel(CELL, "# Parameters\nepoch = 2\n", CHECK))
 
     def test_text_injected_for_a_truth_value(self):
         with pytest.raises(ParameterError, match=r"""masked='true'.*-y "masked: true\""""):
-            check_parameters(kernel(CELL, '# Parameters\nmasked = "true"\n', CHECK))
+            _check_without_defaults(kernel(CELL, '# Parameters\nmasked = "true"\n', CHECK))
 
     def test_a_value_without_a_literal_comes_from_the_kernel(self):
         injected = "# Parameters\nlr = 1 / 4\n"
-        assert check_parameters(kernel(CELL, injected, CHECK)).lr == 0.25
+        assert _check_without_defaults(kernel(CELL, injected, CHECK)).lr == 0.25
 
     def test_a_number_that_is_not_finite_is_refused(self):
         injected = "# Parameters\nlr = float('inf')\n"
         with pytest.raises(ParameterError, match="lr=inf"):
-            check_parameters(kernel(CELL, injected, CHECK))
+            _check_without_defaults(kernel(CELL, injected, CHECK))
 
     def test_a_seed_below_zero_is_refused_by_name(self):
         with pytest.raises(ParameterError, match="seed=-1"):
-            check_parameters(kernel("seed = 0", "# Parameters\nseed = -1\n", CHECK))
+            _check_without_defaults(kernel("seed = 0", "# Parameters\nseed = -1\n", CHECK))
 
     def test_an_edited_default_is_checked_too(self):
         with pytest.raises(ParameterError, match="seed=-1"):
-            check_parameters(kernel("seed = 0", CHECK, "seed = -1", CHECK))
+            _check_without_defaults(kernel("seed = 0", CHECK, "seed = -1", CHECK))
 
     def test_run_again_in_jupyterlab_with_edited_defaults(self):
         edited = CELL.replace("epochs = 8", "epochs = 20")
         cells = [CELL, CHECK, "x = 1", edited, CHECK]
-        assert check_parameters(kernel(*cells)).epochs == 20
+        assert _check_without_defaults(kernel(*cells)).epochs == 20
 
     def test_run_again_over_an_executed_notebook(self):
         """Injected values count until the parameters cell itself is run again."""
         injected = "# Parameters\nepochs = 2\n"
-        assert check_parameters(kernel(CELL, injected, CHECK, CHECK)).epochs == 2
-        assert check_parameters(kernel(CELL, injected, CHECK, CELL, CHECK)).epochs == 8
+        assert _check_without_defaults(kernel(CELL, injected, CHECK, CHECK)).epochs == 2
+        assert _check_without_defaults(kernel(CELL, injected, CHECK, CELL, CHECK)).epochs == 8
 
     def test_literal_cells_further_down_declare_nothing(self):
-        assert not hasattr(check_parameters(kernel(CELL, "bins = 30", CHECK)), "bins")
+        assert not hasattr(_check_without_defaults(kernel(CELL, "bins = 30", CHECK)), "bins")
 
     def test_code_before_the_parameters(self):
-        assert check_parameters(kernel("import math", CELL, CHECK)).epochs == 8
+        assert _check_without_defaults(kernel("import math", CELL, CHECK)).epochs == 8
 
     def test_a_declaration_that_begins_with_papermills_mark(self):
         cell = f"# Parameters\n{CELL}"
-        assert check_parameters(kernel(cell, CHECK)).epochs == 8
+        assert _check_without_defaults(kernel(cell, CHECK)).epochs == 8
         with pytest.raises(ParameterError, match=r"epoch=2"):
-            check_parameters(kernel(cell, "# Parameters\nepoch = 2", CHECK))
+            _check_without_defaults(kernel(cell, "# Parameters\nepoch = 2", CHECK))
 
     def test_forgotten_parameters_cell(self):
         with pytest.raises(ParameterError, match="parameters cell"):
-            check_parameters(kernel("import math", CHECK))
+            _check_without_defaults(kernel("import math", CHECK))
 
     def test_a_plain_script_has_nothing_to_check(self):
         code = f"{CHECK}; assert check_parameters() is None"
@@ -298,4 +305,146 @@ class TestCheckParameters:
             name = f"x/ipykernel_1/{number}.py"
             monkeypatch.setitem(linecache.cache, name, (len(cell), None, lines, name))
         with pytest.raises(ParameterError, match=r"epoch=2.*'epochs'"):
-            check_parameters({"In": [""]})
+            _check_without_defaults({"In": [""]})
+
+
+DEFAULTS = {
+    "dataset": "ml-100k",
+    "epochs": 8,
+    "lr": 1e-3,
+    "masked": False,
+    "limit": None,
+    "widths": [16, 32],
+}
+
+
+def edited(old: str, new: str, *more: str) -> dict:
+    """Run the published cell, then the cell as a reader edited it."""
+    cell = CELL.replace(old, new)
+    assert cell != CELL
+    return kernel(CELL, CHECK, "x = 1\nimport math", cell, *more, CHECK)
+
+
+def in_force(names: dict) -> types.SimpleNamespace:
+    return types.SimpleNamespace(**checked_parameters(names, DEFAULTS))
+
+
+class TestWithPublishedDefaults:
+    """`check_parameters(dataset="ml-100k", ...)` as the lessons call it."""
+
+    def test_defaults_injected_and_edited_values_in_force(self):
+        assert vars(in_force(kernel(CELL, CHECK))) == DEFAULTS
+        injected = "# Parameters\nepochs = 2\nlr = 1 / 4\n"
+        values = in_force(kernel(CELL, injected, CHECK))
+        assert (values.epochs, values.lr, values.dataset) == (2, 0.25, "ml-100k")
+        values = in_force(edited("epochs = 8", "epochs = 20"))
+        assert values.epochs == 20
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("epochs = 8", "epoch = 3", "epoch=3: there is no option 'epoch'.*'epochs'"),
+            ("epochs = 8", "epochs = '3'", "epochs='3': expected integer"),
+            ("epochs = 8", "epochs = 2 * 4", r"'epochs = 2 \* 4' is not .* such as epochs = 8"),
+            ("epochs = 8", "epochs = True", "epochs=true: expected integer"),
+            ("epochs = 8", "epochs = 0", "epochs=0: expected .*greater than 0"),
+            ("epochs = 8", "epoch = 2 * 4", r"'epoch = 2 \* 4' is not .*'epochs'"),
+            ("epochs = 8", "epochs: int = 8.5", "epochs=8.5"),
+            ("epochs = 8", "epochs += 1", r"'epochs \+= 1' is not"),
+            ("lr = 1e-3", "lr = masked = 0.1", "'lr = masked = 0.1' is not"),
+            ("lr = 1e-3", "import math", "'import math' is not"),
+            ("lr = 1e-3  # learning rate of Adam\n", "", "lr is missing .* write lr = 0.001"),
+            ("ml-100k", "ml-2m", "unknown dataset 'ml-2m'.*'ml-20m' or 'ml-1m'"),
+            ("ml-100k", "ML-1M", "unknown dataset 'ML-1M'.*'ml-1m'"),
+            ("ml-100k", "no/such.csv", "such.csv"),
+            ("widths = [16, 32]", "widths = 16", "widths=16"),
+        ],
+    )
+    def test_an_edit_by_hand_is_named(self, old, new, said):
+        names = edited(old, new) if "+=" not in new else kernel(CELL, CHECK)
+        if "+=" in new:
+            names["In"] += [CELL.replace(old, new), CHECK]
+        with pytest.raises(ParameterError, match=f"(?s){said}"):
+            in_force(names)
+
+    def test_a_file_of_ones_own_is_found(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "orders.csv").write_text("user_id,item_id,timestamp\n")
+        assert in_force(edited("ml-100k", "orders.csv")).dataset == "orders.csv"
+
+    def test_a_cell_of_ones_own_below_the_parameters(self):
+        values = in_force(kernel(CELL, "epochs = 3  # my own", CHECK))
+        assert values.epochs == 3
+        with pytest.raises(ParameterError, match=r"epoch=3.*'epochs'"):
+            in_force(kernel(CELL, "epoch = 3", CHECK))
+        with pytest.raises(ParameterError, match="2 \\* 4"):
+            in_force(kernel(CELL, "epochs = 2 * 4", CHECK))
+
+    def test_cells_further_down_are_no_parameters(self):
+        cells = [CELL, CHECK, "bins = 30", "limit = 3 * 8", "dataset = epochs = 4", CHECK]
+        assert in_force(kernel(*cells)).limit is None
+
+    def test_injected_values_count_until_the_parameters_run_again(self):
+        injected = "# Parameters\nepochs = 2\n"
+        assert in_force(kernel(CELL, injected, CHECK, CHECK)).epochs == 2
+        assert in_force(kernel(CELL, injected, CHECK, CELL, CHECK)).epochs == 8
+
+    def test_a_declaration_that_begins_with_papermills_mark(self):
+        cell = f"# Parameters\n{CELL}"
+        assert in_force(kernel(cell, CHECK)).epochs == 8
+        assert in_force(kernel(cell, "# Parameters\nlr = 1", CHECK)).lr == 1
+
+    def test_one_parameter_misspelt(self):
+        with pytest.raises(ParameterError, match=r"seeed=1.*'seed'"):
+            checked_parameters(kernel("seed = 0", CHECK, "seeed = 1", CHECK), {"seed": 0})
+
+    def test_without_a_history_the_values_themselves_are_checked(self):
+        names = dict(DEFAULTS)
+        assert in_force(names).epochs == 8
+        with pytest.raises(ParameterError, match="epochs='3'"):
+            in_force(names | {"epochs": "3"})
+        del names["lr"]
+        with pytest.raises(ParameterError, match=r"lr is not set.* lr = 0\.001"):
+            in_force(names)
+
+    def test_a_cell_that_is_not_python_is_passed_over(self):
+        names = kernel(CELL, CHECK)
+        names["In"] += ["epochs = = 3", "%matplotlib inline", CHECK]
+        assert in_force(names).epochs == 8
+
+    def test_cells_that_the_history_does_not_store(self, monkeypatch):
+        for number, cell in enumerate([CELL.replace("epochs = 8", "epoch = 8"), CHECK]):
+            lines = cell.splitlines(keepends=True)
+            name = f"x/ipykernel_1/{number}.py"
+            monkeypatch.setitem(linecache.cache, name, (len(cell), None, lines, name))
+        with pytest.raises(ParameterError, match=r"epoch=8.*'epochs'"):
+            in_force({"In": [""]})
+
+
+class TestCheckChoice:
+    def test_a_value_of_the_data_and_none_pass(self):
+        check_choice("user_id", 3, range(1, 5))
+        check_choice("user_id", "u3", ["u1", "u3"])
+        check_choice("user_id", None, [1])
+
+    @pytest.mark.parametrize(
+        ("value", "allowed", "said"),
+        [
+            (
+                944,
+                range(1, 944),
+                r"user_id=944 .* nearest are 941, 942, 943\. .* 943 values from 1 to 943",
+            ),
+            (
+                "u7",
+                ["u1", "u2", "u3", "u70", "v"],
+                r"user_id='u7' .*'u70'.* 5: u1, u2, u3, u70, \.\.\.",
+            ),
+            ("3", [1, 2, 3], r"user_id='3' .*'3'"),
+            (3, ["zoë", "max"], r"user_id=3 is not in the data\. The data hold 2: zoë, max\."),
+            (3, [], "user_id=3 is not in the data.*none"),
+        ],
+    )
+    def test_another_value_is_named_with_the_nearest(self, value, allowed, said):
+        with pytest.raises(ParameterError, match=said):
+            check_choice("user_id", value, allowed)

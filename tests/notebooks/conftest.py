@@ -1,32 +1,49 @@
-"""Runs of the committed lessons: every test here with the argument `lesson` gets each in turn."""
+"""Runs of the committed lessons.
+
+Every test here with the argument `lesson` gets each in turn, with `core` each core lesson, with
+`solutions` each notebook of solutions.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from ss4rec_lib.lessons import LESSON_NAME
-from tools.make_exercises import ExerciseError, blank, pairs, tags
+from ss4rec_lib.lessons import DEEPER, LESSON_NAME
+from tools.make_exercises import ExerciseError, blank, has_solutions, pairs, tags
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 
 
+def _lessons(folder: str) -> list[Path]:
+    found = sorted((NOTEBOOKS / folder).glob("*.ipynb"))
+    return [path for path in found if LESSON_NAME.fullmatch(path.stem)]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "lesson" in metafunc.fixturenames:
-        found = sorted(p for p in NOTEBOOKS.glob("*.ipynb") if LESSON_NAME.fullmatch(p.stem))
-        metafunc.parametrize("lesson", found, ids=[path.stem for path in found])
+    core = _lessons(".")
+    found = {
+        "lesson": [*core, *_lessons(DEEPER)],
+        "core": core,
+        "solutions": [path for path in core if has_solutions(path)] + _lessons("solutions"),
+    }
+    for name in found.keys() & set(metafunc.fixturenames):
+        metafunc.parametrize(name, found[name], ids=[path.stem for path in found[name]])
 
 
 @pytest.fixture
@@ -46,12 +63,14 @@ def kernel_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 class Comparison:
     """What nbval did with a notebook.
 
-    `compared` maps code cells, counted from 0, to the number of output fields it compared.
+    `compared` maps code cells, counted from 0, to the number of output fields it compared;
+    `records` are the records that the run made.
     """
 
     code: int
     text: str
     compared: Mapping[int, int]
+    records: Sequence[Mapping[str, Any]]
 
 
 @pytest.fixture
@@ -72,12 +91,13 @@ def run_nbval(tmp_path):
             "NBVAL_COUNT_FILE": str(counts),
         }
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-        compared = json.loads(counts.read_text()) if counts.exists() else {}
+        found = json.loads(counts.read_text()) if counts.exists() else {}
         counts.unlink(missing_ok=True)
         return Comparison(
             done.returncode,
             done.stdout + done.stderr,
-            {int(cell): fields for cell, fields in compared.items()},
+            {int(cell): fields for cell, fields in found.get("compared", {}).items()},
+            found.get("records", []),
         )
 
     return run
@@ -85,62 +105,76 @@ def run_nbval(tmp_path):
 
 @dataclass(frozen=True)
 class Check:
-    """Outcome of a check cell: its number, its first line, and what it raised (None: passed)."""
+    """Outcomes of one check: on its solution, its hole and wrong answers; None where it passed."""
 
-    number: int
     first_line: str
-    error: str | None
+    solution: str | None
+    hole: str | None
+    wrong: list[str | None]
 
 
-def _run_checks(
-    lesson: NotebookNode, filled: bool, folder: Path, timeout: float = 120.0
-) -> list[Check]:
+@dataclass(frozen=True)
+class Checks:
+    """Outcomes of all checks of a notebook, and the time of its setup cells."""
+
+    checks: list[Check]
+    setup_seconds: float
+
+
+def _run_checks(notebook: NotebookNode, folder: Path, timeout: float = 120.0) -> Checks:
     """Run the checks in a fresh kernel whose working directory is `folder`.
 
-    Only the cells tagged `parameters` and `exercise-setup` run first. With `filled=False` each
-    check runs on its own solution blanked and all earlier ones filled in, so that it cannot fail
-    merely because of another hole.
+    Only the cells tagged `parameters` and `exercise-setup` run first. Each check runs on its own
+    solution blanked, on wrong answers (the one in the solution's metadata `wrong`, and nothing
+    written where a function has a hole) and on the solution. All earlier ones are filled in, so
+    that it cannot fail merely because of another hole.
 
     Raises:
         ExerciseError: A setup cell or a solution itself fails.
     """
-    setup = [
-        cell
-        for cell in lesson.cells
-        if cell.cell_type == "code" and {"parameters", "exercise-setup"} & set(tags(cell))
+    setup = {"parameters", "exercise-setup"}
+    steps: list[tuple[str, str]] = [
+        ("setup", cell.source)
+        for cell in notebook.cells
+        if cell.cell_type == "code" and setup & set(tags(cell))
     ]
-    steps: list[tuple[str, NotebookNode, str]] = [("setup", cell, cell.source) for cell in setup]
-    for solution, check in pairs(lesson):
-        if not filled:
-            steps.append(("hole", solution, blank(solution.source)))
-            steps.append(("check", check, check.source))
-        steps.append(("solution", solution, solution.source))
-        if filled:
-            steps.append(("check", check, check.source))
-    cells = [nbformat.v4.new_code_cell(source) for _, _, source in steps]
+    for solution, check in pairs(notebook):
+        answers = [("hole", blank(solution.source))]
+        if "wrong" in solution.metadata:
+            answers.append(("wrong", solution.metadata["wrong"]))
+        if re.search(r"^\s+# BEGIN SOLUTION", solution.source, re.MULTILINE):
+            answers.append(("wrong", blank(solution.source, nothing=True)))
+        for kind, answer in [*answers, ("solution", solution.source)]:
+            steps += [(kind, answer), (f"check {kind}", check.source)]
+    cells = [nbformat.v4.new_code_cell(source) for _, source in steps]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     reduced = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(reduced, timeout=timeout, allow_errors=True, resources=resources).execute()
-    outcomes: list[Check] = []
-    for (kind, original, _), cell in zip(steps, reduced.cells, strict=True):
-        error = _error(cell)
-        if kind == "check":
-            line = original.source.splitlines()[0] if original.source else ""
-            outcomes.append(Check(len(outcomes) + 1, line, error))
-        elif kind != "hole" and error is not None:
-            raise ExerciseError(f"the {kind} cell of an exercise fails: {error}\n{original.source}")
-    return outcomes
-
-
-def _error(cell: NotebookNode) -> str | None:
-    for output in cell.outputs:
-        if output.output_type == "error":
-            return f"{output.ename}: {output.evalue}"
-    return None
+    found: dict[str, list[str | None]] = {"hole": [], "wrong": []}
+    checks, seconds, answer = [], 0.0, None
+    for (kind, source), cell in zip(steps, reduced.cells, strict=True):
+        error = next((o for o in cell.outputs if o.output_type == "error"), None)
+        said = None if error is None else f"{error.ename}: {error.evalue}"
+        if kind in ("setup", "solution") and said is not None:
+            raise ExerciseError(f"the {kind} cell of an exercise fails: {said}\n{source}")
+        if kind == "setup":
+            begin, end = (
+                datetime.fromisoformat(cell.metadata.execution[key])
+                for key in ("iopub.execute_input", "shell.execute_reply")
+            )
+            seconds += (end - begin).total_seconds()
+        elif kind == "check solution":
+            line = source.splitlines()[0] if source else ""
+            checks.append(Check(line, said, found["hole"].pop(), found["wrong"]))
+            found["wrong"] = []
+        elif kind.startswith("check "):
+            found[kind.removeprefix("check ")].append(answer or said)
+        answer = said  # an answer outside a function fails in its own cell; "Run all" stops there
+    return Checks(checks, seconds)
 
 
 @pytest.fixture
 def run_checks():
-    """Runs the checks of a lesson's exercises: on the solutions, or on the holes."""
+    """Runs the checks of a notebook's exercises: on solutions, holes and wrong answers."""
     return _run_checks

@@ -5,6 +5,8 @@ from __future__ import annotations
 import nbformat
 import pytest
 
+from ss4rec_lib.lessons import compare_records, read_record
+from tools.check_notebooks import NOT_YET
 from tools.make_exercises import tags
 
 PICTURES = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
@@ -41,17 +43,21 @@ def tamper(output: nbformat.NotebookNode) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_fresh_run_gives_the_committed_outputs(lesson, run_nbval):
+def test_a_fresh_run_gives_the_committed_outputs_and_record(lesson, run_nbval):
     expected = comparable_cells(nbformat.read(lesson, as_version=4))
     done = run_nbval(lesson, lesson.parent)
     assert done.code == 0, done.text
     assert set(done.compared) == expected
-    assert len(expected) >= 3, "a lesson with nothing to compare is not tested"
+    assert len(expected) >= 2, "a lesson with nothing to compare is not tested"
+    (fresh,) = done.records
+    assert lesson.stem in NOT_YET or compare_records(read_record(lesson), fresh) == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_changed_output_is_noticed(lesson, run_nbval, tmp_path):
+def test_a_changed_output_is_noticed(notebooks, run_nbval, tmp_path):
+    """In one lesson: that a change in any cell is noticed, the count of compared cells shows."""
+    lesson = notebooks / "01_time_intervals.ipynb"
     notebook = nbformat.read(lesson, as_version=4)
     tamper(first_text(notebook))
     copy = tmp_path / lesson.name
@@ -76,6 +82,7 @@ class TestOnATinyLesson:
         done = run_nbval(path, path.parent)
         assert done.code == 0, done.text
         assert set(done.compared) == comparable_cells(nbformat.read(path, as_version=4)) == {3, 4}
+        assert done.records == [read_record(path)], "although its cell is not compared"
 
     def test_tampered(self, path, run_nbval):
         notebook = nbformat.read(path, as_version=4)

@@ -14,8 +14,8 @@ OTHER = {"dataset": "planted", "epochs": 1, "seed": 1, "training_steps": 60, "co
 
 
 @pytest.fixture
-def declared(lesson):
-    return read_parameters(lesson)
+def declared(core):
+    return read_parameters(core)
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def number(declared) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_runs_with_other_parameters(lesson, declared, tmp_path):
+def test_runs_with_other_parameters(core, declared, tmp_path):
     values = {name: value for name, value in OTHER.items() if name in declared}
-    (done,) = run_lessons([lesson.stem], out=tmp_path, parameters=values, timeout=600)
+    (done,) = run_lessons([core.stem], out=tmp_path, parameters=values, timeout=600)
     assert done.error is None, done.error
-    executed = json.loads((tmp_path / lesson.name).read_text())
+    executed = json.loads((tmp_path / core.name).read_text())
     injected = [
         "".join(cell["source"])
         for cell in executed["cells"]
@@ -47,31 +47,31 @@ def test_runs_with_other_parameters(lesson, declared, tmp_path):
     assert len(injected) == 1
     assert "seed = 1" in injected[0]
     # Same metrics under the same names, other numbers: the parameters were not merely accepted.
-    committed = read_record(lesson)
+    committed = read_record(core)
     assert set(done.record) == set(committed)
     assert done.record != committed
 
 
-def test_unknown_parameter_is_refused_before_a_kernel_starts(lesson, misspelt, tmp_path):
+def test_unknown_parameter_is_refused_before_a_kernel_starts(core, misspelt, tmp_path):
     with pytest.raises(ParameterError, match=f"{misspelt}=1.*'{misspelt[:-1]}'"):
-        run_lessons([lesson.stem], out=tmp_path / "out", parameters={misspelt: 1})
+        run_lessons([core.stem], out=tmp_path / "out", parameters={misspelt: 1})
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_type_is_refused_before_a_kernel_starts(lesson, number, tmp_path):
+def test_wrong_type_is_refused_before_a_kernel_starts(core, number, tmp_path):
     with pytest.raises(ParameterError, match=f"{number}='one'"):
-        run_lessons([lesson.stem], out=tmp_path / "out", parameters={number: "one"})
+        run_lessons([core.stem], out=tmp_path / "out", parameters={number: "one"})
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-def test_the_lesson_itself_refuses_what_papermill_lets_pass(lesson, misspelt, number, tmp_path):
+def test_the_lesson_itself_refuses_what_papermill_lets_pass(core, misspelt, number, tmp_path):
     with pytest.raises(PapermillExecutionError) as caught:
         papermill.execute_notebook(
-            str(lesson),
-            str(tmp_path / lesson.name),
+            str(core),
+            str(tmp_path / core.name),
             {misspelt: 1, number: "1"},
-            cwd=str(lesson.parent),
+            cwd=str(core.parent),
             progress_bar=False,
         )
     assert caught.value.ename == "ParameterError"

@@ -1,0 +1,55 @@
+"""Copies of the exercise notebooks, in which a student's answers are safe."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ss4rec_lib.lessons.parameters import LessonError
+from ss4rec_lib.lessons.runner import find_lessons, notebooks_folder
+
+_RELATIVE = re.compile(r"""(?<=[("'])\.\.?/[^\s()"'\\#]+""")  # a link, or a path in the code
+
+
+def copy_exercises(
+    names: Sequence[str] = (), to: str | Path = "work", folder: Path | None = None
+) -> tuple[list[Path], list[Path]]:
+    """Copy exercises into a folder, none over a file that is there; return new and kept ones.
+
+    Links and paths are rewritten, so that the copies run where they are. `names` is as for
+    `find_lessons`; `folder` is that of the lessons, by default that of the checkout.
+    """
+    source = (notebooks_folder() if folder is None else Path(folder)) / "exercises"
+    to, made, kept = Path(to), [], []
+    for path in find_lessons(names, source):
+        target = to / path.name
+        if target.exists():
+            kept.append(target)
+            continue
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            text = _moved("".join(cell["source"]), source.resolve(), to.resolve())
+            cell["source"] = text.splitlines(keepends=True)
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+            with target.open("x", encoding="utf-8") as file:
+                json.dump(notebook, file, ensure_ascii=False, indent=1)
+        except OSError as error:
+            raise LessonError(f"cannot write {target}: {error.strerror}") from error
+        made.append(target)
+    return made, kept
+
+
+def unused_folder(to: str | Path) -> Path:
+    """Return a folder inside `to` that is not there yet: work/2, work/3, ..."""
+    return next(path for i in range(2, 1000) if not (path := Path(to) / str(i)).exists())
+
+
+def _moved(text: str, source: Path, target: Path) -> str:
+    def moved(found: re.Match[str]) -> str:
+        return Path(os.path.relpath(source / found[0], target)).as_posix()
+
+    return _RELATIVE.sub(moved, text)
