@@ -72,7 +72,6 @@ TAGS = frozenset(
 NOT_YET = frozenset(
     {
         "01_time_intervals",
-        "02_s5_from_first_principles",
         "03_mamba_block",
         "04_train_ss4rec",
         "05_ranking_vs_rmse",
