@@ -39,7 +39,7 @@ $(STAMP): FORCE
 endif
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## run the lessons on real data, print where they are and what they measured
 	@$(PY) -m ss4rec_lib.cli lessons $(ARGS)
@@ -50,8 +50,14 @@ test: $(STAMP) ## all tests, the notebooks' committed outputs included
 	@$(PY) -m ss4rec_lib.cli data ml-100k
 	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-lab: $(STAMP) ## JupyterLab on the notebooks
-	@$(PY) -m jupyterlab notebooks $(ALLOW_ROOT) $(LAB_ARGS)
+# Its root is the repository, so that links out of notebooks/ open. The configuration keeps widgets
+# out of saved notebooks.
+lab: $(STAMP) ## JupyterLab, opened on the tour
+	@$(PY) -m jupyterlab --config tools/jupyter_server_config.py --ServerApp.root_dir=. \
+	    --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(ALLOW_ROOT) $(LAB_ARGS)
+
+exercises-copy: $(STAMP) ## copies of the exercises in work/; an answer is never overwritten
+	@$(PY) -m ss4rec_lib.cli exercises
 
 # Installs nothing: it also says what is wrong where nothing is installed.
 doctor: ## check in ten seconds whether this machine is ready for the lessons

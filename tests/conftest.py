@@ -76,16 +76,18 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(socket.socket, "connect", local_connect)
 
 
+PNG = "iVBORw0KGgo="
 HEADINGS = (
     "Aim",
     "What you need to know",
-    "Run time and hardware",
+    "Run time and hardware\n\n<!-- time -->about 1 s<!-- /time -->",
     "Contents",
     "Discussion",
     "Exercises",
-    "Quiz",
+    "Quiz\n\n<details>Six.</details>",
     "References",
 )
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def tiny_lesson():
 
     from ss4rec_lib.lessons import RECORD_TYPE
 
-    def build():
+    def build(name: str = "00_tiny"):
         def code(source, *tags, outputs=()):
             return nbformat.v4.new_code_cell(
                 source, metadata={"tags": list(tags)} if tags else {}, outputs=list(outputs)
@@ -105,12 +107,32 @@ def tiny_lesson():
             return nbformat.v4.new_output("stream", name="stdout", text=text)
 
         skeleton = "\n\n".join(f"## {heading}" for heading in HEADINGS)
+        if not Path(name).name.startswith("00"):
+            folders = ("exercises", "solutions")
+            skeleton += "".join(f"\n\n[{f}]({f}/{name}.ipynb)" for f in folders)
         recorded = {
             "total": 6,
             "dataset": "planted",
             "train_seconds": 0.25,
+            "lesson_seconds": 1.0,
             "highlights": ["total"],
         }
+        alt = {"image/png": {"alt": "Nothing."}}
+        pictures = code(
+            "for _ in range(5):\n"
+            f'    picture = {{"image/png": "{PNG}", "text/plain": "a picture"}}\n'
+            f'    display(picture, raw=True, metadata={{"image/png": {{"alt": "Nothing."}}}})',
+            "hide-input",
+            outputs=[
+                nbformat.v4.new_output(
+                    "display_data",
+                    data={"image/png": PNG, "text/plain": "a picture"},
+                    metadata=alt,
+                )
+                for _ in range(5)
+            ],
+        )
+        pictures.metadata["jupyter"] = {"source_hidden": True}
         cells = [
             nbformat.v4.new_markdown_cell(f"# A tiny lesson\n\n{skeleton}"),
             code(
@@ -121,7 +143,7 @@ def tiny_lesson():
                 "from ss4rec_lib.lessons import check_parameters, record\n\n"
                 'check_parameters(dataset="planted", epochs=2, flag=False)',
             ),
-            code("numbers = [1, 2, 3]", "exercise-setup"),
+            code("numbers = [1, 2, 3]"),
             code(
                 'print(f"{dataset}: {epochs} epochs, flag {flag}")',
                 outputs=[printed("planted: 2 epochs, flag False\n")],
@@ -134,21 +156,11 @@ def tiny_lesson():
                     )
                 ],
             ),
+            pictures,
+            nbformat.v4.new_markdown_cell("What to see: five pictures that show nothing at all."),
             code(
-                'def total(values):\n    """Adds them up."""\n'
-                "    # BEGIN SOLUTION: add the values up\n    result = 0\n"
-                "    for value in values:\n        result += value\n    # END SOLUTION\n"
-                "    return result",
-                "solution",
-            ),
-            nbformat.v4.new_markdown_cell("The check below passes when the sum is right."),
-            code('assert total(numbers) == 6, "1 + 2 + 3 is 6"', "check"),
-            nbformat.v4.new_markdown_cell(
-                "The answer is six.", metadata={"tags": ["solution-text"]}
-            ),
-            code(
-                "record(total=total([epochs] * 3), dataset=dataset, train_seconds=0.25,\n"
-                '       highlights=["total"])',
+                "record(\n    total=3 * epochs,\n    dataset=dataset,\n    train_seconds=0.25,\n"
+                '    lesson_seconds=1.0,\n    highlights=["total"],\n)',
                 "record",
                 "nbval-ignore-output",
                 outputs=[
@@ -160,25 +172,65 @@ def tiny_lesson():
         ]
         for count, cell in enumerate((c for c in cells if c.cell_type == "code"), start=1):
             cell.execution_count = count
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
     return build
 
 
 @pytest.fixture
-def lessons_folder(tiny_lesson, tmp_path):
-    """Return a folder with two tiny lessons and a notebook that is not a lesson."""
+def tiny_solutions():
+    """Return a function that builds solutions of five exercises, which keep every rule."""
+    import nbformat
+
+    from tools.make_exercises import LEVELS
+
+    def build():
+        def code(source, *tags):
+            return nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})
+
+        cells = [
+            nbformat.v4.new_markdown_cell(
+                "# Exercises\n\n[readme](../../README.md) [next](02_x.ipynb)"
+            ),
+            code("numbers = [1, 2, 3]", "exercise-setup"),
+        ]
+        for number, level in enumerate(LEVELS, start=1):
+            task = f"### Exercise {number} · {level} · 5 min: add\n\n<details>A loop.</details>"
+            cells += [
+                nbformat.v4.new_markdown_cell(task),
+                code(
+                    f'def total_{number}(values):\n    """Adds them up."""\n'
+                    "    # BEGIN SOLUTION: add the values up\n    result = 0\n"
+                    "    for value in values:\n        result += value\n    # END SOLUTION\n"
+                    "    return result",
+                    "solution",
+                ),
+                code(f'assert total_{number}(numbers) == 6, "1 + 2 + 3 is 6"', "check"),
+            ]
+        cells.append(
+            nbformat.v4.new_markdown_cell(
+                "The answer is six.", metadata={"tags": ["solution-text"]}
+            )
+        )
+        return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+
+    return build
+
+
+@pytest.fixture
+def lessons_folder(tiny_lesson, tiny_solutions, tmp_path):
+    """Return a folder with two tiny lessons, their solutions and a notebook that is no lesson."""
     import nbformat
 
     folder = tmp_path / "note{books}"  # papermill fills parameters into braces of a path
-    folder.mkdir()
-    nbformat.write(tiny_lesson(), folder / "01_first.ipynb")
-    second = tiny_lesson()
+    (folder / "solutions").mkdir(parents=True)
+    second = tiny_lesson("04_second")
     second.cells[1].source += "\nseed = 0  # of the second lesson only"
     second.cells[2].source = second.cells[2].source.replace("False)", "False, seed=0)")
     second.cells[4].source += "\nseed_used = seed"
-    nbformat.write(second, folder / "04_second.ipynb")
+    for name, lesson in (("01_first", tiny_lesson("01_first")), ("04_second", second)):
+        nbformat.write(lesson, folder / f"{name}.ipynb")
+        nbformat.write(tiny_solutions(), folder / "solutions" / f"{name}.ipynb")
     nbformat.write(tiny_lesson(), folder / "scratch.ipynb")
     return folder
 

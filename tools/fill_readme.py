@@ -1,8 +1,10 @@
 """Fill the figures of README.md from the committed lessons and the recorded runs.
 
 Between two marks such as `<!-- lessons -->` and `<!-- /lessons -->` the README holds what this
-module writes, so that no number in it is typed by hand. `python -m tools.fill_readme` updates the
-marked parts and the picture; with `--check` it only reports what is out of date.
+module writes, so that no number in it is typed by hand. A lesson has its own run time between
+`<!-- time -->` and `<!-- /time -->`; both come from the record of its committed run.
+`python -m tools.fill_readme` updates the marked parts and the picture; with `--check` it only
+reports what is out of date.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from ss4rec_lib.lessons import LessonError, find_lessons, notebooks_folder, read_record
+from tools.check_notebooks import all_lessons
 
 PICTURE = Path("notebooks/pictures/intervals_against_half_lives.png")
+_TIME = re.compile(r"(<!-- time -->)[^<]*(<!-- /time -->)")
 _PICTURE_LESSON, _PICTURE_TITLE = "01_time_intervals", "Intervals against half-lives"
 
 
@@ -32,11 +37,23 @@ def lessons_table(folder: Path) -> str:
         if head is None:
             raise LessonError(f"{path.name}: the first cell is not a title and a line in italics")
         title, promise = head.groups()
-        seconds = read_record(notebook)["lesson_seconds"]
-        time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+        time = run_time(notebook)
         link = path.relative_to(folder.parent).as_posix()
         rows.append(f"| [{title}]({link}) | {promise} | {time} |")
     return "\n".join(rows)
+
+
+def run_time(notebook: NotebookNode) -> str:
+    """Return the recorded time of a lesson, in words."""
+    seconds = read_record(notebook)["lesson_seconds"]
+    return f"{max(seconds, 1):.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def timed(path: Path) -> str:
+    """Return the text of a lesson's file with its recorded run time between the marks."""
+    text = path.read_text(encoding="utf-8")
+    time = run_time(nbformat.reads(text, as_version=4))
+    return _TIME.sub(rf"\g<1>about {time}\g<2>", text)
 
 
 def results_table(folder: Path) -> str:
@@ -89,6 +106,7 @@ def out_of_date(write: bool = False) -> list[str]:
     readme, image = folder.parent / "README.md", folder.parent / PICTURE
     text = readme.read_text(encoding="utf-8")
     wanted = {readme: filled(text, folder).encode(), image: picture(folder)}
+    wanted |= {path: timed(path).encode() for path in all_lessons(folder)}
     stale = [p for p, content in wanted.items() if not p.exists() or p.read_bytes() != content]
     for path in stale if write else ():
         path.parent.mkdir(parents=True, exist_ok=True)

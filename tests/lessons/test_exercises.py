@@ -13,10 +13,10 @@ from tools import make_exercises
 
 @pytest.fixture
 def folder(lessons_folder):
-    path = lessons_folder / "01_first.ipynb"
+    path = lessons_folder / "solutions" / "01_first.ipynb"
     notebook = json.loads(path.read_text())
-    notebook["cells"][0]["source"] = "# T\n\n[readme](../README.md) [sibling](04_second.ipynb)"
-    notebook["cells"][3]["source"] = "numbers = [1, 2, 3]\nplace = '../pictures/a.svg'"
+    notebook["cells"][0]["source"] = "# T\n\n[readme](../../README.md) [sibling](04_second.ipynb)"
+    notebook["cells"][1]["source"] = "numbers = [1, 2, 3]\nplace = '../pictures/a.svg'"
     path.write_text(json.dumps(notebook))
     make_exercises.out_of_date(lessons_folder, write=True)
     return lessons_folder
@@ -29,9 +29,8 @@ def test_links_and_paths_lead_to_the_same_files(folder):
     assert kept == []
     text = made[0].read_text()
     assert "[readme](../README.md) [sibling](04_second.ipynb)" in text
-    assert f"'../{folder.name}/exercises/../pictures" not in text
     assert f"place = '../{folder.name}/pictures/a.svg'" in text
-    assert f"](../{folder.name}/01_first.ipynb)" in text
+    assert f"](../{folder.name}/solutions/01_first.ipynb)" in text
     deep = folder.parent / "work" / "2"
     copy_exercises(["01"], deep, folder)
     assert "[readme](../../README.md)" in (deep / "01_first.ipynb").read_text()

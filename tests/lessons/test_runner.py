@@ -157,7 +157,7 @@ class TestExecution:
             ["01"], out="runs/lessons", parameters={"epochs": 5}, folder=lessons_folder
         )
         assert done.error is None
-        values = {"total": 15, "dataset": "planted", "train_seconds": 0.25}
+        values = {"total": 15, "dataset": "planted", "train_seconds": 0.25, "lesson_seconds": 1.0}
         assert done.record == values | {"highlights": ["total"]}
         assert done.notebook == "runs/lessons/01_first.ipynb"
         assert read_record(tmp_path / done.notebook) == done.record
@@ -184,7 +184,11 @@ class TestExecution:
         assert {name: record[name] for name in expected} == expected
         (evaluation,) = record["evaluations"]
         assert evaluation["part"] == "lesson"
-        assert evaluation["metrics"] == {"total": 15, "train_seconds": 0.25}
+        assert evaluation["metrics"] == {
+            "total": 15,
+            "train_seconds": 0.25,
+            "lesson_seconds": 1.0,
+        }
         assert record["config"]["parameters"] == {"dataset": "planted", "epochs": 5, "flag": False}
         assert record["seconds"]["train"] == 0.25
         assert record["seconds"]["wall"] > 0

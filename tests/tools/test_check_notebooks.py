@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 import pytest
 
-from tools import check_notebooks
+from ss4rec_lib.lessons import RECORD_TYPE
+from tools import check_notebooks, make_exercises
 
 PNG = "iVBORw0KGgo="
 
@@ -14,10 +17,11 @@ PNG = "iVBORw0KGgo="
 def found(tiny_lesson, tmp_path):
     """Breaks the tiny lesson with a function of the notebook and returns the problems."""
 
-    def check(breaking=lambda notebook: None):
-        notebook = tiny_lesson()
+    def check(breaking=lambda notebook: None, name="00_tiny"):
+        notebook = tiny_lesson(name)
         breaking(notebook)
-        path = tmp_path / "01_tiny.ipynb"
+        path = tmp_path / f"{name}.ipynb"
+        path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, path)
         return check_notebooks.problems(path)
 
@@ -37,9 +41,13 @@ def stream(name: str, text: str):
     return [nbformat.v4.new_output("stream", name=name, text=text)]
 
 
-def picture(notebook):
-    output = nbformat.v4.new_output("display_data", data={"image/png": PNG, "text/plain": "x"})
-    code(notebook, 3).outputs = [output]
+def picture(alt: str | None):
+    def change(notebook):
+        data, alts = {"image/png": PNG, "text/plain": "x"}, {"image/png": {"alt": alt}}
+        output = nbformat.v4.new_output("display_data", data=data, metadata=alts if alt else {})
+        code(notebook, 3).outputs = [output]
+
+    return change
 
 
 def tagged(number: int, *tags: str):
@@ -62,6 +70,17 @@ def heading(old: str, new: str):
     return lambda notebook: notebook.cells[0].update(
         source=notebook.cells[0].source.replace(old, new)
     )
+
+
+def markdown(text: str):
+    return lambda notebook: notebook.cells[0].update(
+        source=notebook.cells[0].source.replace("## Contents", f"## Contents\n\n{text}")
+    )
+
+
+def widget():
+    data = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "IntSlider()"}
+    return [nbformat.v4.new_output("display_data", data=data)]
 
 
 def append(notebook):
@@ -121,17 +140,94 @@ def error_output():
         (source(5, "total = = 6"), "'total = = 6' is not Python: line 1"),
         (source(2, "given = 1"), "does not call check_parameters()"),
         (source(4, "epochs"), "parameters never read: flag"),
-        (tagged(8, "nbval-ignore-output"), "0 cells are tagged 'record'"),
+        (tagged(7, "nbval-ignore-output"), "0 cells are tagged 'record'"),
         (append, "expected one: the last code cell"),
-        (tagged(8, "record"), "not tagged 'nbval-ignore-output'"),
-        (outputs(8, list), "found 0 records"),
-        (picture, "no sentence before or after the picture"),
-        (tagged(7), "must be tagged 'check'"),
-        (tagged(6), "must directly follow a cell tagged 'solution'"),
+        (tagged(7, "record"), "not tagged 'nbval-ignore-output'"),
+        (outputs(7, list), "found 0 records"),
+        (picture("x"), "no sentence before or after the picture"),
+        (picture(None), "has no alternative text"),
+        (markdown("![](a.svg)"), "the image a.svg has no alternative text"),
+        (markdown('<img src="a.svg">'), "has no alternative text"),
+        (markdown("word " * 2_500), "words, more than 2,500"),
+        (source(4, "dataset, epochs, flag\n" + "1\n" * 300), "lines of visible code, more than"),
+        (source(4, "dataset, epochs, flag\n" + "1\n" * 25), "has 26 lines, more than 25"),
+        (source(4, f"dataset, epochs, flag, '{'x' * 80}'"), "more than 88 characters"),
+        (outputs(4, lambda: stream("stdout", "x" * 101)), "printed .* more than 100 characters"),
+        (outputs(6, list), "0 figures, expected 5 to 8"),
+        (tagged(6), "only one of hide-input and jupyter.source_hidden"),
+        (tagged(5, "hide-input"), "only one of hide-input and jupyter.source_hidden"),
+        (source(7, "record(total=picture)"), "picture, of the collapsed cell .* is read by"),
+        (source(7, "f = lambda: picture"), "picture, of the collapsed cell .* is read by"),
+        (source(4, "import inspect; dataset, epochs, flag"), "a core lesson imports inspect"),
+        (markdown("[a](../gone.md)"), "the link ../gone.md leads nowhere"),
+        (markdown("[a](#Gone)"), "the link #Gone leads to no heading of 00_tiny.ipynb"),
+        (markdown("See lesson 04."), "lesson 04 is mentioned without a link"),
+        (markdown("[a](x) and lesson 02a, too"), "lesson 02a is mentioned without a link"),
+        (heading("<!-- time -->", ""), "has no <!-- time -->"),
+        (heading("<details>", ""), "answers of the quiz are not folded"),
+        (lambda notebook: notebook.metadata.update(widgets={}), "the notebook holds widgets"),
+        (outputs(5, widget), "shows a widget"),
+        (source(2, "check_parameters(dataset='planted')"), "expected check_parameters.*flag=False"),
+        (source(2, "check_parameters(dataset='planted', epochs=3, flag=False)"), "not repeat"),
+        (tagged(5, "solution"), "'solution' belongs to notebooks/solutions"),
     ],
 )
 def test_every_rule_can_be_broken(found, breaking, problem):
-    assert any(problem in sentence for sentence in found(breaking)), found(breaking)
+    problems = found(breaking)
+    assert any(problem in p or re.search(problem, p) for p in problems), problems
+
+
+def test_a_slow_lesson(found):
+    def slow(notebook):
+        code(notebook, 7).outputs[0].data[RECORD_TYPE]["lesson_seconds"] = 181
+
+    assert any("lesson_seconds is 181" in problem for problem in found(slow))
+
+
+def test_exercises_and_solutions_are_linked_and_exist(found, tmp_path):
+    leads = ["the link exercises/01_tiny.ipynb leads nowhere"]
+    leads.append("the link solutions/01_tiny.ipynb leads nowhere")
+    assert found(name="01_tiny") == leads
+    assert "no link to solutions/01_tiny.ipynb" in found(
+        lambda notebook: heading("(solutions/01_tiny.ipynb)", "(x)")(notebook), "01_tiny"
+    )
+
+
+def test_a_deeper_lesson_has_no_limits_but_the_other_rules(found):
+    def deeper(notebook):
+        for name in ("What you need to know", "Contents", "Discussion", "Quiz", "Exercises"):
+            heading(f"## {name}", "")(notebook)
+        code(notebook, 6).outputs = []
+        code(notebook, 5).source = "sum(numbers)\n" + "1\n" * 30
+        notebook.cells[0].source += "\n\nBack to [lesson 00](../deeper/00a_tiny.ipynb#Aim)."
+
+    assert found(deeper, "deeper/00a_tiny") == []
+    long = f"dataset, epochs, flag, '{'x' * 80}'"
+    broken = found(lambda n: deeper(n) or source(4, long)(n), "deeper/00a_tiny")
+    assert len(broken) == 1 and "more than 88" in broken[0]
+
+
+def test_names_of_a_collapsed_cell_that_are_made_again_are_free(found):
+    def change(notebook):
+        code(notebook, 4).source = "print(dataset, epochs, flag)\npicture = 1"
+        code(notebook, 7).source = "picture = 2\nprint(picture)\ndef f(picture): return picture"
+
+    assert found(change) == []
+
+
+def test_anchors_of_notebooks_and_pages(tmp_path, found):
+    (tmp_path / "page.md").write_text("# A `page`, two\n")
+    links = "[a](#What-you-need-to-know) [b](page.md#a-page-two) [c](page.md) [lesson 04](#Aim)"
+    assert found(markdown(links)) == []
+    assert len(found(markdown("[a](page.md#nothing)"))) == 1
+
+
+def test_the_table(lessons_folder, monkeypatch, capsys):
+    monkeypatch.setattr(check_notebooks, "notebooks_folder", lambda: lessons_folder)
+    assert check_notebooks.main(["--table"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].startswith("| lesson | words |") and len(rows) == 4
+    assert rows[2] == "| 01_first | 47 | 16 | 7 | 5 | 1 |"
 
 
 def test_an_assignment_alone_is_not_reading(found):
@@ -147,7 +243,8 @@ def test_the_first_code_cell_must_be_the_parameters(found):
 
 def test_a_picture_with_a_sentence_beside_it_is_fine(found):
     def explained(notebook):
-        picture(notebook)
+        picture("Bars.")(notebook)
+        code(notebook, 6).outputs.pop()
         text = "What to see: the bars left of one minute hold half of all intervals."
         notebook.cells.insert(4, nbformat.v4.new_markdown_cell(text))
 
@@ -171,21 +268,20 @@ def test_a_large_or_broken_file(tmp_path):
 
 
 def test_the_command_line_names_files_and_skips_what_is_no_lesson(lessons_folder, capsys):
+    make_exercises.out_of_date(lessons_folder, write=True)
     first = lessons_folder / "01_first.ipynb"
-    assert check_notebooks.main([str(p) for p in lessons_folder.glob("*.ipynb")]) == 0
-    first.write_text(first.read_text().replace("## Quiz", "## Questions"))
-    exercise = lessons_folder / "exercises" / "01_first.ipynb"
-    exercise.parent.mkdir()
-    exercise.write_text("{}")
     (lessons_folder / "scratch.ipynb").write_text("{}")
+    assert check_notebooks.main([str(p) for p in lessons_folder.rglob("*.ipynb")]) == 0
+    first.write_text(first.read_text().replace("## Discussion", "## Questions"))
     assert check_notebooks.main([str(p) for p in lessons_folder.rglob("*.ipynb")]) == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{first}: ")
-    assert "## Quiz" in line
+    assert "## Discussion" in line
 
 
 def test_the_command_line_checks_all_lessons_by_default(lessons_folder, monkeypatch, capsys):
     monkeypatch.setattr(check_notebooks, "notebooks_folder", lambda: lessons_folder)
+    make_exercises.out_of_date(lessons_folder, write=True)
     assert check_notebooks.main([]) == 0
     for path in lessons_folder.glob("0*.ipynb"):
         path.unlink()

@@ -14,8 +14,8 @@ from tools.check_notebooks import problems
 
 @pytest.fixture
 def path(tiny_lesson, tmp_path):
-    nbformat.write(tiny_lesson(), tmp_path / "01_tiny.ipynb")
-    return tmp_path / "01_tiny.ipynb"
+    nbformat.write(tiny_lesson(), tmp_path / "00_tiny.ipynb")
+    return tmp_path / "00_tiny.ipynb"
 
 
 def test_a_clean_lesson_stays_as_it_is(path):

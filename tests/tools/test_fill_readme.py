@@ -58,7 +58,7 @@ def test_lessons_have_their_promise_and_time(tiny_lesson, tmp_path):
 
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    lesson = tiny_lesson()
+    lesson = tiny_lesson("01_tiny")
     lesson.cells[-1].outputs[0]["data"][RECORD_TYPE]["lesson_seconds"] = 96.0
     nbformat.write(lesson, folder / "01_tiny.ipynb")
     with pytest.raises(LessonError, match=r"01_tiny\.ipynb"):
@@ -69,9 +69,28 @@ def test_lessons_have_their_promise_and_time(tiny_lesson, tmp_path):
     assert fill_readme.lessons_table(folder).splitlines()[-1] == row
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (41.7, "42 s"), (96.0, "1.6 min"), (170, "2.8 min")]
+)
+def test_the_run_time_of_a_lesson_is_that_of_its_record(seconds, text, tiny_lesson, tmp_path):
+    import nbformat
+
+    from ss4rec_lib.lessons import RECORD_TYPE
+
+    lesson, path = tiny_lesson(), tmp_path / "00_tiny.ipynb"
+    lesson.cells[-1].outputs[0]["data"][RECORD_TYPE]["lesson_seconds"] = seconds
+    nbformat.write(lesson, path)
+    before, after = path.read_text(), fill_readme.timed(path)
+    assert f"<!-- time -->about {text}<!-- /time -->" in after
+    path.write_text(after)
+    assert fill_readme.timed(path) == after
+    assert after.replace(f"about {text}", "about 1 s") == before, "nothing else is changed"
+
+
 def test_the_command_line_reports_or_mends(tmp_path, results, monkeypatch, capsys):
     monkeypatch.setattr(fill_readme, "lessons_table", lambda folder: "LESSONS")
     monkeypatch.setattr(fill_readme, "picture", lambda folder: b"png")
+    monkeypatch.setattr(fill_readme, "all_lessons", lambda folder: [])
     monkeypatch.setattr(fill_readme, "notebooks_folder", lambda: tmp_path / "notebooks")
     (tmp_path / "README.md").write_text(MARKS)
     assert fill_readme.main(["--check"]) == 1

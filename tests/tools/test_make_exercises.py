@@ -64,42 +64,38 @@ def test_marks_must_pair_up(source):
         exercises.blank(source)
 
 
-def test_an_exercise_has_holes_and_neither_outputs_nor_answers(tiny_lesson):
-    lesson = tiny_lesson()
-    lesson.cells[0].source += "\n\n[readme](../README.md) [next](02_x.ipynb)"
-    lesson.cells[6].metadata["wrong"] = "def total(values): return 7"
-    before = nbformat.writes(lesson)
-    exercise = exercises.to_exercise(lesson, "../01_tiny.ipynb")
+def test_an_exercise_has_holes_and_neither_outputs_nor_answers(tiny_solutions):
+    solutions = tiny_solutions()
+    solutions.cells[3].metadata["wrong"] = "def total_1(values): return 7"
+    before = nbformat.writes(solutions)
+    exercise = exercises.to_exercise(solutions, "../solutions/01_tiny.ipynb")
     nbformat.validate(exercise)
-    assert nbformat.writes(lesson) == before, "the lesson itself was changed"
+    assert nbformat.writes(solutions) == before, "the solutions themselves were changed"
     text = nbformat.writes(exercise)
-    assert exercise.cells[0].source.startswith("# A tiny lesson"), "the title comes first"
-    assert "[01_tiny.ipynb](../01_tiny.ipynb)" in exercise.cells[1].source
-    assert "[readme](../../README.md) [next](02_x.ipynb)" in text
+    assert exercise.cells[0].source.startswith("# Exercises"), "the title comes first"
+    assert "[01_tiny.ipynb](../solutions/01_tiny.ipynb)" in exercise.cells[1].source
+    assert "[readme](../../README.md) [next](02_x.ipynb)" in text, "the same depth"
     assert "result += value" not in text and "return 7" not in text
     assert "The answer is six" not in text
     assert 'raise NotImplementedError(\\"add the values up\\")' in text
     code = [cell for cell in exercise.cells if cell.cell_type == "code"]
-    assert len(code) == 8
+    assert len(code) == 11
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     assert len({cell.id for cell in exercise.cells}) == len(exercise.cells)
-    same_depth = exercises.to_exercise(lesson, "../solutions/01_tiny.ipynb")
-    assert "[readme](../README.md)" in same_depth.cells[0].source
 
 
-def test_a_check_must_follow_its_solution(tiny_lesson):
-    lesson = tiny_lesson()
-    assert [check.source for _, check in exercises.pairs(lesson)] == [
-        'assert total(numbers) == 6, "1 + 2 + 3 is 6"'
-    ]
-    code = [cell for cell in lesson.cells if cell.cell_type == "code"]
-    code[6].metadata.tags = []
+def test_a_check_must_follow_its_solution(tiny_solutions):
+    solutions = tiny_solutions()
+    found = [check.source for _, check in exercises.pairs(solutions)]
+    assert found[0] == 'assert total_1(numbers) == 6, "1 + 2 + 3 is 6"'
+    assert len(found) == 5
+    solutions.cells[4].metadata.tags = []
     with pytest.raises(ExerciseError, match="must be tagged 'check'"):
-        exercises.pairs(lesson)
-    code[6].metadata.tags = ["check"]
-    code[5].metadata.tags = []
+        exercises.pairs(solutions)
+    solutions.cells[4].metadata.tags = ["check"]
+    solutions.cells[3].metadata.tags = []
     with pytest.raises(ExerciseError, match="must directly follow"):
-        exercises.pairs(lesson)
+        exercises.pairs(solutions)
 
 
 def test_out_of_date_writes_verifies_and_removes(lessons_folder):
@@ -118,49 +114,8 @@ def test_out_of_date_writes_verifies_and_removes(lessons_folder):
 
 
 def test_generating_twice_gives_the_same_bytes(lessons_folder):
-    path = lessons_folder / "01_first.ipynb"
+    path = lessons_folder / "solutions" / "01_first.ipynb"
     assert exercises.exercise_text(path) == exercises.exercise_text(path)
-
-
-def test_solutions_are_the_source_where_they_exist(lessons_folder, solutions_notebook):
-    names = ["01_first.ipynb", "04_second.ipynb"]
-    exercises.out_of_date(lessons_folder, write=True)
-    (lessons_folder / "solutions").mkdir()
-    nbformat.write(solutions_notebook(), lessons_folder / "solutions" / names[0])
-    assert exercises.out_of_date(lessons_folder, write=True) == names[:1]
-    text = (lessons_folder / "exercises" / names[0]).read_text()
-    assert "Exercise 5" in text and "../solutions/01_first.ipynb" in text
-    assert "A tiny lesson" not in text
-
-
-def test_a_lesson_without_solutions_has_no_exercise(lessons_folder, tiny_lesson):
-    plain = tiny_lesson()
-    for cell in plain.cells:
-        cell.metadata.pop("tags", None)
-    nbformat.write(plain, lessons_folder / "02_plain.ipynb")
-    exercises.out_of_date(lessons_folder, write=True)
-    assert not (lessons_folder / "exercises/02_plain.ipynb").exists()
-
-
-@pytest.fixture
-def solutions_notebook():
-    """Return a function that builds a notebook of five exercises that keeps every rule."""
-
-    def cell(source: str, tag: str):
-        return nbformat.v4.new_code_cell(source, metadata={"tags": [tag]})
-
-    def build():
-        cells = [nbformat.v4.new_markdown_cell("# Exercises of lesson 01")]
-        cells.append(cell("one = 1", "exercise-setup"))
-        for number, level in enumerate(exercises.LEVELS, start=1):
-            hint = "<details><summary>Hint</summary>Count.</details>"
-            task = f"### Exercise {number} · {level} · 5 min: count\n\n{hint}"
-            solution = f"# BEGIN SOLUTION: count\nn = {number}\n# END SOLUTION"
-            cells += [nbformat.v4.new_markdown_cell(task), cell(solution, "solution")]
-            cells.append(cell(f'assert n == one * {number}, "count again"', "check"))
-        return nbformat.v4.new_notebook(cells=cells)
-
-    return build
 
 
 class TestProblems:
@@ -169,8 +124,8 @@ class TestProblems:
         nbformat.write(notebook, tmp_path / "01_a.ipynb")
         return exercises.problems(tmp_path / "01_a.ipynb")
 
-    def test_a_clean_notebook(self, solutions_notebook, tmp_path):
-        assert self.found(solutions_notebook(), tmp_path) == []
+    def test_a_clean_notebook(self, tiny_solutions, tmp_path):
+        assert self.found(tiny_solutions(), tmp_path) == []
 
     @pytest.mark.parametrize(
         ("place", "change", "problem"),
@@ -184,19 +139,19 @@ class TestProblems:
                 {"source": "### Exercise 2 · standard · 5 min: a"},
                 "exercise 2 has no folded hint",
             ),
-            (4, {"source": "assert n"}, "an assert without a message: assert n"),
+            (4, {"source": "assert one"}, "an assert without a message: assert one"),
             (4, {"metadata": {}}, "must be tagged 'check'"),
         ],
     )
-    def test_every_rule_can_be_broken(self, solutions_notebook, tmp_path, place, change, problem):
-        notebook = solutions_notebook()
+    def test_every_rule_can_be_broken(self, tiny_solutions, tmp_path, place, change, problem):
+        notebook = tiny_solutions()
         notebook.cells[place].update(change)
         found = self.found(notebook, tmp_path)
         assert any(problem in sentence for sentence in found), found
 
-    def test_six_exercises_are_one_too_many(self, solutions_notebook, tmp_path):
-        notebook = solutions_notebook()
-        notebook.cells += solutions_notebook().cells[2:5]
+    def test_six_exercises_are_one_too_many(self, tiny_solutions, tmp_path):
+        notebook = tiny_solutions()
+        notebook.cells += tiny_solutions().cells[2:5]
         assert any("5 project, 1 warm-up, expected" in s for s in self.found(notebook, tmp_path))
 
 
@@ -207,7 +162,7 @@ def test_command_line(lessons_folder, monkeypatch, capsys):
     assert exercises.main([]) == 0
     assert exercises.main(["--check"]) == 0
     assert "up to date" in capsys.readouterr().out
-    path = lessons_folder / "01_first.ipynb"
+    path = lessons_folder / "solutions" / "01_first.ipynb"
     path.write_text(path.read_text().replace("# END SOLUTION", "# END"))
     assert exercises.main(["--check"]) == 2
     assert "01_first.ipynb" in capsys.readouterr().err
