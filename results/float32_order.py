@@ -68,41 +68,57 @@ def next_film_hits(split: Split, k: int = 10) -> np.ndarray:
     for before, target in zip(items[at - 1], items[at], strict=True):
         scores = counts[before] + popularity
         hits.append((scores[1:] > scores[target]).sum() < k)
-    return np.array(hits)
+    return np.array(hits, dtype=float)
 
 
 def measure(ratings: pd.DataFrame, min_users: int, seeds: Sequence[int]) -> dict[str, Any]:
     """Return the figures of all orders of one table of ratings, 5-core filter included."""
     core = k_core(ratings, 5).reset_index(drop=True)
-    tables = {"file": core}
-    for seed in seeds:
-        rows = np.random.default_rng(seed).permutation(len(core))
-        tables[f"shuffled, seed {seed}"] = core.iloc[rows].reset_index(drop=True)
-    orders = {}
-    for rows, table in tables.items():
-        shares = agreement(table, min_users)
-        exact = leave_one_out(table, "exact-time", None)
-        for name, ordering in ORDERINGS.items():
-            split = exact if name == "exact" else leave_one_out(table, ordering, None)
-            hits = next_film_hits(split)
-            orders[f"{name}, {rows}"] = {
-                "order": name,
-                "rows": rows,
-                **_order(exact, split),
-                "transitions_hr@10": hits.mean(),
-                "transitions_hr@10_se": hits.std(ddof=1) / np.sqrt(len(hits)),
-                "pairs": len(shares),
+    shuffled = [core.iloc[np.random.default_rng(s).permutation(len(core))] for s in seeds]
+    orders, hits = {}, {}
+    for rows, tables in {"file": [core], "shuffled": shuffled}.items():
+        shares = np.concatenate([agreement(table, min_users) for table in tables])
+        for order, ordering in ORDERINGS.items():
+            figures, hit = [], []
+            for table in tables:
+                split = leave_one_out(table, ordering, None)
+                figures.append(_order(leave_one_out(table, "exact-time", None), split))
+                hit.append(next_film_hits(split))
+            name = f"{order}, {rows}"
+            hits[name] = np.mean(hit, axis=0)  # per user, over the shuffles
+            orders[name] = {
+                **pd.DataFrame(figures).mean().to_dict(),
+                "pairs": len(shares) // len(tables),
                 "agreement": shares.mean(),
                 "agreement_histogram": np.histogram(shares, np.linspace(0.5, 1, 21))[0].tolist(),
+                "transitions_hr@10": hits[name].mean(),
+                "transitions_hr@10_se": _standard_error(hits[name]),
+                "transitions_hr@10_by_shuffle": [each.mean() for each in hit],
             }
+    pairs = [(a, b) for place, a in enumerate(hits) for b in list(hits)[:place]]
+    differences = [
+        {
+            "of": a,
+            "minus": b,
+            "transitions_hr@10": (hits[a] - hits[b]).mean(),
+            "se": _standard_error(hits[a] - hits[b]),
+        }
+        for a, b in pairs
+    ]
     return {
         "users": int(core["user_id"].nunique()),
         "items": int(core["item_id"].nunique()),
         "interactions": len(core),
         "min_users": min_users,
+        "shuffles": len(shuffled),
         "ulp_seconds": float(np.spacing(np.float32(core["timestamp"].max()))),
         "orders": orders,
+        "differences": differences,
     }
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return values.std(ddof=1) / np.sqrt(len(values))
 
 
 def _order(exact: Split, split: Split) -> dict[str, Any]:
