@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -39,6 +39,9 @@ class Config(BaseModel):
     def __init__(self, **values: Any) -> None:
         # JSON and YAML know no tuples.
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        # Where "none" is one of several words, `--set target_time=none` means the word.
+        words = {k for k, f in type(self).model_fields.items() if "none" in get_args(f.annotation)}
+        values |= {k: "none" for k in words & values.keys() if values[k] is None}
         try:
             super().__init__(**values)
         except ValidationError as error:

@@ -100,6 +100,11 @@ def test_text_is_read_by_the_type_of_its_option(text, value):
     assert type(found) is type(value)
 
 
+def test_none_is_a_word_where_the_option_has_that_word():
+    options = run_config(PLANTED, ["target_time=none", "gradient_clip=none"]).training_options
+    assert (options.target_time, options.gradient_clip) == ("none", None)
+
+
 def test_a_yaml_file_may_be_overruled(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("data: {dataset: planted}\ntraining: {epochs: '3'}\n")
