@@ -4,11 +4,13 @@
 #   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
 #   make lock LOCK_ARGS=--upgrade       newer versions of everything in requirements.lock
 .DEFAULT_GOAL := help
-.PHONY: help run test lab doctor lint lock clean FORCE
+.PHONY: help run test lab doctor slides kit lint lock clean FORCE
 
 ARGS ?=
 LAB_ARGS ?=
 LOCK_ARGS ?=
+SLIDES_ARGS ?=
+KIT_ARGS ?=
 PYTHON ?=
 # GiB that must be free before anything is installed (torch is the largest part).
 NEED_GB ?= 3
@@ -16,7 +18,7 @@ NEED_GB ?= 3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-CODE = $(wildcard ss4rec_lib tests tools results benchmarks workflow docs notebooks)
+CODE = $(wildcard ss4rec_lib tests tools results benchmarks workflow docs notebooks workshop)
 UV = $(or $(wildcard $(VENV)/bin/uv),uv)
 # JupyterLab refuses to start for root, the user of most containers, unless this is given.
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -63,6 +65,12 @@ exercises-copy: $(STAMP) ## copies of the exercises in work/; an answer is never
 doctor: ## check in ten seconds whether this machine is ready for the lessons
 	@$$($(PY) -c '' 2>/dev/null && echo $(PY) || echo $(or $(PYTHON),python3)) -m ss4rec_lib.doctor
 
+slides: $(STAMP) ## slides of the core lessons in dist/slides, to be shown without a network
+	@$(PY) -m tools.make_slides $(SLIDES_ARGS)
+
+kit: $(STAMP) ## dist/kit: wheels, lessons and checkpoints for a room without a network
+	@$(PY) -m tools.make_kit $(KIT_ARGS)
+
 lint: $(STAMP) ## rules and formatting (ruff), types (pyright), spelling (codespell)
 	@$(PY) -m ruff check $(CODE)
 	@$(PY) -m ruff format --check $(CODE)
@@ -78,7 +86,7 @@ lock: ## write requirements.lock again after a change of pyproject.toml
 	    --custom-compile-command "make lock" $(LOCK_ARGS) pyproject.toml -o requirements.lock
 
 clean: ## remove .venv, runs and caches; the data sets in data/ stay
-	@rm -rf $(VENV) .home runs build dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .home runs build dist .vendor .pytest_cache .ruff_cache .hypothesis
 	@find . \( -path ./data -o -path ./.git \) -prune -o \
 	    \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.egg-info' \) -type d \
 	    -exec rm -rf {} +

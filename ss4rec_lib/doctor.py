@@ -54,19 +54,19 @@ def check_python() -> Finding:
 def check_packages(root: Path = ROOT) -> Finding:
     """Compare what the library and the lessons need, and what that needs, with the lock file."""
     try:
-        wanted, ranges = _locked(root)
+        wanted, ranges = locked(root)
     except FileNotFoundError:
         return Finding(WARNING, "not compared: requirements.lock is not beside the package")
     missing, outside, other = [], [], []
-    for name, locked in wanted.items():
+    for name, pinned in wanted.items():
         try:
             found = version(name).partition("+")[0]  # 2.13.0+cpu is a build of 2.13.0
         except PackageNotFoundError:
             missing.append(name)
             continue
-        if found != locked:
+        if found != pinned:
             accepted = name not in ranges or ranges[name].contains(found, prereleases=True)
-            (other if accepted else outside).append(f"{name} {found} instead of {locked}")
+            (other if accepted else outside).append(f"{name} {found} instead of {pinned}")
     if missing or outside:
         parts = [f"missing {len(missing)}: {', '.join(missing[:6])}"] * bool(missing) + outside[:4]
         return Finding(FAILURE, "; ".join(parts), INSTALL)
@@ -76,7 +76,7 @@ def check_packages(root: Path = ROOT) -> Finding:
     return Finding(OK, f"{len(wanted)} as in requirements.lock")
 
 
-def _locked(root: Path) -> tuple[dict[str, str], Mapping[Any, Any]]:
+def locked(root: Path) -> tuple[dict[str, str], Mapping[Any, Any]]:
     """Return the locked versions of all that is needed, and the ranges of direct dependencies."""
     import tomllib
 
