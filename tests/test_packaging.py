@@ -250,7 +250,7 @@ class TestMakefile:
 
     def test_help_lists_every_target(self, checkout):
         shown = self.make(checkout).stdout
-        for target in ("run", "test", "lab", "lint", "lock", "clean"):
+        for target in ("run", "test", "lab", "doctor", "slides", "kit", "lint", "lock", "clean"):
             assert f"make {target} " in shown
         assert not (checkout / ".venv").exists()
 

@@ -53,7 +53,9 @@ def main(arguments: list[str]) -> int:
     print(f"\nTo check this machine again and to start:\n  cd {target}")
     relative = python.relative_to(target)
     print(f"  {relative} -m ss4rec_lib.doctor")
-    print("  make lab" if os.name != "nt" else f"  {relative} -m jupyterlab", "\n", flush=True)
+    options = "--config tools/jupyter_server_config.py --ServerApp.root_dir=."
+    print("  make lab" if os.name != "nt" else f"  {relative} -m jupyterlab {options}")
+    print(flush=True)
     return subprocess.run([python, "-m", "ss4rec_lib.doctor"], cwd=target).returncode
 
 
