@@ -71,7 +71,6 @@ TAGS = frozenset(
 
 NOT_YET = frozenset(
     {
-        "01_time_intervals",
         "03_mamba_block",
         "04_train_ss4rec",
         "05_ranking_vs_rmse",
