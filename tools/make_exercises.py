@@ -35,6 +35,11 @@ from ss4rec_lib.lessons import LessonError, find_lessons, notebooks_folder
 LEVELS = ("warm-up", "standard", "standard", "harder", "project")
 """Levels of the five exercises of a lesson, in their order."""
 
+_IN_VIEW = """
+
+from ss4rec_lib.lessons import stop_in_view
+
+stop_in_view()  # "Run all" stops at the first hole, and scrolls to it"""
 _HEADING = re.compile(r"^### Exercise (\d) · ([\w-]+) · (\d+) min: \S", re.MULTILINE)
 _BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION\b:?\s*(?P<prompt>.*?)\s*$")
 _END = re.compile(r"^\s*# END SOLUTION\s*$")
@@ -171,6 +176,8 @@ def to_exercise(source: NotebookNode, name: str) -> NotebookNode:
             cell.outputs, cell.execution_count = [], None
             if "solution" in tags(original):
                 cell.source = blank(cell.source)
+            elif "exercise-setup" in tags(original):
+                cell.source += _IN_VIEW
         elif not name.startswith("../solutions/"):
             # The exercise lies one folder deeper than a lesson.
             cell.source = cell.source.replace("](../", "](../../")

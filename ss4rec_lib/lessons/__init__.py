@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ss4rec_lib.lessons.exercises import copy_exercises as copy_exercises
+from ss4rec_lib.lessons.exercises import stop_in_view as stop_in_view
 from ss4rec_lib.lessons.exercises import unused_folder as unused_folder
 from ss4rec_lib.lessons.parameters import LessonError as LessonError
 from ss4rec_lib.lessons.parameters import Parameter as Parameter

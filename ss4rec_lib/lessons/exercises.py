@@ -7,11 +7,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ss4rec_lib.lessons.parameters import LessonError
 from ss4rec_lib.lessons.runner import find_lessons, notebooks_folder
+from ss4rec_lib.progress import is_live
 
 _RELATIVE = re.compile(r"""(?<=[("'])\.\.?/[^\s()"'\\#]+""")  # a link, or a path in the code
+_SCROLL = "setTimeout(() => element.closest('.jp-Cell')?.scrollIntoView({block: 'center'}), 500)"
 
 
 def copy_exercises(
@@ -41,6 +44,22 @@ def copy_exercises(
             raise LessonError(f"cannot write {target}: {error.strerror}") from error
         made.append(target)
     return made, kept
+
+
+def stop_in_view() -> None:
+    """Make a live front end scroll to a cell that fails: "Run all" would end at the last one."""
+    from IPython.core.getipython import get_ipython
+    from IPython.display import display
+
+    shell = get_ipython()
+    if shell is None or not is_live():
+        return
+
+    def handle(shell: Any, kind: Any, error: Any, traceback: Any, tb_offset: Any = None) -> None:
+        shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
+        display({"application/javascript": _SCROLL, "text/plain": ""}, raw=True)
+
+    shell.set_custom_exc((Exception,), handle)
 
 
 def unused_folder(to: str | Path) -> Path:

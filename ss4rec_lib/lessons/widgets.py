@@ -120,7 +120,7 @@ class Toggle:
         """Return a box to tick."""
         import ipywidgets
 
-        return ipywidgets.Checkbox(value=self.default, indent=False, **options)
+        return ipywidgets.Checkbox(value=self.default, **options)
 
 
 def explore(

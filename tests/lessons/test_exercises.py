@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ss4rec_lib import cli
-from ss4rec_lib.lessons import LessonError, copy_exercises, unused_folder
+from ss4rec_lib.lessons import LessonError, copy_exercises, stop_in_view, unused_folder
 from tools import make_exercises
 
 
@@ -62,3 +62,31 @@ def test_the_command_says_what_it_kept_and_offers_another_place(tmp_path, monkey
     assert offer.endswith("ss4rec exercises 01 --to work/2")
     assert cli.main(["exercises", "nine"]) == 2
     assert "'nine'" in capsys.readouterr().err
+
+
+class Shell:
+    """What a kernel's shell has for errors."""
+
+    def __init__(self):
+        self.kinds, self.shown = (), []
+
+    def set_custom_exc(self, kinds, handler):
+        self.kinds, self.handler = kinds, handler
+
+    def showtraceback(self, error, tb_offset=None):
+        self.shown.append(error[1])
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_failed_cell_is_scrolled_into_view_where_somebody_looks(live, monkeypatch):
+    shell, displayed = Shell(), []
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: displayed.append(data))
+    monkeypatch.setattr("ss4rec_lib.lessons.exercises.is_live", lambda: live)
+    stop_in_view()
+    assert shell.kinds == ((Exception,) if live else ())
+    if live:
+        error = NotImplementedError("add")
+        shell.handler(shell, type(error), error, None)
+        assert shell.shown == [error], "the error is shown as ever"
+        assert "scrollIntoView" in displayed[0]["application/javascript"]

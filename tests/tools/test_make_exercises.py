@@ -76,6 +76,7 @@ def test_an_exercise_has_holes_and_neither_outputs_nor_answers(tiny_solutions):
     assert "[01_tiny.ipynb](../solutions/01_tiny.ipynb)" in exercise.cells[1].source
     assert "[readme](../../README.md) [next](02_x.ipynb)" in text, "the same depth"
     assert "result += value" not in text and "return 7" not in text
+    assert text.count("stop_in_view()") == 1
     assert "The answer is six" not in text
     assert 'raise NotImplementedError(\\"add the values up\\")' in text
     code = [cell for cell in exercise.cells if cell.cell_type == "code"]
