@@ -50,7 +50,10 @@ class Config(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked like a new one."""
-        return type(self)(**dict(self) | changes)
+        # dict(self) would have the cached properties too.
+        return type(self)(
+            **{name: getattr(self, name) for name in type(self).model_fields} | changes
+        )
 
     def overrides(self, base: Config) -> dict[str, Any]:
         """Return the fields whose values differ from those of `base`, JSON-able."""

@@ -239,6 +239,26 @@ def render(lesson: Path) -> str:
     return re.sub(r'<a href="(?!https?:|#|\d\d_\w+\.html)[^"]*">(.*?)</a>', r"\1", page)
 
 
+def _cheat_sheet() -> str:
+    """Return the cheat sheet as a page that prints on two sheets of A4 or letter paper."""
+    from nbconvert.filters import markdown2html
+
+    text = (ROOT / "workshop" / "cheat_sheet.md").read_text(encoding="utf-8")
+    style = (
+        "body { font: 12px/1.3 sans-serif; } table { border-collapse: collapse; }"
+        "h1 { font-size: 18px; margin: 0; } h2 { font-size: 14px; margin: 8px 0 3px; }"
+        "td, th { border: 1px solid #ccc; padding: 1px 5px; text-align: left; font-size: 12px; }"
+        "pre { font-size: 11px; line-height: 1.25; } a.anchor-link { display: none; }"
+        "@page { margin: 12mm; }"
+    )
+    setting = "window.MathJax = {tex: {inlineMath: [['$', '$']]}, options: {enableMenu: false}};"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Cheat sheet</title>\n'
+        f"<style>{style}</style>\n<script>{setting}</script>\n"
+        f'<script src="vendor/mathjax/tex-chtml.js" defer></script>\n{markdown2html(text)}'
+    )
+
+
 def outside(page: str) -> list[str]:
     """Return what a page would load from outside; links that a reader may click are not loaded."""
     loaded = r"""<(?!a\b)[^>]*\b(?:src|href|data)=["']((?:https?:)?//[^"']*)"""
@@ -266,9 +286,11 @@ def make_slides(names: Sequence[str], out: Path, vendor: Path = VENDOR) -> list[
     rows = "".join(
         f'<li><a href="{lesson.stem}.html">{_title(lesson)}</a></li>\n' for lesson in lessons
     )
+    (out / "cheat_sheet.html").write_text(_cheat_sheet(), encoding="utf-8")
     (out / "index.html").write_text(
         '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>SS4Rec Lab</title>\n'
         f"<h1>SS4Rec Lab: slides</h1>\n<ul>\n{rows}</ul>\n"
+        '<p>To print: <a href="cheat_sheet.html">the cheat sheet</a>, two pages.</p>\n'
         "<p>Arrow keys move; S opens the speaker's notes, F fills the screen, Esc shows all.</p>\n",
         encoding="utf-8",
     )
