@@ -436,6 +436,17 @@ def _anchors(path: Path) -> set[str]:
     return found | {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
+def _colours(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    # Some readers do not see them, and a palette's "red" is orange.
+    for found in _COLOUR.finditer(_markdown(notebook)):
+        yield f"the text names a colour ({found[0]}): name a label or a marker"
+
+
+_COLOUR = re.compile(
+    r"\b(red|orange|blue|green|purple|yellow|gr[ae]y) (lines?|curves?|bars?|dots?|points?|bands?)\b"
+)
+
+
 def _time_mark(notebook: NotebookNode, path: Path) -> Iterator[str]:
     section = _markdown(notebook).partition("\n## Run time and hardware\n")[2].partition("\n## ")[0]
     if len(re.findall(r"<!-- time -->[^<]*<!-- /time -->", section)) != 1:
@@ -482,7 +493,7 @@ def _no_solutions(notebook: NotebookNode, path: Path) -> Iterator[str]:
 
 
 CONVERTED = (
-    _readable, _alternative_texts, _hidden_cells, _links, _time_mark, _widgets,
+    _readable, _alternative_texts, _hidden_cells, _links, _colours, _time_mark, _widgets,
     _published_defaults, _no_solutions,
 )  # fmt: skip
 """Rules of every lesson that is not in `NOT_YET`; a core lesson also keeps `_limits`."""

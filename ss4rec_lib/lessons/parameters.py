@@ -127,7 +127,7 @@ def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: 
             if not hint and not isinstance(default, str | None):
                 given = value_from_text(word, default)
                 good = str(given if type(given) is type(default) else default).lower()
-                hint = " Papermill's -p passes words as text; give YAML instead, such as "
+                hint = ". Papermill's -p passes words as text; with it, give YAML instead: "
                 hint += f'-y "{name}: {good}".'
         raise ParameterError(f"wrong parameter of {where}: {error}{hint}") from None
 
@@ -163,7 +163,10 @@ def check_parameters(**defaults: Any) -> types.SimpleNamespace | None:
     if shell is not None and not defaults:
         return _check_without_defaults(shell.user_ns)
     if shell is not None:
-        checked_parameters(shell.user_ns, defaults)
+        try:
+            checked_parameters(shell.user_ns, defaults)
+        except ParameterError as error:
+            raise error.with_traceback(None) from None  # readers need the message alone
     return None  # shown below the cell if it were anything else
 
 

@@ -163,6 +163,7 @@ def error_output():
         (markdown("[a](#Gone)"), "the link #Gone leads to no heading of 00_tiny.ipynb"),
         (markdown("See lesson 04."), "lesson 04 is mentioned without a link"),
         (markdown("[a](x) and lesson 02a, too"), "lesson 02a is mentioned without a link"),
+        (markdown("The red line is higher."), "names a colour (red line)"),
         (heading("<!-- time -->", ""), "has no <!-- time -->"),
         (heading("<details>", ""), "answers of the quiz are not folded"),
         (lambda notebook: notebook.metadata.update(widgets={}), "the notebook holds widgets"),
