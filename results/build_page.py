@@ -4,6 +4,7 @@
     per_target/NAME.npz     its values for every test target
     ablations/NAME.json     runs that options were chosen by, without per-target values
     published.csv           figures of others, with their protocol and source
+    by_interval.json        NDCG@10 by the target's interval, made by `by_interval.py`
 
 become README.md (`page_text.py` has its words), runs.csv (one row per group of seeds and
 evaluation), differences.csv (paired differences of two models) and by_history.csv (RMSE by the
@@ -472,6 +473,8 @@ def build(folder: Path, problems: list[str]) -> dict[str, str]:
     values = {name: arrays for name, arrays in archives.items() if arrays is not None}
     found = differences(groups, values)
     published = read_published(folder / "published.csv", problems)
+    intervals = folder / "by_interval.json"
+    stored = json.loads(intervals.read_text(encoding="utf-8")) if intervals.is_file() else None
     tables = {
         "runs.csv": runs_table(groups),
         "differences.csv": pd.DataFrame(found),
@@ -481,7 +484,7 @@ def build(folder: Path, problems: list[str]) -> dict[str, str]:
         name: table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
         for name, table in tables.items()
     }
-    return {"README.md": page_text.page(groups, ablations, found, published), **texts}
+    return {"README.md": page_text.page(groups, ablations, found, published, stored), **texts}
 
 
 def readme_table(folder: Path | None = None) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -132,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     content = {"parts": {name: list(ends) for name, ends in PARTS.items()}}
     content |= {"datasets": {name: of_dataset(name, options.results) for name in EPOCHS}}
     text = json.dumps(content, indent=1) + "\n"
+    text = re.sub(r"\{[^{}]*\}", lambda row: " ".join(row[0].split()), text)  # one line per row
     path = options.results / "by_interval.json"
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return 0

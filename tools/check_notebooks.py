@@ -73,7 +73,6 @@ NOT_YET = frozenset(
     {
         "03_mamba_block",
         "04_train_ss4rec",
-        "05_ranking_vs_rmse",
     }
 )
 """Lessons that are not yet converted to the form that the rules `CONVERTED` describe."""
