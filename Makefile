@@ -20,6 +20,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CODE = $(wildcard ss4rec_lib tests tools results benchmarks workflow docs notebooks workshop)
 UV = $(or $(wildcard $(VENV)/bin/uv),uv)
+LAB := --config tools/jupyter_server_config.py --ServerApp.root_dir=. \
+    --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb
 # JupyterLab refuses to start for root, the user of most containers, unless this is given.
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -55,8 +57,7 @@ test: $(STAMP) ## all tests, the notebooks' committed outputs included
 # Its root is the repository, so that links out of notebooks/ open. The configuration keeps widgets
 # out of saved notebooks.
 lab: $(STAMP) ## JupyterLab, opened on the tour
-	@$(PY) -m jupyterlab --config tools/jupyter_server_config.py --ServerApp.root_dir=. \
-	    --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(ALLOW_ROOT) $(LAB_ARGS)
+	@$(PY) -m jupyterlab $(LAB) $(ALLOW_ROOT) $(LAB_ARGS)
 
 exercises-copy: $(STAMP) ## copies of the exercises in work/; an answer is never overwritten
 	@$(PY) -m ss4rec_lib.cli exercises

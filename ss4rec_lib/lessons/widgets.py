@@ -12,6 +12,7 @@ import io
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib.pyplot as plt
@@ -53,7 +54,6 @@ class Slider:
     seconds: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse bounds that no slider can have."""
         if not self.low < self.high or not self.low <= self.default <= self.high:
             raise FigureError(f"{self}: expected low < high and a default between them")
         if self.log and self.low <= 0:
@@ -68,9 +68,7 @@ class Slider:
             make = np.geomspace if self.log else np.linspace
             ticks = [t for t in SECONDS_TICKS.values() if self.low <= t <= self.high]
             places = sorted({self.default, *ticks, *make(self.low, self.high, 60).tolist()})
-            named = {format_seconds(at): at for at in places} | {
-                format_seconds(at): at for at in (*ticks, self.default)
-            }
+            named = {format_seconds(at): at for at in (*places, *ticks, self.default)}
             pairs = sorted(named.items(), key=lambda pair: pair[1])
             return ipywidgets.SelectionSlider(options=pairs, **options, value=self.default)
         if self.log:
@@ -97,9 +95,7 @@ class Choice:
         found += [name for name, value in pairs if np.array_equal(value, default)]
         if not found:
             near = did_you_mean(default, self.options)
-            raise FigureError(
-                f"the default {default!r} is no option.{near} Options: {', '.join(self.options)}"
-            )
+            raise FigureError(f"{default!r} is no option of {', '.join(self.options)}.{near}")
         self.name, self.default = found[0], self.options[found[0]]
 
     def widget(self, **options: Any) -> Any:
@@ -147,30 +143,23 @@ def explore(
     import ipywidgets
     from IPython.display import display
 
-    def follow(name: str, control: Slider | Choice | Toggle) -> Callable[[Any], None]:
-        def changed(change: Any) -> None:
-            new = change["new"]
-            values[name] = control.options[new] if isinstance(control, Choice) else new
-            before = set(plt.get_fignums())
-            try:
-                data, metadata = output()
-            except Exception as error:  # a traceback would go to a log that nobody reads
-                for number in set(plt.get_fignums()) - before:
-                    plt.close(number)
-                text = " ".join(str(error).split()) or type(error).__name__
-                text = f"This cannot be drawn: {text}"
-                data, metadata = {"text/plain": text}, {}
-            handle.update(data, raw=True, metadata=metadata)
-
-        return changed
+    def changed(name: str, control: Slider | Choice | Toggle, change: Any) -> None:
+        new, before = change["new"], set(plt.get_fignums())
+        values[name] = control.options[new] if isinstance(control, Choice) else new
+        try:
+            data, metadata = output()
+        except Exception as error:  # a traceback would go to a log that nobody reads
+            for number in set(plt.get_fignums()) - before:
+                plt.close(number)
+            text = " ".join(str(error).split()) or type(error).__name__
+            data, metadata = {"text/plain": f"This cannot be drawn: {text}"}, {}
+        handle.update(data, raw=True, metadata=metadata)
 
     made = []
+    look = {"layout": {"width": "34em"}, "style": {"description_width": "12em"}}
     for name, control in controls.items():
-        layout = ipywidgets.Layout(width="34em")
-        style = {"description_width": "12em"}
-        widget = control.widget(description=control.label or name, layout=layout, style=style)
-        widget.observe(follow(name, control), names="value")
-        made.append(widget)
+        made.append(control.widget(description=control.label or name, **look))
+        made[-1].observe(partial(changed, name, control), names="value")
     display(ipywidgets.VBox(made))
 
 
@@ -189,7 +178,6 @@ class LiveCurve:
         self._handle, self._drawn = None, 0.0
 
     def __enter__(self) -> LiveCurve:
-        """Begin with no curve."""
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
