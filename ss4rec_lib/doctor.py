@@ -238,7 +238,7 @@ def check_time(root: Path = ROOT) -> Finding:
         return Finding(WARNING, "not known: the README beside the package has no time of lesson 04")
     slower = _speed() / SPEED_SECONDS * (2 if describe_machine()["cores"] == 1 else 1)
     minutes = int(seconds[1]) * slower / 60
-    said = f"about {minutes:.1f} min for lesson 04, and 1 more for compiling the first time"
+    said = f"about {minutes:.1f} min for lesson 04 at this load; the first time 1 more to compile"
     remedy = "choose dataset = 'planted' or fewer epochs in the lessons" if minutes > 5 else ""
     return Finding(WARNING if remedy else OK, said, remedy)
 
