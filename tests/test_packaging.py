@@ -288,7 +288,8 @@ class TestMakefile:
         (path / "id").write_text(f"#!/bin/sh\necho {uid}\n")
         (path / "id").chmod(0o755)
         shown = self.make(checkout, "-n", "lab", "LAB_ARGS=--no-browser", path=path).stdout
-        command = next(line for line in shown.splitlines() if "jupyterlab" in line)
+        lines = shown.replace("\\\n", " ").splitlines()
+        command = next(line for line in lines if "jupyterlab" in line)
         assert ("--allow-root" in command) is allowed
         assert command.endswith("--no-browser")
 
