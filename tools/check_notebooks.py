@@ -31,7 +31,7 @@ from ss4rec_lib.lessons import (
     read_parameters,
     read_record,
 )
-from tools.make_exercises import pairs, tags
+from tools.make_exercises import tags
 
 HEADINGS = (
     "## Aim",
@@ -107,7 +107,7 @@ def problems(path: str | Path) -> list[str]:
         found += rule(notebook)
     found += _skeleton(notebook, DEEPER_HEADINGS if _is_deeper(path) else HEADINGS)
     if path.stem in NOT_YET:
-        return [*found, *_exercises(notebook), *_parameters(notebook, path)]
+        return [*found, *_parameters(notebook, path)]
     for rule in CONVERTED:
         found += rule(notebook, path)
     if not _is_deeper(path):
@@ -205,7 +205,7 @@ def _parameters_cell(notebook: NotebookNode) -> Iterator[str]:
         yield "the first code cell is not the one tagged 'parameters'"
     # Papermill inserts its cell after the parameters, so the check must be the next cell.
     if len(cells) < 2 or "check_parameters(" not in cells[1].source:
-        yield "the code cell after the parameters does not call check_parameters()"
+        yield "the code cell after the parameters does not call check_parameters(...)"
     # The check inside the kernel recognises a cell of plain literals only.
     for statement in ast.parse(tagged[0].source).body:
         if not _is_literal_assignment(statement):
@@ -500,13 +500,6 @@ CONVERTED = (
 
 def _markdown(notebook: NotebookNode) -> str:
     return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-
-
-def _exercises(notebook: NotebookNode) -> Iterator[str]:
-    try:
-        pairs(notebook)
-    except LessonError as error:
-        yield str(error)
 
 
 def _says_something(cell: NotebookNode | None) -> bool:

@@ -30,7 +30,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from ss4rec_lib.lessons import LessonError, find_lessons, notebooks_folder
+from ss4rec_lib.lessons import LessonError, notebooks_folder
 
 LEVELS = ("warm-up", "standard", "standard", "harder", "project")
 """Levels of the five exercises of a lesson, in their order."""
@@ -52,11 +52,6 @@ class ExerciseError(LessonError):
 def tags(cell: NotebookNode) -> list[str]:
     """Return the tags of a cell."""
     return list(cell.metadata.get("tags", []))
-
-
-def has_solutions(path: Path) -> bool:
-    """Return whether a notebook holds solutions."""
-    return any("solution" in tags(cell) for cell in nbformat.read(path, as_version=4).cells)
 
 
 def blank(source: str, nothing: bool = False) -> str:
@@ -158,11 +153,11 @@ def _problems(notebook: NotebookNode) -> Iterator[str]:
 
 
 def to_exercise(source: NotebookNode, name: str) -> NotebookNode:
-    """Return the exercise without outputs; `name` is the path of its source, seen from it."""
+    """Return the exercise without outputs; `name` is the file name of the solutions."""
     note = nbformat.v4.new_markdown_cell(
         "> Work on a copy: `make exercises-copy` puts one into `work/`, and never overwrites an "
         "answer. Each cell that raises `NotImplementedError` is yours to fill in. The cell below "
-        f"it checks your answer. The solutions are in [{Path(name).name}]({name}). This file is "
+        f"it checks your answer. The solutions are in [{name}](../solutions/{name}). This file is "
         "generated from them (`python -m tools.make_exercises`).",
         id="exercise-note",
     )
@@ -178,21 +173,10 @@ def to_exercise(source: NotebookNode, name: str) -> NotebookNode:
                 cell.source = blank(cell.source)
             elif "exercise-setup" in tags(original):
                 cell.source += _IN_VIEW
-        elif not name.startswith("../solutions/"):
-            # The exercise lies one folder deeper than a lesson.
-            cell.source = cell.source.replace("](../", "](../../")
         cells.append(cell)
     cells.insert(min(1, len(cells)), note)
     metadata = {key: source.metadata[key] for key in ("kernelspec",) if key in source.metadata}
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
-
-
-def sources(folder: Path) -> list[Path]:
-    """Return the notebooks that exercises are made from."""
-    written = sorted((folder / "solutions").glob("*.ipynb"))
-    names = {path.name for path in written}
-    lessons = [p for p in find_lessons(folder=folder) if p.name not in names and has_solutions(p)]
-    return [*lessons, *written]
 
 
 def exercise_text(path: Path) -> str:
@@ -202,10 +186,9 @@ def exercise_text(path: Path) -> str:
         ExerciseError: Names the notebook whose cells cannot be turned into an exercise.
     """
     notebook = nbformat.read(path, as_version=4)
-    name = f"../solutions/{path.name}" if path.parent.name == "solutions" else f"../{path.name}"
     try:
         pairs(notebook)
-        return nbformat.writes(to_exercise(notebook, name)) + "\n"
+        return nbformat.writes(to_exercise(notebook, path.name)) + "\n"
     except ExerciseError as error:
         raise ExerciseError(f"{path.name}: {error}") from error
 
@@ -219,7 +202,7 @@ def out_of_date(folder: Path | None = None, write: bool = False) -> list[str]:
     """
     folder = notebooks_folder() if folder is None else Path(folder)
     target = folder / "exercises"
-    expected = {path.name: exercise_text(path) for path in sources(folder)}
+    expected = {path.name: exercise_text(path) for path in (folder / "solutions").glob("*.ipynb")}
     present = {path.name: path.read_text(encoding="utf-8") for path in target.glob("*.ipynb")}
     stale = sorted(
         name for name in expected.keys() | present.keys() if expected.get(name) != present.get(name)

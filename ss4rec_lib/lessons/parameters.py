@@ -29,7 +29,6 @@ import logging
 import math
 import numbers
 import sys
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,19 +89,6 @@ def literal_path(path: Path) -> str:
     return str(path.resolve()).replace("{", "{{").replace("}", "}}")
 
 
-def literals(source: str) -> dict[str, Any] | None:
-    """Return the values of a cell that assigns literals to distinct names and does nothing else."""
-    values: dict[str, Any] = {}
-    try:
-        for name, value, _ in _assignments(source):
-            if name in values:
-                return None
-            values[name] = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return None
-    return values or None
-
-
 def _assignments(source: str) -> Iterator[tuple[str, Any, str]]:
     """Yield name, value and text of each statement; the name is empty unless it assigns to one."""
     for statement in ast.parse(source).body:
@@ -149,7 +135,7 @@ def value_from_text(text: str, default: Any) -> Any:
     return value
 
 
-def check_parameters(**defaults: Any) -> types.SimpleNamespace | None:
+def check_parameters(**defaults: Any) -> None:
     """Check the values that papermill or a reader gave the parameters of this notebook.
 
     `defaults` repeats the parameters cell as it is published: `check_parameters(epochs=8)`. In a
@@ -160,14 +146,11 @@ def check_parameters(**defaults: Any) -> types.SimpleNamespace | None:
     """
     ipython = sys.modules.get("IPython")  # loaded in every kernel
     shell = None if ipython is None else ipython.get_ipython()
-    if shell is not None and not defaults:
-        return _check_without_defaults(shell.user_ns)
     if shell is not None:
         try:
             checked_parameters(shell.user_ns, defaults)
         except ParameterError as error:
             raise error.with_traceback(None) from None  # readers need the message alone
-    return None  # shown below the cell if it were anything else
 
 
 def checked_parameters(namespace: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,28 +259,6 @@ def _literals_only(cell: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
                 f"{'' if name in defaults else did_you_mean(name, defaults)}"
             ) from None
     return values
-
-
-def _check_without_defaults(namespace: Mapping[str, Any]) -> types.SimpleNamespace:
-    """Check as `check_parameters`, with the first cell of literals as the declaration."""
-    cells = _executed_cells(namespace)
-    found = {i: values for i, cell in enumerate(cells) if (values := literals(cell)) is not None}
-    if not found:
-        raise ParameterError(
-            "check_parameters() found no parameters cell: run the cell tagged 'parameters' first; "
-            "it must hold nothing but assignments of plain literals such as epochs = 8"
-        )
-    first = min(found)
-    # The declaration itself may begin with papermill's comment.
-    inserted = [i for i in range(first + 1, len(cells)) if cells[i].lstrip().startswith(_MARK)]
-    same = [i for i, values in found.items() if values.keys() == found[first].keys()]
-    place = max(set(same) - set(inserted))
-    given: dict[str, Any] = {}
-    for i in inserted:
-        given |= _assigned(cells[i], namespace) if i > place else {}
-    in_force = found[place] | given
-    check_values(in_force, found[place], "this notebook")
-    return types.SimpleNamespace(**in_force)
 
 
 def _annotation(name: str, default: Any) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import linecache
 import subprocess
 import sys
@@ -12,13 +13,12 @@ from ss4rec_lib.lessons import (
     Parameter,
     ParameterError,
     check_choice,
+    check_parameters,
     read_parameters,
 )
 from ss4rec_lib.lessons.parameters import (
-    _check_without_defaults,
     check_values,
     checked_parameters,
-    literals,
     value_from_text,
 )
 
@@ -93,29 +93,6 @@ class TestReadParameters:
             read_parameters(path)
 
 
-class TestLiterals:
-    def test_values(self):
-        assert literals('seed: int = -1\nlabel = "a # b"') == {"seed": -1, "label": "a # b"}
-
-    @pytest.mark.parametrize(
-        "line",
-        [
-            "steps = epochs * 2",
-            "path = f'{dataset}.csv'",
-            "import os",
-            "a = b = 3",
-            "a, b = 1, 2",
-            "print(epochs)",
-            "seed: int",
-            "epochs = 9",  # a second time
-            "epochs = = 2",
-        ],
-    )
-    def test_a_cell_with_anything_else_declares_nothing(self, line):
-        assert literals(f"{CELL}\n{line}") is None
-        assert literals("# nothing") is None
-
-
 class TestValidate:
     def test_good_values_pass(self, notebook):
         values = {"dataset": "planted", "epochs": 1, "lr": 1, "masked": True, "widths": (8,)}
@@ -173,8 +150,8 @@ class TestValidate:
     )
     def test_the_sign_of_the_default_is_the_range(self, line, good, bad):
         """A default above 0 takes numbers above 0, and 0 takes numbers from 0 on."""
-        declared = literals(line)
-        name = next(iter(declared))
+        name, _, default = line.partition(" = ")
+        declared = {name: ast.literal_eval(default)}
         for value in good:
             check_values({name: value}, declared, "a lesson")
         for value in bad:
@@ -221,91 +198,7 @@ class TestValueFromText:
         assert type(read) is type(value)
 
 
-CHECK = "from ss4rec_lib.lessons import check_parameters; check_parameters()"
-
-
-class TestCheckParameters:
-    def test_defaults_in_force(self):
-        checked = _check_without_defaults(kernel(CELL, CHECK))
-        assert checked.epochs == 8
-        assert checked.dataset == "ml-100k"
-
-    def test_injected_values_in_force(self):
-        injected = "# Parameters\nepochs = 2\nlimit = 50\n"
-        checked = _check_without_defaults(kernel(CELL, injected, CHECK))
-        assert (checked.epochs, checked.limit, checked.lr) == (2, 50, 1e-3)
-
-    def test_all_parameters_injected(self):
-        """Then papermill's cell has the same names as the declaration."""
-        names = kernel("a = 1", '# Parameters\na = "x"\n', CHECK)
-        with pytest.raises(ParameterError, match="a='x'"):
-            _check_without_defaults(names)
-
-    def test_unknown_injected_name(self):
-        with pytest.raises(ParameterError, match=r"epoch=2.*'epochs'"):
-            _check_without_defaults(kernel(CELL, "# Parameters\nepoch = 2\n", CHECK))
-
-    def test_text_injected_for_a_truth_value(self):
-        with pytest.raises(ParameterError, match=r"""masked='true'.*-y "masked: true\""""):
-            _check_without_defaults(kernel(CELL, '# Parameters\nmasked = "true"\n', CHECK))
-
-    def test_a_value_without_a_literal_comes_from_the_kernel(self):
-        injected = "# Parameters\nlr = 1 / 4\n"
-        assert _check_without_defaults(kernel(CELL, injected, CHECK)).lr == 0.25
-
-    def test_a_number_that_is_not_finite_is_refused(self):
-        injected = "# Parameters\nlr = float('inf')\n"
-        with pytest.raises(ParameterError, match="lr=inf"):
-            _check_without_defaults(kernel(CELL, injected, CHECK))
-
-    def test_a_seed_below_zero_is_refused_by_name(self):
-        with pytest.raises(ParameterError, match="seed=-1"):
-            _check_without_defaults(kernel("seed = 0", "# Parameters\nseed = -1\n", CHECK))
-
-    def test_an_edited_default_is_checked_too(self):
-        with pytest.raises(ParameterError, match="seed=-1"):
-            _check_without_defaults(kernel("seed = 0", CHECK, "seed = -1", CHECK))
-
-    def test_run_again_in_jupyterlab_with_edited_defaults(self):
-        edited = CELL.replace("epochs = 8", "epochs = 20")
-        cells = [CELL, CHECK, "x = 1", edited, CHECK]
-        assert _check_without_defaults(kernel(*cells)).epochs == 20
-
-    def test_run_again_over_an_executed_notebook(self):
-        """Injected values count until the parameters cell itself is run again."""
-        injected = "# Parameters\nepochs = 2\n"
-        assert _check_without_defaults(kernel(CELL, injected, CHECK, CHECK)).epochs == 2
-        assert _check_without_defaults(kernel(CELL, injected, CHECK, CELL, CHECK)).epochs == 8
-
-    def test_literal_cells_further_down_declare_nothing(self):
-        assert not hasattr(_check_without_defaults(kernel(CELL, "bins = 30", CHECK)), "bins")
-
-    def test_code_before_the_parameters(self):
-        assert _check_without_defaults(kernel("import math", CELL, CHECK)).epochs == 8
-
-    def test_a_declaration_that_begins_with_papermills_mark(self):
-        cell = f"# Parameters\n{CELL}"
-        assert _check_without_defaults(kernel(cell, CHECK)).epochs == 8
-        with pytest.raises(ParameterError, match=r"epoch=2"):
-            _check_without_defaults(kernel(cell, "# Parameters\nepoch = 2", CHECK))
-
-    def test_forgotten_parameters_cell(self):
-        with pytest.raises(ParameterError, match="parameters cell"):
-            _check_without_defaults(kernel("import math", CHECK))
-
-    def test_a_plain_script_has_nothing_to_check(self):
-        code = f"{CHECK}; assert check_parameters() is None"
-        subprocess.run([sys.executable, "-c", code], check=True)
-
-    def test_cells_that_the_history_does_not_store(self, monkeypatch):
-        """nbval runs them so; their sources are where tracebacks find them."""
-        sources = [CELL, "# Parameters\nepoch = 2\n", CHECK]
-        for number, cell in enumerate(sources):
-            lines = cell.splitlines(keepends=True)
-            name = f"x/ipykernel_1/{number}.py"
-            monkeypatch.setitem(linecache.cache, name, (len(cell), None, lines, name))
-        with pytest.raises(ParameterError, match=r"epoch=2.*'epochs'"):
-            _check_without_defaults({"In": [""]})
+CHECK = "from ss4rec_lib.lessons import check_parameters; check_parameters(a=1)"
 
 
 DEFAULTS = {
@@ -318,11 +211,11 @@ DEFAULTS = {
 }
 
 
-def edited(old: str, new: str, *more: str) -> dict:
+def edited(old: str, new: str) -> dict:
     """Run the published cell, then the cell as a reader edited it."""
     cell = CELL.replace(old, new)
     assert cell != CELL
-    return kernel(CELL, CHECK, "x = 1\nimport math", cell, *more, CHECK)
+    return kernel(CELL, CHECK, "x = 1\nimport math", cell, CHECK)
 
 
 def in_force(names: dict) -> types.SimpleNamespace:
@@ -419,6 +312,32 @@ class TestWithPublishedDefaults:
             monkeypatch.setitem(linecache.cache, name, (len(cell), None, lines, name))
         with pytest.raises(ParameterError, match=r"epoch=8.*'epochs'"):
             in_force({"In": [""]})
+
+    def test_a_value_without_a_literal_comes_from_the_kernel_and_is_checked(self):
+        assert in_force(kernel(CELL, "# Parameters\nlr = 1 / 4\n", CHECK)).lr == 0.25
+        with pytest.raises(ParameterError, match="lr=inf"):
+            in_force(kernel(CELL, "# Parameters\nlr = float('inf')\n", CHECK))
+        with pytest.raises(ParameterError, match=r"""masked='true'.*-y "masked: true\""""):
+            in_force(kernel(CELL, '# Parameters\nmasked = "true"\n', CHECK))
+
+    def test_all_parameters_injected(self):
+        """Then papermill's cell has the same names as the declaration."""
+        names = kernel("a = 1", '# Parameters\na = "x"\n', CHECK)
+        with pytest.raises(ParameterError, match="a='x'"):
+            checked_parameters(names, {"a": 1})
+
+    def test_a_plain_script_has_nothing_to_check(self):
+        code = f"{CHECK}; assert check_parameters(a=1) is None"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_a_reader_sees_the_message_without_the_library(self, monkeypatch):
+        class Shell:
+            user_ns = kernel(CELL.replace("epochs", "epoch"), CHECK)
+
+        monkeypatch.setattr("IPython.get_ipython", Shell)
+        with pytest.raises(ParameterError, match="'epochs'") as caught:
+            check_parameters(**DEFAULTS)
+        assert len(caught.traceback) == 2, "the cell, and the call"
 
 
 class TestCheckChoice:

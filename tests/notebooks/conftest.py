@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from ss4rec_lib.lessons import DEEPER, LESSON_NAME
-from tools.make_exercises import ExerciseError, blank, has_solutions, pairs, tags
+from tools.make_exercises import ExerciseError, blank, pairs, tags
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found = {
         "lesson": [*core, *_lessons(DEEPER)],
         "core": core,
-        "solutions": [path for path in core if has_solutions(path)] + _lessons("solutions"),
+        "solutions": _lessons("solutions"),
     }
     for name in found.keys() & set(metafunc.fixturenames):
         metafunc.parametrize(name, found[name], ids=[path.stem for path in found[name]])

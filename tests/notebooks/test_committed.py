@@ -60,8 +60,7 @@ def test_core_lessons_lead_to_their_neighbours(core, notebooks):
 
 
 def test_solutions_keep_every_rule(solutions):
-    if solutions.parent.name == "solutions":
-        assert make_exercises.problems(solutions) == []
+    assert make_exercises.problems(solutions) == []
 
 
 WRONG = ("AssertionError: ", "NameError: name ", "UnboundLocalError: cannot access local ")
@@ -74,14 +73,11 @@ def test_checks_pass_on_the_solution_and_say_what_is_wrong_otherwise(solutions, 
     done = run_checks(nbformat.read(solutions, as_version=4), solutions.parent)
     assert [check for check in done.checks if check.solution is not None] == []
     assert done.checks
-    if solutions.parent.name == "solutions":
-        unclear = [c for c in done.checks if not (c.hole or "").startswith("NotImplementedError: ")]
-        assert unclear == []
-        unclear = [(c.first_line, e) for c in done.checks for e in c.wrong if not _clear(e)]
-        assert unclear == []
-        assert done.setup_seconds < 30, "10 s on a quiet machine"
-    else:
-        assert [check for check in done.checks if check.hole is None] == []
+    unclear = [c for c in done.checks if not (c.hole or "").startswith("NotImplementedError: ")]
+    assert unclear == []
+    unclear = [(c.first_line, e) for c in done.checks for e in c.wrong if not _clear(e)]
+    assert unclear == []
+    assert done.setup_seconds < 30, "10 s on a quiet machine"
 
 
 def _clear(error: str | None) -> bool:

@@ -138,7 +138,7 @@ def error_output():
             "imports from the module ss4rec_lib.data.splits",
         ),
         (source(5, "total = = 6"), "'total = = 6' is not Python: line 1"),
-        (source(2, "given = 1"), "does not call check_parameters()"),
+        (source(2, "given = 1"), "does not call check_parameters("),
         (source(4, "epochs"), "parameters never read: flag"),
         (tagged(7, "nbval-ignore-output"), "0 cells are tagged 'record'"),
         (append, "expected one: the last code cell"),

@@ -68,7 +68,7 @@ def test_an_exercise_has_holes_and_neither_outputs_nor_answers(tiny_solutions):
     solutions = tiny_solutions()
     solutions.cells[3].metadata["wrong"] = "def total_1(values): return 7"
     before = nbformat.writes(solutions)
-    exercise = exercises.to_exercise(solutions, "../solutions/01_tiny.ipynb")
+    exercise = exercises.to_exercise(solutions, "01_tiny.ipynb")
     nbformat.validate(exercise)
     assert nbformat.writes(solutions) == before, "the solutions themselves were changed"
     text = nbformat.writes(exercise)
