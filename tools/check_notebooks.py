@@ -72,7 +72,6 @@ TAGS = frozenset(
 NOT_YET = frozenset(
     {
         "03_mamba_block",
-        "04_train_ss4rec",
     }
 )
 """Lessons that are not yet converted to the form that the rules `CONVERTED` describe."""
