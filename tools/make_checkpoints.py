@@ -22,7 +22,7 @@ from ss4rec_lib.training import TrainingConfig, fit
 FOLDER = Path(__file__).parents[1] / "workshop" / "checkpoints"
 INDEX = "checkpoints.json"
 SEED = 0
-SETTINGS = {"epochs": 8, "patience": 6, "learning_rate": 0.003, "max_tokens": 3200}
+SETTINGS = {"epochs": 8, "learning_rate": 0.003, "max_tokens": 3200}
 """Parameters of lesson 04."""
 
 

@@ -20,6 +20,7 @@ from tools.make_exercises import tags
 
 START = 1_100_000_000
 QUICK = {  # the smallest training that draws every picture
+    "00": {"epochs": 1},
     "02": {"training_steps": 2, "repeats": 1},
     "03": {"copy_steps": 2, "copy_noise": 16, "d_model": 16, "d_state": 4, "epochs": 1},
     "04": {"epochs": 1},
@@ -27,9 +28,12 @@ QUICK = {  # the smallest training that draws every picture
 }
 PLACES = ("notebooks", "deeper")
 PARTS = [  # lesson, data, what the output says
+    ("00", "shop", ["shop has no titles"]),
+    ("00", "few", ["few has no 5-core"]),
     ("02", "few", []),
     ("03", "shop", ["shop has no titles", "shop has no release years"]),
     ("04", "shop", ["shop has no titles"]),
+    ("04", "few", ["few has no 5-core"]),
     ("05", "shop", ["shop has no titles", "Left out: shop has no ratings"]),
     ("05", "few", ["few has no 5-core", "Left out: few has no ratings, or the same rating"]),
 ]
@@ -60,7 +64,7 @@ def few() -> pd.DataFrame:
 def cells_that_need_the_data(path: Path) -> list[str]:
     """Return the parameters, the cells from loading on that use the data, and what these use."""
     lesson = nbformat.read(path, as_version=4)
-    left_out = {"check"} if path.stem[:2] in ("04", "05") else {"check", "solution", "record"}
+    left_out = {"check"} if path.stem[:2] in ("00", "04", "05") else {"check", "solution", "record"}
     code = [c for c in lesson.cells if c.cell_type == "code" and not left_out & set(tags(c))]
     made, used = [], []
     for cell in code:
