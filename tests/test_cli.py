@@ -147,7 +147,7 @@ def test_data_prints_what_was_loaded(monkeypatch, capsys, rated):
     asked = []
     load = lambda name, path=None: asked.append((name, path)) or table  # noqa: E731
     monkeypatch.setattr(ss4rec_lib.data, "load_dataset", load)
-    monkeypatch.setattr(ss4rec_lib.data, "load_items", lambda name, path=None: titles)
+    monkeypatch.setattr(ss4rec_lib.data, "load_items", lambda *_, **__: titles)
     assert cli.main(["data", "ml-100k", "--path", "x"]) == 0
     assert asked == [("ml-100k", "x")]
     shown = capsys.readouterr().out
