@@ -39,30 +39,18 @@ def _run(words: Sequence[str]) -> int:
     words = [f" {word}" if numbers.fullmatch(word) else word for word in words]
     options = _parser().parse_args(words)
     try:
-        return options.verb(options)
+        return options.verb(options) or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ArithmeticError) as error:
-        if not isinstance(error, _errors_for_the_user()):
-            raise
+    except Exception as error:
+        # The errors of this package say what to do; training that diverged is a FloatingPointError.
+        ours = type(error).__module__.startswith("ss4rec_lib.")
+        if not ours and not isinstance(error, FloatingPointError):
+            raise  # a bug
         if _is_main_process():
             print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def _errors_for_the_user() -> tuple[type[Exception], ...]:
-    """Return the errors whose message says all there is to say; any other error is a bug."""
-    # Imported only now: these errors come from packages that are heavy, and loaded by then.
-    from ss4rec_lib.configuration import ConfigError
-    from ss4rec_lib.data import DataError
-    from ss4rec_lib.experiments import ExperimentError
-    from ss4rec_lib.files import FileError
-    from ss4rec_lib.lessons import LessonError
-    from ss4rec_lib.training import CheckpointError
-
-    ours = (ConfigError, DataError, ExperimentError, FileError, LessonError, CheckpointError)
-    return (*ours, FloatingPointError)  # training that diverged, or scores that are not finite
 
 
 def _is_main_process() -> bool:
@@ -76,23 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ss4rec {ss4rec_lib.__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    def add(name: str, verb: Callable[[argparse.Namespace], int], text: str) -> Callable[..., Any]:
+    def add(name: str, verb: Callable[[argparse.Namespace], int | None], text: str) -> Any:
         made = verbs.add_parser(name, help=text)
         made.set_defaults(verb=verb)
         return made.add_argument
 
     data = add("data", _data, "fetch and verify a data set, print what it holds")
     data("name", metavar="NAME", help="ml-100k, ml-1m, planted, ..., or a file of your own")
-    place = "another place of the data: a folder, file or archive"
-    data("--path", metavar="P", help=place)
 
     lessons = add("lessons", _lessons, "run lessons through papermill, print a summary")
-    lessons(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="04, 02a, train_ss4rec, deeper, ...; none: the core",
-    )
+    text = "04, 02a, train_ss4rec, deeper, ...; none: the core"
+    lessons("names", nargs="*", metavar="NAME", help=text)
     lessons("--dataset", metavar="NAME", help="short for -p dataset NAME; a name, or a file")
     text = "a value for a lesson's parameters cell; may be repeated"
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "dest": "parameters", "help": text}
@@ -105,12 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     exercises("--to", default="work", metavar="FOLDER", help="work, which git ignores")
 
     train = add("train", _train, "train and evaluate a model, into a folder")
-    # No defaults here: --resume must know what was given.
-    flags = {"model": ("--model", "--preset"), "ordering": ("--protocol",)}
-    for name, (metavar, text) in _RUN_OPTIONS.items():
-        names = flags.get(name, (f"--{name.replace('_', '-')}",))
+    for name, (flags, metavar, text) in _RUN_OPTIONS.items():  # --resume must know what was given
         kind = int if metavar in "KN" else str
-        train(*names, dest=name, metavar=metavar, help=text, type=kind)
+        train(*flags.split(), dest=name, metavar=metavar, help=text, type=kind)
     train("--config", metavar="FILE", help="a YAML file; other options overrule it")
     text = "an option of the model or of training; may be repeated"
     pair = {"metavar": "KEY=VALUE", "dest": "assignments", "help": text}
@@ -120,16 +99,13 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = add("evaluate", _evaluate, "evaluate a finished run, on other conditions too")
     evaluate("run", metavar="FOLDER")
-    evaluate("--path", metavar="P", help=place)
     evaluate("--part", choices=("test", "valid"), default="test")
-    evaluate("--mask-seen", action="store_true", help="leave seen items out")
     text = "known, hidden, previous or none; as in training"
     evaluate("--target-time", metavar="T", help=text)
     evaluate("--max-len", metavar="N", help="or none: whole histories; as in training")
 
     recommend = add("recommend", _recommend, "what to recommend to a user at a moment")
     recommend("run", metavar="FOLDER")
-    recommend("--path", metavar="P", help=place)
     recommend("--user", required=True, metavar="ID", help="as in the data")
     text = "2001-05-01T20:00 (UTC), or seconds since 1970"
     recommend("--at", required=True, metavar="TIME", help=text)
@@ -140,7 +116,6 @@ def _parser() -> argparse.ArgumentParser:
     compare("a", nargs="+", metavar="FOLDER", help="runs of one model, one per seed")
     compare("--minus", nargs="+", required=True, metavar="FOLDER", help="runs of the other")
     compare("--metric", default="ndcg@10", metavar="M", help="ndcg@10, hr@5, rmse, ...")
-    compare("--mask-seen", action="store_true", help="leave seen items out")
 
     record = add("record", _record, "keep a finished run in results/, renew the page")
     record("run", metavar="FOLDER")
@@ -148,30 +123,35 @@ def _parser() -> argparse.ArgumentParser:
     text = "keep it among the runs that options are chosen by; the page shows their validation"
     record("--ablation", action="store_true", help=text)
 
+    for verb in (data, evaluate, recommend):
+        verb("--path", metavar="P", help=_RUN_OPTIONS["path"][-1])
+    for verb in (evaluate, compare):
+        verb("--mask-seen", action="store_true", help="leave seen items out")
     add("doctor", _doctor, "check whether this machine is ready for the lessons")
     return parser
 
 
-_RUN_OPTIONS = {
-    "task": ("T", "ranking (default) or rating"),
-    "dataset": ("NAME", "for example ml-1m, planted, or a file of your own"),
-    "path": ("P", "another place of the data: a folder, file or archive"),
-    "model": (
-        "NAME",
-        "ranking: official (default), bpr, gru4rec, sasrec, sasrec_time, popularity, "
-        "recent_popularity, recent_popularity_user, item_knn, als, bpr_mf, neural_cf; rating: "
-        "mean, bias, svd, svdpp, fm, fm-implicit, neural_cf, ss4rec-rating, ss4rec-ranking, "
-        "ss4rec-both, ss4rec-user",
-    ),
-    "ordering": ("NAME", "exact-time (default) or recbole-float32"),
-    "split": ("NAME", "leave-one-out (default), global-time; for ratings also random, 5-fold"),
-    "min_interactions": ("K", "of the k-core filter: 5, or 0 with random and 5-fold"),
-    "folds": ("N", "run only the first N of 5 folds"),
-    "seed": ("N", "0"),
+_MODELS = (
+    "ranking: official (default), bpr, gru4rec, sasrec, sasrec_time, popularity, "
+    "recent_popularity, recent_popularity_user, item_knn, als, bpr_mf, neural_cf; rating: mean, "
+    "bias, svd, svdpp, fm, fm-implicit, neural_cf, ss4rec-rating, ss4rec-ranking, ss4rec-both, "
+    "ss4rec-user"
+)
+_SPLITS = "leave-one-out (default), global-time; for ratings also random, 5-fold"
+_RUN_OPTIONS = {  # flags, metavar (K and N are whole numbers) and help
+    "task": ("--task", "T", "ranking (default) or rating"),
+    "dataset": ("--dataset", "NAME", "for example ml-1m, planted, or a file of your own"),
+    "path": ("--path", "P", "another place of the data: a folder, file or archive"),
+    "model": ("--model --preset", "NAME", _MODELS),
+    "ordering": ("--protocol", "NAME", "exact-time (default) or recbole-float32"),
+    "split": ("--split", "NAME", _SPLITS),
+    "min_interactions": ("--min-interactions", "K", "of the k-core: 5, or 0 with random, 5-fold"),
+    "folds": ("--folds", "N", "run only the first N of 5 folds"),
+    "seed": ("--seed", "N", "0"),
 }
 
 
-def _data(options: argparse.Namespace) -> int:
+def _data(options: argparse.Namespace) -> None:
     import numpy as np
     import pandas as pd
 
@@ -195,7 +175,6 @@ def _data(options: argparse.Namespace) -> int:
     except DataError as error:  # a file of ratings alone
         print(f"titles: none ({error})")
     print(f"source: {table.attrs['source']}")
-    return 0
 
 
 def _lessons(options: argparse.Namespace) -> int:
@@ -212,7 +191,7 @@ def _lessons(options: argparse.Namespace) -> int:
     return 1 if any(run.error is not None for run in runs) else 0
 
 
-def _exercises(options: argparse.Namespace) -> int:
+def _exercises(options: argparse.Namespace) -> None:
     from ss4rec_lib.lessons import copy_exercises, unused_folder
 
     made, kept = copy_exercises(options.names, options.to)
@@ -223,10 +202,9 @@ def _exercises(options: argparse.Namespace) -> int:
     if kept:
         words = " ".join([*options.names, f"--to {unused_folder(options.to)}"])
         print(f"for fresh copies beside them: ss4rec exercises {words}")
-    return 0
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace) -> None:
     from ss4rec_lib.experiments import RunFolder, run_config, run_experiment, summary
 
     given = {name: getattr(options, name) for name in _RUN_OPTIONS}
@@ -244,27 +222,24 @@ def _train(options: argparse.Namespace) -> int:
         raise
     if _is_main_process():
         print(f"{summary(record)}\nrun: {options.out}")
-    return 0
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _evaluate(options: argparse.Namespace) -> None:
     from ss4rec_lib.experiments import evaluate_run
 
     how = (options.part, options.mask_seen, options.target_time, options.max_len, options.path)
     print(evaluate_run(options.run, *how))
-    return 0
 
 
-def _recommend(options: argparse.Namespace) -> int:
+def _recommend(options: argparse.Namespace) -> None:
     from ss4rec_lib.experiments import recommend_from_run
 
     how = (options.user.strip(), options.at, options.k, options.include_seen, options.path)
     found = recommend_from_run(options.run, *how).dropna(axis="columns", how="all")
     print(found.to_string(index=False, na_rep=""))
-    return 0
 
 
-def _compare(options: argparse.Namespace) -> int:
+def _compare(options: argparse.Namespace) -> None:
     from ss4rec_lib.experiments import compare
 
     found = compare(options.a, options.minus, options.metric, masked=options.mask_seen)
@@ -272,15 +247,13 @@ def _compare(options: argparse.Namespace) -> int:
         f"{found.a} minus {found.b}, {found.metric.upper()}: {found.difference:+.4f} "
         f"({found.low:+.4f} to {found.high:+.4f}), 95 % interval over {found.interval_over}"
     )
-    return 0
 
 
-def _record(options: argparse.Namespace) -> int:
+def _record(options: argparse.Namespace) -> None:
     from ss4rec_lib.experiments import record_run
 
     path = record_run(options.run, options.name, ablation=options.ablation)
     print(f"{path.parent.name}/{path.name}: recorded, and the page in results/ renewed")
-    return 0
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -14,28 +14,25 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ss4rec_lib.machine import available_memory, describe_machine
+from ss4rec_lib.machine import available_memory, describe_machine, describe_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 OK, WARNING, FAILURE = "ok", "warning", "FAILED"
 OLDEST = (3, 11)  # Python, as in pyproject.toml
-DISK, MEMORY = (
-    1.0,
-    2.0,
-)  # GiB that must be free: for outputs and caches; for lesson 04 and a browser
+DISK, MEMORY = 1.0, 2.0  # GiB that must be free: for outputs; for lesson 04 and a browser
 KERNEL_SECONDS = 20  # longest wait for a kernel
 SPEED_SECONDS = 0.017  # `_speed` on the machine that the times of the lessons come from
 INSTALL = 'make run, or: pip install -c requirements.lock -e ".[notebooks]"'
 
 
 class Finding(NamedTuple):
-    """Result of one check: its state, what was found, and what to do about it."""
+    """Result of one check."""
 
     state: str
     text: str
@@ -45,9 +42,9 @@ class Finding(NamedTuple):
 def check_python() -> Finding:
     """Compare the version of Python with the oldest that the dependencies accept."""
     found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] < OLDEST:
-        return Finding(FAILURE, f"{found} is too old", "install Python 3.11 or newer; make run")
-    return Finding(OK, found)
+    if sys.version_info[:2] >= OLDEST:
+        return Finding(OK, found)
+    return Finding(FAILURE, f"{found} is too old", "install Python 3.11 or newer; make run")
 
 
 def check_packages(root: Path = ROOT) -> Finding:
@@ -56,22 +53,22 @@ def check_packages(root: Path = ROOT) -> Finding:
         wanted, ranges = locked(root)
     except FileNotFoundError:
         return Finding(WARNING, "not compared: requirements.lock is not beside the package")
-    missing, outside, other = [], [], []
-    for name, pinned in wanted.items():
-        try:
-            found = version(name).partition("+")[0]  # 2.13.0+cpu is a build of 2.13.0
-        except PackageNotFoundError:
-            missing.append(name)
-            continue
-        if found != pinned:
-            accepted = name not in ranges or ranges[name].contains(found, prereleases=True)
-            (other if accepted else outside).append(f"{name} {found} instead of {pinned}")
+    found = {n: v.partition("+")[0] for n, v in describe_versions(tuple(wanted)).items()}  # +cpu
+    missing = [name for name in wanted if name not in found]
+    other = {
+        name: f"{name} {found[name]} instead of {pinned}"
+        for name, pinned in wanted.items()
+        if found.get(name, pinned) != pinned
+    }
+    in_range = {n for n in other if n not in ranges or ranges[n].contains(found[n], True)}
+    outside = [text for name, text in other.items() if name not in in_range]
     if missing or outside:
         parts = [f"missing {len(missing)}: {', '.join(missing[:6])}"] * bool(missing) + outside[:4]
         return Finding(FAILURE, "; ".join(parts), INSTALL)
     if other:
-        text = f"{len(other)} of {len(wanted)} differ from the lock: {'; '.join(other[:3])}"
-        return Finding(WARNING, text, f"last digits may differ; for the locked versions: {INSTALL}")
+        text = f"{len(other)} of {len(wanted)} differ from the lock: "
+        remedy = f"last digits may differ; for the locked versions: {INSTALL}"
+        return Finding(WARNING, text + "; ".join([*other.values()][:3]), remedy)
     return Finding(OK, f"{len(wanted)} as in requirements.lock")
 
 
@@ -92,10 +89,9 @@ def locked(root: Path) -> tuple[dict[str, str], Mapping[Any, Any]]:
             name = canonicalize_name(entry.name)
             versions[name] = str(entry.specifier).removeprefix("==")
             parents[name] = set(re.findall(r"[\w.-]+", via))
-    needed, more = set(), set(ranges)
-    while more:
+    needed = set(ranges)
+    while more := {name for name in versions if parents[name] & needed} - needed:
         needed |= more
-        more = {name for name in versions if parents[name] & more} - needed
     return {name: versions[name] for name in sorted(needed & set(versions))}, ranges
 
 
@@ -108,9 +104,8 @@ def check_disk(root: Path = ROOT) -> Finding:
         text = f"nothing can be written to {root}: {error.strerror}"
         return Finding(FAILURE, text, "free some space, or copy the folder to a place of your own")
     free = shutil.disk_usage(root).free / 2**30
-    short = free < DISK
-    remedy = f"free some: {DISK:.0f} GiB is needed" if short else ""
-    return Finding(FAILURE if short else OK, f"{free:.1f} GiB free", remedy)
+    remedy = f"free some: {DISK:.0f} GiB is needed" if free < DISK else ""
+    return Finding(FAILURE if remedy else OK, f"{free:.1f} GiB free", remedy)
 
 
 def check_memory() -> Finding:
@@ -119,9 +114,10 @@ def check_memory() -> Finding:
     if available is None:
         return Finding(OK, "not known on this system; a machine with 4 GiB has enough")
     free = available / 2**30
-    state = OK if free >= MEMORY else WARNING if free >= MEMORY / 2 else FAILURE
+    if free >= MEMORY:
+        return Finding(OK, f"{free:.1f} GiB available")
     remedy = f"close other programs and notebooks: {MEMORY:.0f} GiB are needed"
-    return Finding(state, f"{free:.1f} GiB available", "" if state == OK else remedy)
+    return Finding(WARNING if free >= MEMORY / 2 else FAILURE, f"{free:.1f} GiB available", remedy)
 
 
 def check_cores() -> Finding:
@@ -129,9 +125,8 @@ def check_cores() -> Finding:
     cores = describe_machine()["cores"]
     if cores == 1:
         return Finding(WARNING, "1", "lessons take about twice as long; give the machine two cores")
-    threads = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-    limits = ", ".join(f"{name}={os.environ[name]}" for name in threads if name in os.environ)
-    return Finding(OK, f"{cores}" + (f" ({limits})" if limits else ""))
+    limits = [f"{n}={v}" for n, v in os.environ.items() if re.fullmatch("(OMP|NUMBA)_NUM_.*", n)]
+    return Finding(OK, " ".join([str(cores), *limits]))
 
 
 def check_numba() -> Finding:
@@ -153,13 +148,9 @@ def _speed() -> float:
                 state[n] = np.exp(-rates[row, n]) * state[n] + inputs[row, n]
         return state
 
-    values, times = np.ones((2000, 256), np.float32), []
-    for _ in range(6):  # the first call compiles
-        begin = time.perf_counter()
-        scan(values, values)
-        values.dot(values.T)
-        times.append(time.perf_counter() - begin)
-    return min(times)
+    values = np.ones((2000, 256), np.float32)
+    times = timeit.repeat(lambda: (scan(values, values), values.dot(values.T)), number=1, repeat=6)
+    return min(times)  # the first call compiles
 
 
 def check_data(name: str = "ml-100k") -> Finding:
@@ -180,31 +171,24 @@ def check_data(name: str = "ml-100k") -> Finding:
 
 def check_kernel(root: Path = ROOT) -> Finding:
     """Start a kernel as a notebook does, and import the library in it."""
-    from jupyter_client.manager import KernelManager
+    from jupyter_client.manager import run_kernel
 
     said: list[str] = []
     folder = root / "notebooks" if (root / "notebooks").is_dir() else Path.cwd()
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(cwd=str(folder), stderr=subprocess.DEVNULL)
-    client = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=KERNEL_SECONDS)
-        content = client.execute_interactive(
+    how = {"startup_timeout": KERNEL_SECONDS, "cwd": str(folder), "stderr": subprocess.DEVNULL}
+    with run_kernel(kernel_name="python3", **how) as client:
+        reply = client.execute_interactive(
             "import sys, ss4rec_lib; print(sys.executable)",
             timeout=KERNEL_SECONDS,
             output_hook=lambda message: said.append(message["content"].get("text", "")),
         )["content"]
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-    if content["status"] != "ok":
-        return Finding(FAILURE, f"starts, but {content['ename']}: {content['evalue']}", INSTALL)
+    if reply["status"] != "ok":
+        return Finding(FAILURE, f"starts, but {reply['ename']}: {reply['evalue']}", INSTALL)
     there = Path("".join(said).strip())
-    if there.parent.resolve() != Path(sys.executable).parent.resolve():
-        remedy = f"{sys.executable} -m ipykernel install --sys-prefix"
-        return Finding(WARNING, f"python3 is the kernel of another Python, {there}", remedy)
-    return Finding(OK, "starts and imports ss4rec_lib")
+    if there.parent.resolve() == Path(sys.executable).parent.resolve():
+        return Finding(OK, "starts and imports ss4rec_lib")
+    remedy = f"{sys.executable} -m ipykernel install --sys-prefix"
+    return Finding(WARNING, f"python3 is the kernel of another Python, {there}", remedy)
 
 
 def check_gpu() -> Finding:
@@ -239,8 +223,9 @@ def check_time(root: Path = ROOT) -> Finding:
     slower = _speed() / SPEED_SECONDS * (2 if describe_machine()["cores"] == 1 else 1)
     minutes = int(seconds[1]) * slower / 60
     said = f"about {minutes:.1f} min for lesson 04 at this load; the first time 1 more to compile"
-    remedy = "choose dataset = 'planted' or fewer epochs in the lessons" if minutes > 5 else ""
-    return Finding(WARNING if remedy else OK, said, remedy)
+    if minutes <= 5:
+        return Finding(OK, said)
+    return Finding(WARNING, said, "choose dataset = 'planted' or fewer epochs in the lessons")
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {

@@ -10,13 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
+def _entry(file: str, label: str) -> str | None:
+    """Return what the first line with a label says in a file of Linux; None if there is none."""
+    with contextlib.suppress(OSError, StopIteration), open(file, encoding="utf-8") as lines:
+        return next(line for line in lines if line.startswith(label)).split(":", 1)[1].strip()
+    return None
+
+
 def peak_rss_bytes() -> int | None:
     """Return the largest resident memory of this process so far, in bytes; None if unknown."""
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        # On Linux `ru_maxrss` of a new program begins with that of the process that started it.
-        with open("/proc/self/status", encoding="utf-8") as lines:
-            line = next(line for line in lines if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024  # the kernel writes KiB, as "kB"
+    # On Linux `ru_maxrss` of a new program begins with that of the process that started it.
+    if own := _entry("/proc/self/status", "VmHWM:"):
+        return int(own.split()[0]) * 1024  # the kernel writes KiB, as "kB"
     try:
         import resource
     except ImportError:  # Windows
@@ -27,28 +32,18 @@ def peak_rss_bytes() -> int | None:
 
 def available_memory() -> int | None:
     """Return the bytes that a new program can use, within a container's limit; None if unknown."""
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        with open("/proc/meminfo", encoding="utf-8") as lines:
-            line = next(line for line in lines if line.startswith("MemAvailable:"))
-        free = int(line.split()[1]) * 1024
-        with contextlib.suppress(OSError, ValueError):  # "max": this group has no limit
-            limit, used = (
-                int(Path("/sys/fs/cgroup", name).read_text())
-                for name in ("memory.max", "memory.current")
-            )
-            free = min(free, limit - used)
-        return free
-    return None
+    if (entry := _entry("/proc/meminfo", "MemAvailable:")) is None:
+        return None
+    free, group = int(entry.split()[0]) * 1024, Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # "max": this group has no limit
+        limit, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
+        free = min(free, limit - used)
+    return free
 
 
 def describe_machine() -> dict[str, object]:
     """Return processor, usable cores and system; nothing that names a person or a host."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            model = next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        pass
+    model = _entry("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": model, "cores": cores, "system": platform.system()}
 
@@ -59,8 +54,6 @@ def describe_versions(
     """Return the versions of Python and of those `packages` that are installed."""
     found = {"python": platform.python_version()}
     for package in packages:
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found

@@ -28,6 +28,5 @@ def progress_bar(*args: Any, show: bool = True, **options: Any) -> tqdm:
     as a job has no bars, because they would stay in the file as widgets.
     """
     off = os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false")
-    if not show or off or not is_live(otherwise=True):
-        options["disable"] = True
-    return tqdm(*args, **options)
+    hidden = {"disable": True} if off or not (show and is_live(otherwise=True)) else {}
+    return tqdm(*args, **options | hidden)

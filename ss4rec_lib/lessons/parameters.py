@@ -29,7 +29,7 @@ import logging
 import math
 import numbers
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,28 +89,16 @@ def literal_path(path: Path) -> str:
     return str(path.resolve()).replace("{", "{{").replace("}", "}}")
 
 
-def _assignments(source: str) -> Iterator[tuple[str, Any, str]]:
-    """Yield name, value and text of each statement; the name is empty unless it assigns to one."""
-    for statement in ast.parse(source).body:
-        match statement:
-            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, value):
-                yield name, value, ast.unparse(statement)
-            case _:
-                yield "", None, ast.unparse(statement)
-
-
 def check_values(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
     """Compare values with the defaults that the lesson `where` declares."""
     fields: dict[str, Any] = {n: (_annotation(n, value), value) for n, value in defaults.items()}
-    model = create_model("Parameters", __base__=Config, **fields)
     try:
-        model(**values)
+        create_model("Parameters", __base__=Config, **fields)(**values)
     except ConfigError as error:
         hint = ""
-        words = {n: value for n, value in values.items() if isinstance(value, str)}
-        for name, word in words.items():
+        for name, word in values.items():
             default = defaults.get(name)
-            if not hint and not isinstance(default, str | None):
+            if not hint and isinstance(word, str) and not isinstance(default, str | None):
                 given = value_from_text(word, default)
                 good = str(given if type(given) is type(default) else default).lower()
                 hint = ". Papermill's -p passes words as text; with it, give YAML instead: "
@@ -196,6 +184,19 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
     )
 
 
+def _annotation(name: str, default: Any) -> Any:
+    """Return the values that are allowed; the first element speaks for a whole list."""
+    if default is None:
+        return None | str | int | float
+    if isinstance(default, list | tuple):
+        return tuple[_annotation(name, default[0]) if default else Any, ...]
+    if name == "seed":
+        return Annotated[int, Field(ge=0, lt=2**32)]
+    if isinstance(default, int | float) and not isinstance(default, bool) and default >= 0:
+        return Annotated[type(default), Field(gt=0) if default > 0 else Field(ge=0)]
+    return type(default)
+
+
 def _in_force(namespace: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the latest parameters cell and the cells inserted after it assign."""
     cells = _executed_cells(namespace)
@@ -209,14 +210,15 @@ def _in_force(namespace: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
                 f"as {missing[0]} = {defaults[missing[0]]!r}"
             )
         return {name: namespace[name] for name in defaults}
-    values = _literals_only(cells[place], defaults)
+    values = _values(cells[place], defaults)
     between = True  # no other cell ran since: a cell of assignments was added by hand
     for cell in cells[place + 1 :]:
-        between = between and "check_parameters(" not in cell and all(_names(cell) or [""])
+        names = [name for name, _, _ in _assignments(cell)]
+        between = between and "check_parameters(" not in cell and all(names or [""])
         if _is_inserted(cell):
-            values |= _assigned(cell, namespace)
+            values |= _values(cell, defaults, namespace)
         elif between:
-            values |= _literals_only(cell, defaults)
+            values |= _values(cell, defaults)
     missing = [name for name in defaults if name not in values]
     if missing and values.keys() <= defaults.keys():  # a misspelt name is reported as such
         raise ParameterError(
@@ -224,54 +226,6 @@ def _in_force(namespace: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
             f"{defaults[missing[0]]!r}"
         )
     return values
-
-
-def _names(cell: str) -> list[str]:
-    """Return the name that each statement of a cell assigns, empty for any other statement."""
-    try:
-        return [name for name, _, _ in _assignments(cell)]
-    except SyntaxError:
-        return []
-
-
-def _declares(cell: str, defaults: Mapping[str, Any]) -> bool:
-    """Return whether a cell is the parameters cell, although some of its names may be misspelt."""
-    names, known = _names(cell), list(defaults)
-    alike = sum(bool(difflib.get_close_matches(name, known, 1)) for name in names)
-    return alike > 0 and 2 * alike >= max(len(names), len(known))
-
-
-def _is_inserted(cell: str) -> bool:
-    return cell.lstrip().startswith(_MARK)
-
-
-def _literals_only(cell: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a cell of the reader assigns; anything but `name = literal` is refused."""
-    values: dict[str, Any] = {}
-    for name, value, line in _assignments(cell):
-        try:
-            values[name] = ast.literal_eval(value if name else "not a literal")
-        except (ValueError, SyntaxError):
-            example = name if name in defaults else next(iter(defaults))
-            raise ParameterError(
-                f"wrong parameter of this notebook: {line!r} is not a name with a plain value; "
-                f"write the value itself, such as {example} = {defaults[example]!r}"
-                f"{'' if name in defaults else did_you_mean(name, defaults)}"
-            ) from None
-    return values
-
-
-def _annotation(name: str, default: Any) -> Any:
-    """Return the values that are allowed; the first element speaks for a whole list."""
-    if default is None:
-        return None | str | int | float
-    if isinstance(default, list | tuple):
-        return tuple[_annotation(name, default[0]) if default else Any, ...]
-    if name == "seed":
-        return Annotated[int, Field(ge=0, lt=2**32)]
-    if isinstance(default, int | float) and not isinstance(default, bool) and default >= 0:
-        return Annotated[type(default), Field(gt=0) if default > 0 else Field(ge=0)]
-    return type(default)
 
 
 def _executed_cells(namespace: Mapping[str, Any]) -> Sequence[str]:
@@ -290,12 +244,46 @@ def _executed_cells(namespace: Mapping[str, Any]) -> Sequence[str]:
     ]
 
 
-def _assigned(cell: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an inserted cell assigns; a value such as `float('inf')` is read from memory."""
+def _assignments(cell: str) -> list[tuple[str, Any, str]]:
+    """Return name, value and text of each statement; the name is empty unless it assigns to one."""
+    found = []
+    with contextlib.suppress(SyntaxError):  # a cell that failed, or that only IPython understands
+        for statement in ast.parse(cell).body:
+            match statement:
+                case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, value):
+                    found.append((name, value, ast.unparse(statement)))
+                case _:
+                    found.append(("", None, ast.unparse(statement)))
+    return found
+
+
+def _declares(cell: str, defaults: Mapping[str, Any]) -> bool:
+    """Return whether a cell is the parameters cell, although some of its names may be misspelt."""
+    names, known = [name for name, _, _ in _assignments(cell)], list(defaults)
+    alike = sum(bool(difflib.get_close_matches(name, known, 1)) for name in names)
+    return alike > 0 and 2 * alike >= max(len(names), len(known))
+
+
+def _is_inserted(cell: str) -> bool:
+    return cell.lstrip().startswith(_MARK)
+
+
+def _values(
+    cell: str, defaults: Mapping[str, Any], memory: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what a cell assigns; values such as `float('inf')` come from memory or are refused."""
     values: dict[str, Any] = {}
-    for name, value, _ in _assignments(cell):
+    for name, value, line in _assignments(cell):
         try:
             values[name] = ast.literal_eval(value)
-        except ValueError:
-            values[name] = namespace.get(name)
-    return {name: value for name, value in values.items() if name}
+        except (ValueError, SyntaxError):
+            if memory is None:
+                example = name if name in defaults else next(iter(defaults))
+                raise ParameterError(
+                    f"wrong parameter of this notebook: {line!r} is not a name with a plain value; "
+                    f"write the value itself, such as {example} = {defaults[example]!r}"
+                    f"{'' if name in defaults else did_you_mean(name, defaults)}"
+                ) from None
+            if name:
+                values[name] = memory.get(name)
+    return values

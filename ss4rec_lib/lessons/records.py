@@ -57,10 +57,9 @@ def record(
     numbers, leaves, allowed = flatten(values), _leaves(values), dict(tolerances or {})
     for name in highlights:
         if name not in numbers:
-            raise RecordError(
-                f"record: the highlight {name!r} is not a recorded number."
-                f"{did_you_mean(name, numbers)} Numbers are {', '.join(numbers) or 'none'}."
-            )
+            near = did_you_mean(name, numbers)
+            known = f"{near} Numbers are {', '.join(numbers) or 'none'}."
+            raise RecordError(f"record: the highlight {name!r} is not a recorded number.{known}")
     for name, by in allowed.items():
         # What a data set lacks is recorded as None, and its tolerance matches nothing.
         absent = values.get(name.partition(".")[0], "") is None
@@ -80,8 +79,8 @@ def record(
         rows = dict(list(rows.items())[:_ROWS]) | {f"and {more} more": ""}
     width = max(map(len, rows), default=0)
     text = "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in rows.items())
-    data = values | {HIGHLIGHTS: list(highlights), TOLERANCES: allowed}
-    data = {n: v for n, v in data.items() if v or n not in (HIGHLIGHTS, TOLERANCES)}
+    settings = {HIGHLIGHTS: list(highlights), TOLERANCES: allowed}
+    data = values | {name: value for name, value in settings.items() if value}
     display({RECORD_TYPE: data, "text/plain": text, "text/html": _table(rows)}, raw=True)
 
 
@@ -105,26 +104,20 @@ def compare_records(committed: Mapping[str, Any], fresh: Mapping[str, Any]) -> l
             continue
         numbers = all(type(x) in (int, float) for x in (a, b))
         if a != b and not (numbers and abs(a - b) <= max(by, _EXACT * max(abs(a), abs(b)))):
-            found.append(
-                f"{name} was {a!r} and is {b!r}" + (f", more than {by:g} apart" * bool(by))
-            )
+            apart = f", more than {by:g} apart" if by else ""
+            found.append(f"{name} was {a!r} and is {b!r}{apart}")
     return found
 
 
 def read_record(notebook: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """Read the one record of an executed notebook, given by its path or already read."""
+    label = "the notebook"
     if isinstance(notebook, str | Path):
         import nbformat
 
-        label, cells = Path(notebook).name, nbformat.read(notebook, as_version=4)["cells"]
-    else:
-        label, cells = "the notebook", notebook["cells"]
-    found = [
-        output["data"][RECORD_TYPE]
-        for cell in cells
-        for output in cell.get("outputs", ())
-        if RECORD_TYPE in output.get("data", {})
-    ]
+        label, notebook = Path(notebook).name, nbformat.read(notebook, as_version=4)
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    found = [data[RECORD_TYPE] for o in outputs if RECORD_TYPE in (data := o.get("data", {}))]
     if len(found) != 1:
         raise RecordError(
             f"{label}: found {len(found)} records, expected exactly one; the lesson must be "
@@ -133,30 +126,21 @@ def read_record(notebook: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     return dict(found[0])
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a record; those inside dictionaries are named like `test.hr@10`."""
-    numbers: dict[str, float] = {}
-    for name, value in values.items():
-        if not prefix and name in CONTEXT:
-            continue
-        if isinstance(value, Mapping):
-            numbers |= flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            numbers[prefix + name] = value
-    return numbers
+    leaves = _leaves({k: v for k, v in values.items() if k not in CONTEXT}, inside=Mapping)
+    return {name: value for name, value in leaves.items() if type(value) in (int, float)}
 
 
-def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+def _leaves(values: Any, prefix: str = "", inside: Any = Mapping | list) -> dict[str, Any]:
     """Return every value inside dictionaries and lists by its path, such as `curve.0`."""
-    if not isinstance(values, Mapping | list):
+    if not isinstance(values, inside):
         return {prefix[:-1]: values}
     pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
-    return {n: v for key, value in pairs for n, v in _leaves(value, f"{prefix}{key}.").items()}
+    return {n: v for k, x in pairs for n, v in _leaves(x, f"{prefix}{k}.", inside).items()}
 
 
-def _tolerance(
-    name: str, allowed: Mapping[str, float | None], otherwise: float | None = None
-) -> float | None:
+def _tolerance(name: str, allowed: Mapping[str, Any], otherwise: Any = None) -> float | None:
     return next((by for pattern, by in allowed.items() if fnmatchcase(name, pattern)), otherwise)
 
 
@@ -181,16 +165,14 @@ def _plain(name: str, value: Any) -> Any:
         raise RecordError(f"record: {name} is {value}, expected a finite number; give None instead")
     if value is None or type(value) in (str, int, float, bool):
         return value
-    raise RecordError(
-        f"record: {name} is of type {type(value).__name__}, expected text, a number, true/false, "
-        "None, or lists and dictionaries of these"
-    )
+    expected = "text, a number, true/false, None, or lists and dictionaries of these"
+    raise RecordError(f"record: {name} is of type {type(value).__name__}, expected {expected}")
 
 
-def _table(values: Mapping[str, Any]) -> str:
+def _table(values: Mapping[str, str]) -> str:
     rows = "".join(
         f"<tr><td style='text-align:left'>{html.escape(name)}</td>"
-        f"<td style='text-align:right'>{html.escape(shown(value))}</td></tr>"
+        f"<td style='text-align:right'>{html.escape(value)}</td></tr>"
         for name, value in values.items()
     )
     head = "<thead><tr><th>recorded</th><th>value</th></tr></thead>"

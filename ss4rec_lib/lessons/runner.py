@@ -14,9 +14,10 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ LESSON_NAME = re.compile(r"\d\d[a-z]?_\w+")
 DEEPER = "deeper"
 """Folder, inside that of the lessons, of those that go further than a core lesson."""
 
-_WIDTH = 100  # of the summary, characters
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,19 @@ def find_lessons(names: Sequence[str] = (), folder: Path | None = None) -> list[
     """
     folder = notebooks_folder() if folder is None else Path(folder)
     found = [*sorted(folder.glob("*.ipynb")), *sorted((folder / DEEPER).glob("*.ipynb"))]
-    lessons = {path.stem: path for path in found if LESSON_NAME.fullmatch(path.stem)}
-    if not lessons:
+    known = {path: _names_of(path) for path in found if LESSON_NAME.fullmatch(path.stem)}
+    if not known:
         raise LessonError(f"no lesson (NN_name.ipynb) lies in the folder {folder.name!r}")
-    chosen: set[str] = set()
+    chosen: set[Path] = set()
     for name in names or [folder.name]:
         wanted = Path(name).name.removesuffix(".ipynb")
-        known = {stem: _names_of(path) for stem, path in lessons.items()}
-        fits = [stem for stem, words in known.items() if wanted in words]
+        fits = {path for path, words in known.items() if wanted in words}
         if not fits:
-            near = did_you_mean(wanted, [*lessons, *(words[1] for words in known.values())])
-            raise LessonError(f"unknown lesson {name!r}.{near} Lessons are {', '.join(lessons)}.")
-        chosen.update(fits)
-    return [path for stem, path in lessons.items() if stem in chosen]
+            stems = [path.stem for path in known]
+            near = did_you_mean(wanted, [*stems, *(words[1] for words in known.values())])
+            raise LessonError(f"unknown lesson {name!r}.{near} Lessons are {', '.join(stems)}.")
+        chosen |= fits
+    return [path for path in known if path in chosen]
 
 
 def lesson_number(stem: str) -> str:
@@ -136,7 +137,7 @@ def assign(
 
 
 def run_lessons(
-    names: Sequence[str] | None = None,
+    names: Sequence[str] = (),
     *,
     out: str | Path = "runs/lessons",
     parameters: Mapping[str, Any] | None = None,
@@ -151,7 +152,7 @@ def run_lessons(
     wrong, a `LessonError` is raised before anything runs.
 
     Args:
-        names: Lessons by name or number; None or empty means all.
+        names: Lessons by name or number; empty means all.
         out: Folder for executed notebooks; made when missing.
         parameters: Values for papermill; each lesson takes those that it declares.
         timeout: Longest time of one cell, seconds; None means no limit.
@@ -160,21 +161,18 @@ def run_lessons(
     """
     if timeout is not None and not 0 < timeout < math.inf:
         raise LessonError(f"timeout is {timeout}, expected a positive number of seconds or None")
-    declared = {lesson: read_parameters(lesson) for lesson in find_lessons(names or (), folder)}
+    declared = {lesson: read_parameters(lesson) for lesson in find_lessons(names, folder)}
     assigned = assign(declared, parameters or {}, from_text)
     usable = {n: _usable(value) for n, value in (parameters or {}).items() if n == "dataset"}
-    out = Path(out)
+    out, runs = Path(out), []
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LessonError(f"cannot make the output folder {out}: {error.strerror}") from error
-    runs = []
     for lesson, values in assigned.items():
-        there = values | {name: value for name, value in usable.items() if name in values}
-        run = replace(_run_one(lesson, out, there, timeout), parameters=values)
+        runs.append(run := _run_one(lesson, out, values, usable, timeout))
         if run.error is None:
             write_json(out / f"{lesson.stem}.json", run_record(run, declared[lesson]))
-        runs.append(run)
         write_json(out / "summary.json", {"lessons": [asdict(run) for run in runs]})
     print(format_summary(runs, out / "summary.json"))
     return runs
@@ -226,16 +224,19 @@ def format_summary(runs: Sequence[LessonRun], details: Path) -> str:
         if run.error is not None:
             lines.append(f"    FAILED in {run.error}")
             continue
-        numbers, line = flatten(run.record), ""
+        numbers, entries = flatten(run.record), []
         for name in run.record.get(HIGHLIGHTS) or list(numbers)[:3]:
-            entry = f"{name} {shown(numbers[name])}"
-            if f"{name}_se" in numbers:
-                entry += f" ± {numbers[f'{name}_se']:.2g}"
-            if line and len(line) + 3 + len(entry) > _WIDTH:
-                lines.append(line)
-                line = ""
-            line = f"{line} · {entry}" if line else f"    {entry}"
-        lines += [line] if line else []
+            error = numbers.get(f"{name}_se")
+            spread = "" if error is None else f" ± {error:.2g}"
+            entries.append(f"{name} {shown(numbers[name])}{spread} ·".replace(" ", _NO_BREAK))
+        text = textwrap.fill(
+            " ".join(entries)[:-2],
+            100,
+            initial_indent="    ",
+            break_on_hyphens=False,
+            subsequent_indent="    ",
+        )
+        lines += text.replace(_NO_BREAK, " ").splitlines()
     return "\n".join([*lines, "", f"All recorded numbers: {os.path.relpath(details)}"])
 
 
@@ -251,21 +252,22 @@ def _usable(dataset: str) -> str:
     return absolute(dataset)
 
 
-def _run_one(lesson: Path, out: Path, values: dict[str, Any], timeout: float | None) -> LessonRun:
+def _run_one(
+    lesson: Path, out: Path, values: dict[str, Any], usable: dict[str, Any], timeout: float | None
+) -> LessonRun:
     import papermill
 
     # Papermill announces paths and repeats errors; they are reported in the summary, once.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     part = out / f".{lesson.stem}.{os.getpid()}.part.ipynb"
-    failed = out / f"{lesson.stem}.failed.ipynb"
+    target, failed = out / lesson.name, out / f"{lesson.stem}.failed.ipynb"
     start = time.perf_counter()
-    record: dict[str, Any] = {}
-    error = None
+    record, error = {}, None
     try:
         papermill.execute_notebook(
             literal_path(lesson),
             literal_path(part),
-            parameters=values,
+            parameters=values | {name: usable[name] for name in usable.keys() & values},
             cwd=str(lesson.parent.resolve()),
             execution_timeout=timeout,
             # Options of tqdm; papermill declares the argument as bool.
@@ -274,21 +276,18 @@ def _run_one(lesson: Path, out: Path, values: dict[str, Any], timeout: float | N
             extra_arguments=["--IPKernelApp.log_level=40"],
         )
         record = read_record(part)
-    except RecordError as problem:
-        error = str(problem)
+        failed.unlink(missing_ok=True)
     except Exception as problem:  # whatever a lesson raises, the next one still runs
-        error = _describe(problem, part)
+        target = failed
+        error = str(problem) if isinstance(problem, RecordError) else _describe(problem, part)
     except BaseException:  # interrupted by the user: leave nothing half-written behind
         part.unlink(missing_ok=True)
         raise
     seconds = time.perf_counter() - start
-    if error is None:
-        failed.unlink(missing_ok=True)
-    target = out / lesson.name if error is None else failed
     if part.exists():
         os.replace(part, target)
-    title = lesson_title(lesson)
-    return LessonRun(lesson.stem, title, os.path.relpath(target), seconds, values, record, error)
+    place = os.path.relpath(target)
+    return LessonRun(lesson.stem, lesson_title(lesson), place, seconds, values, record, error)
 
 
 def _describe(problem: Exception, executed: Path) -> str:
