@@ -69,11 +69,7 @@ TAGS = frozenset(
 )
 """Tags with a meaning here. `nbval-skip` is not one: nbval never compares a skipped cell."""
 
-NOT_YET = frozenset(
-    {
-        "03_mamba_block",
-    }
-)
+NOT_YET: frozenset[str] = frozenset()
 """Lessons that are not yet converted to the form that the rules `CONVERTED` describe."""
 
 LARGEST_BYTES = 3 * 2**20
