@@ -73,8 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     data("name", metavar="NAME", help="ml-100k, ml-1m, planted, ..., or a file of your own")
 
     lessons = add("lessons", _lessons, "run lessons through papermill, print a summary")
-    text = "04, 02a, train_ss4rec, deeper, ...; none: the core"
-    lessons("names", nargs="*", metavar="NAME", help=text)
+    lessons("names", nargs="*", metavar="NAME", help="04, 02a, deeper, ...; none: the core")
     lessons("--dataset", metavar="NAME", help="short for -p dataset NAME; a name, or a file")
     text = "a value for a lesson's parameters cell; may be repeated"
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE"), "dest": "parameters", "help": text}
@@ -100,15 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "evaluate a finished run, on other conditions too")
     evaluate("run", metavar="FOLDER")
     evaluate("--part", choices=("test", "valid"), default="test")
-    text = "known, hidden, previous or none; as in training"
-    evaluate("--target-time", metavar="T", help=text)
+    evaluate("--target-time", metavar="T", help="known, hidden, previous or none; as trained")
     evaluate("--max-len", metavar="N", help="or none: whole histories; as in training")
 
     recommend = add("recommend", _recommend, "what to recommend to a user at a moment")
     recommend("run", metavar="FOLDER")
     recommend("--user", required=True, metavar="ID", help="as in the data")
-    text = "2001-05-01T20:00 (UTC), or seconds since 1970"
-    recommend("--at", required=True, metavar="TIME", help=text)
+    recommend("--at", required=True, metavar="TIME", help="2001-05-01T20:00 (UTC), or seconds")
     recommend("-k", type=int, default=10, metavar="K", help="how many items")
     recommend("--include-seen", action="store_true", help="seen items too")
 
@@ -120,8 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     record = add("record", _record, "keep a finished run in results/, renew the page")
     record("run", metavar="FOLDER")
     record("--as", dest="name", metavar="NAME", help="of the file in results/")
-    text = "keep it among the runs that options are chosen by; the page shows their validation"
-    record("--ablation", action="store_true", help=text)
+    record("--ablation", action="store_true", help="one of the runs that options are chosen by")
 
     for verb in (data, evaluate, recommend):
         verb("--path", metavar="P", help=_RUN_OPTIONS["path"][-1])

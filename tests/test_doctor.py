@@ -56,13 +56,13 @@ def test_a_missing_package_is_named(checkout):
     edit(checkout / "pyproject.toml", r"^dependencies = \[", 'dependencies = [\n"no-such>=1",')
     edit(checkout / "requirements.lock", r"^(torch==)", r"no-such==1.2  # via ss4rec-lab\n\1")
     found = doctor.check_packages(checkout)
-    assert (found.state, found.text) == (FAILURE, "missing 1: no-such")
+    assert found.state == FAILURE and re.fullmatch(r"1 of \d+: no-such is missing", found.text)
     assert "pip install -c requirements.lock" in found.remedy
 
 
 def test_what_a_missing_package_needs_is_missed_too(checkout):
     edit(checkout / "requirements.lock", r"^(torch==)", r"no-such==1.2  # via numba, torch\n\1")
-    assert doctor.check_packages(checkout).text == "missing 1: no-such"
+    assert doctor.check_packages(checkout).text.endswith(": no-such is missing")
 
 
 def test_a_package_that_only_developers_or_other_systems_need_is_not_missed(checkout):

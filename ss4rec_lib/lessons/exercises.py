@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -27,19 +26,19 @@ def copy_exercises(
     """
     source = (notebooks_folder() if folder is None else Path(folder)) / "exercises"
     to, made, kept = Path(to), [], []
+
+    def moved(found: re.Match[str]) -> str:
+        return Path(os.path.relpath(source.resolve() / found[0], to.resolve())).as_posix()
+
     for path in find_lessons(names, source):
         target = to / path.name
         if target.exists():
             kept.append(target)
             continue
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        for cell in notebook["cells"]:
-            text = _moved("".join(cell["source"]), source.resolve(), to.resolve())
-            cell["source"] = text.splitlines(keepends=True)
         try:
             to.mkdir(parents=True, exist_ok=True)
             with target.open("x", encoding="utf-8") as file:
-                json.dump(notebook, file, ensure_ascii=False, indent=1)
+                file.write(_RELATIVE.sub(moved, path.read_text(encoding="utf-8")))
         except OSError as error:
             raise LessonError(f"cannot write {target}: {error.strerror}") from error
         made.append(target)
@@ -65,10 +64,3 @@ def stop_in_view() -> None:
 def unused_folder(to: str | Path) -> Path:
     """Return a folder inside `to` that is not there yet: work/2, work/3, ..."""
     return next(path for i in range(2, 1000) if not (path := Path(to) / str(i)).exists())
-
-
-def _moved(text: str, source: Path, target: Path) -> str:
-    def moved(found: re.Match[str]) -> str:
-        return Path(os.path.relpath(source / found[0], target)).as_posix()
-
-    return _RELATIVE.sub(moved, text)

@@ -1,18 +1,13 @@
 """Parameters of a lesson, and the check that papermill lacks.
 
-A lesson declares its parameters in one cell tagged `parameters`, as plain literals:
+A lesson declares its parameters as plain literals, in one cell tagged `parameters`. The next cell
+calls `check_parameters(dataset="ml-100k", epochs=8)` with the same defaults; papermill inserts a
+cell with the values that it receives between the two.
 
-    dataset = "ml-100k"  # MovieLens data set, or "planted"
-    epochs = 8  # passes over the training data
-    ----------------------------------------------------------- (papermill inserts its cell here)
-    from ss4rec_lib.lessons import check_parameters
-
-    check_parameters(dataset="ml-100k", epochs=8)
-
-Papermill writes any values it receives into a cell of its own after this one. A misspelt name is
-only a warning, and `-p flag true` becomes the text `"true"`. A reader who writes `epoch = 3` over
-`epochs = 8` trains with the old value. `check_parameters` therefore compares what was run with the
-published defaults, inside the kernel, and the runner does the same before a kernel starts.
+For papermill, a misspelt name is only a warning, and `-p flag true` becomes the text `"true"`. A
+reader who writes `epoch = 3` over `epochs = 8` trains with the old value. `check_parameters`
+therefore compares what was run with the published defaults, inside the kernel, and the runner does
+the same before a kernel starts.
 
 The type of a parameter is the type of its default. An `int` may be given for a `float`, and a list
 for a tuple. A `bool` is not a number. A default of `None` accepts `None`, text or a number. Numbers

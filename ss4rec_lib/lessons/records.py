@@ -111,12 +111,13 @@ def compare_records(committed: Mapping[str, Any], fresh: Mapping[str, Any]) -> l
 
 def read_record(notebook: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """Read the one record of an executed notebook, given by its path or already read."""
-    label = "the notebook"
     if isinstance(notebook, str | Path):
         import nbformat
 
-        label, notebook = Path(notebook).name, nbformat.read(notebook, as_version=4)
-    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+        label, cells = Path(notebook).name, nbformat.read(notebook, as_version=4)["cells"]
+    else:
+        label, cells = "the notebook", notebook["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
     found = [data[RECORD_TYPE] for o in outputs if RECORD_TYPE in (data := o.get("data", {}))]
     if len(found) != 1:
         raise RecordError(

@@ -26,7 +26,6 @@ from ss4rec_lib.files import write_json
 from ss4rec_lib.lessons.parameters import (
     LessonError,
     Parameter,
-    ParameterError,
     check_values,
     literal_path,
     read_parameters,
@@ -118,21 +117,16 @@ def assign(
     At least one of the lessons must declare each parameter. With `from_text`, text values (from a
     command line) are read by the type of each lesson's default.
     """
-    known = list(dict.fromkeys(name for entries in declared.values() for name in entries))
-    for name, value in parameters.items():
-        if name not in known:
-            where = ", ".join(lesson.name for lesson in declared)
-            raise ParameterError(
-                f"{name}={as_text(value)}: {where} declares no parameter {name!r}."
-                f"{did_you_mean(name, known)} Parameters are {', '.join(known)}."
-            )
+    defaults = {p: {n: e.default for n, e in entries.items()} for p, entries in declared.items()}
+    known = {name: default for own in defaults.values() for name, default in own.items()}
+    unknown = {name: value for name, value in parameters.items() if name not in known}
+    check_values(unknown, known, ", ".join(lesson.name for lesson in declared))
     assigned = {}
-    for lesson, entries in declared.items():
-        defaults = {name: entry.default for name, entry in entries.items()}
-        assigned[lesson] = values = {k: v for k, v in parameters.items() if k in defaults}
+    for lesson, own in defaults.items():
+        assigned[lesson] = values = {k: v for k, v in parameters.items() if k in own}
         words = [name for name, value in values.items() if from_text and isinstance(value, str)]
-        values |= {name: value_from_text(values[name], defaults[name]) for name in words}
-        check_values(values, defaults, lesson.name)
+        values |= {name: value_from_text(values[name], own[name]) for name in words}
+        check_values(values, own, lesson.name)
     return assigned
 
 
@@ -184,7 +178,7 @@ def run_record(run: LessonRun, declared: Mapping[str, Parameter]) -> dict[str, A
     from ss4rec_lib.experiments import code_revision, portable
 
     given, found, words = dict(run.parameters), run.record, []
-    for name, value in run.parameters.items():
+    for name, value in given.items():
         words += ["-p", name, portable(value) if name == "dataset" else as_text(value)]
     if "dataset" in given:
         given["dataset"] = dataset_name(given["dataset"])
