@@ -233,10 +233,9 @@ def _as_csv(file: DataFile, folder: str) -> DataFile:
     try:
         with file.open() as stream:
             table = pd.read_parquet(io.BytesIO(stream.read()))
-    except ImportError as error:
-        raise DataError(f"{file.label} needs the package pyarrow (pip install pyarrow).") from error
-    except (ValueError, OSError) as error:
-        raise DataError(f"{file.label} is no Parquet table ({error}).") from error
+    except (ImportError, ValueError, OSError) as error:
+        text = f"{file.label} cannot be read as Parquet, which needs the package pyarrow ({error})."
+        raise DataError(text) from error
     path = Path(folder, file.name + ".csv")
     table.to_csv(path, index=False, date_format="%Y-%m-%dT%H:%M:%S%z")
     return DataFile(path)

@@ -82,18 +82,11 @@ class DataFile:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_readable(self.label))
             if self.member:
-                archive = stack.enter_context(zipfile.ZipFile(self.path))
-                _check_members(archive, self.path.name)
-                stream = archive.open(self.member)
+                member_names(self.path)
+                stream = stack.enter_context(zipfile.ZipFile(self.path)).open(self.member)
             else:
                 stream = COMPRESSED.get(self.path.suffix, open)(self.path, "rb")
             yield cast(io.BufferedIOBase, stack.enter_context(stream))
-
-    @contextlib.contextmanager
-    def text(self) -> Iterator[Text]:
-        """Open for reading as text."""
-        with self.open() as stream:
-            yield Text(stream)
 
     def size(self) -> int:
         """Return the size when decompressed, bytes; estimated from a first part for .gz and .xz."""
@@ -108,10 +101,21 @@ class DataFile:
 
 
 def member_names(path: Path) -> list[str]:
-    """Return the names of the files in a zip archive, after checking all of them."""
+    """Return the names of the files in a zip archive.
+
+    One with a member that is absolute, climbs upwards or is a symbolic link is refused.
+    """
     with _readable(path.name), zipfile.ZipFile(path) as archive:
-        _check_members(archive, path.name)
-        return [info.filename for info in archive.infolist() if not info.is_dir()]
+        members = archive.infolist()
+    for info in members:
+        name = info.orig_filename  # before zipfile cuts at NUL or changes separators
+        outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
+        if outside or "\0" in name or stat.S_ISLNK(info.external_attr >> 16):
+            raise DataError(
+                f"{path.name}: member {name!r} is a link or leads out of its folder; nothing of "
+                "this archive is read. It is not an official one: delete it and fetch it again."
+            )
+    return [info.filename for info in members if not info.is_dir()]
 
 
 @contextlib.contextmanager
@@ -124,18 +128,6 @@ def _readable(label: str) -> Iterator[None]:
             f"{label} is truncated or damaged ({type(error).__name__}: {error or 'early end'}); "
             "expected a complete file. Delete it and fetch or copy it again."
         ) from error
-
-
-def _check_members(archive: zipfile.ZipFile, label: str) -> None:
-    """Refuse an archive with a member that is absolute, climbs upwards or is a symbolic link."""
-    for info in archive.infolist():
-        name = info.orig_filename  # before zipfile cuts at NUL or changes separators
-        outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
-        if outside or "\0" in name or stat.S_ISLNK(info.external_attr >> 16):
-            raise DataError(
-                f"{label}: member {name!r} is a link or leads out of its folder; nothing of this "
-                "archive is read. It is not an official archive: delete it and fetch it again."
-            )
 
 
 class Layout(NamedTuple):
@@ -168,8 +160,8 @@ def detect_layout(
     are user, item, maybe rating, and timestamp, which is recognised by its value.
     """
     given, expected, label = given or {}, {*needed, *(given or {})}, file.label
-    with file.text() as text:
-        lines = [line[:100_000] for line in itertools.islice(text, 100)]  # csv refuses longer ones
+    with file.open() as stream:  # csv refuses lines that are longer
+        lines = [line[:100_000] for line in itertools.islice(Text(stream), 100)]
     if not lines or not lines[0].strip():
         raise DataError(f"{label}, line 1 is empty; expected a table of {', '.join(needed)}.")
     if nul := next((number for number, line in enumerate(lines, start=1) if "\0" in line), None):
@@ -228,8 +220,8 @@ def _well_quoted(lines: list[str], separator: str) -> bool:
 
 def records(file: DataFile, layout: Layout) -> Generator[tuple[int, str, list[str]]]:
     """Yield the first line's number, the text and the fields of each record below the header."""
-    with file.text() as text:
-        taken: list[str] = []
+    with file.open() as stream:
+        text, taken = Text(stream), list[str]()
         lines = (taken.append(line) or line for line in text)
         rows, number = layout.fields(lines), 1
         while True:
@@ -264,7 +256,8 @@ def read_blocks(
         return list(map(convert, _parse(stream, layout, has_header, dtypes)))
 
     try:
-        with file.text() as text:
+        with file.open() as stream:
+            text = Text(stream)
             _refuse_too_many(file, file.size() // layout.line_bytes)
             blocks = parse(text, layout.has_header)
             text.warn(label)
@@ -320,38 +313,28 @@ def _find_bad_line(file: DataFile, layout: Layout, parse: Callable[[Any], object
     """Raise for the first record that cannot be read on its own; return when every one can."""
 
     def fault(text: str) -> str:
-        """Return what is wrong with records, or an empty string."""
         if "\0" in text:
             return "NUL character"
         try:
             parse(io.StringIO(first + text))
         except Exception as error:  # pandas raises a dozen kinds
             unclear = str(error).startswith("cannot safely convert")  # names no value
-            return (
-                "text where a number is expected" if unclear else textwrap.shorten(str(error), 100)
-            )
-        return ""
-
-    def named(fields: list[str]) -> str:
-        """Return the name and text of the field without which a record can be read, if one is."""
-        if len(fields) != (expected := len(layout.columns)):
-            return f"{len(fields)} field(s) instead of {expected}: "
-        for i, (name, field) in enumerate(zip(layout.columns, fields, strict=True)):
-            mended = layout.separator.join([*fields[:i], "1", *fields[i + 1 :]])
-            if name in COLUMNS and not fault(mended):
-                return f"{name} {field!r}: "
+            reason = "another value where a number is expected" if unclear else str(error)
+            return textwrap.shorten(reason, 100)
         return ""
 
     first, below = "", records(file, layout)
     with contextlib.closing(below):
         while some := list(itertools.islice(below, 1000)):
-            first = first or some[0][1].rstrip("\n") + "\n"
+            first = first or some[0][1].rstrip("\n") + "\n"  # pandas takes True alone for 1
             # Thousands at once, and one by one where some are wrong.
             for number, text, fields in some if fault("".join(text for _, text, _ in some)) else ():
                 if reason := fault(text):
+                    if len(fields) != (expected := len(layout.columns)):
+                        reason = f"{len(fields)} field(s) instead of {expected}"
                     raise DataError(
-                        f"{file.label}, line {number}: {text.rstrip()[:80]!r}: "
-                        f"{named(fields)}{reason}; expected {layout}."
+                        f"{file.label}, line {number}: {text.rstrip()[:80]!r}: {reason}; "
+                        f"expected {layout}."
                     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import numpy as np
@@ -70,11 +70,16 @@ def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
     """
     if not isinstance(df, pd.DataFrame):
         raise InvalidRatingsError(f"{source}: expected a DataFrame, found {type(df).__name__}.")
-    if _MARK in df.attrs and _is_canonical(df) and df.attrs[_MARK] == _digest(df):
+    if _MARK in df.attrs and df.attrs[_MARK] == _digest(df):
         return df
     rated = {"rating", "ratings", "stars", "score"} & {str(name).lower() for name in df.columns}
     names = COLUMNS if rated else NEEDED
-    require_columns(df.columns, names, source)
+    found = [str(name) for name in df.columns]
+    for name in names:
+        if (count := found.count(name)) != 1:
+            state = f"{count} columns" if count else "missing column"
+            listed = f"found: {', '.join(found) or 'none'}; expected: {', '.join(names)}"
+            raise DataError(f"{source}: {state} {name} ({listed}).")
     if len(df) == 0:
         raise InvalidRatingsError(f"{source}: the table has no rows; at least one is needed.")
     checked = {name: _checked(cast(pd.Series, df[name]), source) for name in names}
@@ -88,36 +93,17 @@ def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
     return result
 
 
-def require_columns(found: Iterable, expected: Iterable[str], source: str) -> None:
-    """Raise `DataError` unless every expected column is there exactly once."""
-    found, expected = [str(name) for name in found], list(expected)
-    listed = f"found: {', '.join(found) or 'none'}; expected: {', '.join(expected)}"
-    if missing := [name for name in expected if name not in found]:
-        raise DataError(f"{source}: missing column(s) {', '.join(missing)} ({listed}).")
-    if repeated := [name for name in expected if found.count(name) > 1]:
-        raise DataError(f"{source}: column {repeated[0]} is there twice ({listed}).")
-
-
-def _is_canonical(df: pd.DataFrame) -> bool:
-    """Return whether `df` looks like a result of `validate_ratings`; values are not read."""
-    numbers = [d for d in df.dtypes if not isinstance(d, pd.CategoricalDtype)]
-    plain = (isinstance(dtype, np.dtype) and dtype.kind in "if" for dtype in numbers)
-    numbered = isinstance(df.index, pd.RangeIndex) and df.index.equals(pd.RangeIndex(len(df)))
-    return numbered and all(plain) and tuple(df.columns) in (COLUMNS, NEEDED)
-
-
-def _digest(df: pd.DataFrame) -> int:
-    """Return a checksum of the values and dtypes, at about 1 GB/s (10 ms for ML-1M)."""
+def _digest(df: pd.DataFrame) -> tuple[str, int]:
+    """Return names, dtypes and index, and a checksum of the values at 1 GB/s (10 ms for ML-1M)."""
     checksum = 0
     for name in df:
         column: Any = df[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             text = "\0".join(map(str, column.cat.categories))
             checksum, column = zlib.crc32(text.encode(), checksum), column.cat.codes
-        values = np.ascontiguousarray(column.to_numpy())
-        checksum = zlib.crc32(values.data.cast("B"), checksum)
-        checksum = zlib.crc32(values.dtype.str.encode(), checksum)
-    return checksum
+        if isinstance(column.dtype, np.dtype) and column.dtype.kind in "if":
+            checksum = zlib.crc32(np.ascontiguousarray(column), checksum)
+    return repr((df.index, *df.dtypes.items())), checksum
 
 
 def _numbers(column: pd.Series, source: str) -> np.ndarray:
@@ -135,18 +121,19 @@ def _numbers(column: pd.Series, source: str) -> np.ndarray:
 
 def _conversion(name: str, value: object) -> str:
     """Return the statement that makes numbers of a column with such a value."""
-    how = f'pandas.to_numeric(ratings["{name}"])'
+    column, text = f'ratings["{name}"]', isinstance(value, str)
+    how = f"pandas.to_numeric({column})"
     if types.is_bool(value):
-        how = f'ratings["{name}"].astype("int64")'
+        how = f'{column}.astype("int64")'
     elif name in ("user_id", "item_id"):
-        how = f'ratings["{name}"].astype(str)'
-    elif name == "timestamp" and (not isinstance(value, str) or re.search(r"\d\D", value)):
-        iso = not isinstance(value, str) or re.match(r"\d{4}-\d\d", value)
+        how = f"{column}.astype(str)"
+    elif name == "timestamp" and not (text and re.fullmatch(r"[\d.]+", value)):
+        iso = not text or re.match(r"\d{4}-\d\d", value)
         form = "ISO8601" if iso else "%d/%m/%Y %H:%M"
-        how = f'pandas.to_datetime(ratings["timestamp"], format="{form}", utc=True)'
+        how = f'pandas.to_datetime({column}, format="{form}", utc=True)'
         how += '.astype("datetime64[s, UTC]").astype("int64")'
         how += "" if iso else "  # with the format that your dates have"
-    return f'ratings["{name}"] = {how}'
+    return f"{column} = {how}"
 
 
 def _text_ids(column: pd.Series, source: str) -> pd.Categorical:
@@ -165,18 +152,17 @@ def _fractional(values: np.ndarray) -> np.ndarray:
     return values != np.floor(values) if values.dtype.kind == "f" else np.zeros(1, dtype=bool)
 
 
-_MAX_RATING = np.finfo(np.float32).max
-_NOT_MILLISECONDS = 'seconds, not milliseconds or finer: ratings["timestamp"] //= {factor}'
-_WHOLE = (
-    (_fractional, "whole numbers (ids, or seconds since 1970)"),
-    (lambda values: values < 0, "a number of at least 0"),
-)
-# 2**62 keeps both the conversion from float and sums of two ids inside int64.
-_IDS = (*_WHOLE, (lambda values: values > 2**62, "an id of at most 2**62, or ids of text"))
-_RATINGS = ((lambda values: np.abs(values) > _MAX_RATING, "a finite number that fits float32"),)
-_TIMESTAMPS = (*_WHOLE, (lambda values: values > MILLISECONDS_FROM, _NOT_MILLISECONDS))
-# Of each column, what makes values wrong and what is expected instead.
-_CHECKS = {"user_id": _IDS, "item_id": _IDS, "rating": _RATINGS, "timestamp": _TIMESTAMPS}
+# Of which columns, what makes values wrong, and what is expected instead. 2**62 keeps both the
+# conversion from float and sums of two ids inside int64.
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray], str], ...] = (
+    (NEEDED, _fractional, "whole numbers (ids, or seconds since 1970)"),
+    (NEEDED, lambda values: values < 0, "a number of at least 0"),
+    (NEEDED[:2], lambda values: values > 2**62, "an id of at most 2**62, or ids of text"),
+    (("rating",), lambda values: np.abs(values) > np.finfo(np.float32).max,
+     "a finite number that fits float32"),
+    (("timestamp",), lambda values: values > MILLISECONDS_FROM,
+     'seconds, not milliseconds or finer: ratings["timestamp"] //= {factor}'),
+)  # fmt: skip
 
 
 def _checked(column: pd.Series, source: str) -> Any:
@@ -195,16 +181,13 @@ def _checked(column: pd.Series, source: str) -> Any:
     if name in NEEDED[:2] and types.infer_dtype(column) in ("string", "categorical"):
         return _text_ids(column, source)
     values = _numbers(column, source)
-    for find, expected in _CHECKS[name]:
-        wrong = find(values)
-        if wrong.any():
+    for names, find, expected in _CHECKS:
+        if name in names and (wrong := find(values)).any():
             row = int(wrong.argmax())
-            factor = 1000
-            while np.isfinite(values[row]) and values[row] // factor > MILLISECONDS_FROM:
-                factor *= 1000
+            finer = (n for n in (10**3, 10**6) if values[row] / n <= MILLISECONDS_FROM)
             raise InvalidRatingsError(
                 f"{source}: {name} is {values[row]} at row {row} (counted from 0); expected "
-                f"{expected.format(factor=factor)}."
+                f"{expected.format(factor=next(finer, 10**9))}."
             )
     narrow = name != "timestamp" and values.max() <= np.iinfo(np.int32).max
     dtype = np.float32 if name == "rating" else np.int32 if narrow else np.int64
@@ -225,14 +208,14 @@ def _refuse_duplicates(columns: dict[str, Any], source: str) -> None:
     rows = np.flatnonzero(np.isin(_pair_keys(columns["user_id"], columns["item_id"]), repeated))
     found = {name: np.asarray(columns[name][rows]) for name in NEEDED}
     subset = pd.DataFrame(found, index=rows)
-    again = subset.duplicated()
-    if not again.any():
+    again = subset[subset.duplicated()]
+    if again.empty:
         return
-    example = subset[again].iloc[0]
+    example = again.iloc[0]
     first, second = subset.index[(subset == example).all(axis=1)][:2]
     shown = ", ".join(f"{name} {value}" for name, value in example.items())
     raise InvalidRatingsError(
-        f"{source}: {int(again.sum())} duplicate row(s): {shown} is on row {first} and again on "
+        f"{source}: {len(again)} duplicate row(s): {shown} is on row {first} and again on "
         f"row {second} (counted from 0). Keep one of each: "
         'ratings.drop_duplicates(["user_id", "item_id", "timestamp"]), or of a file of your own '
         "with `duplicates: keep-first` in its YAML description."
