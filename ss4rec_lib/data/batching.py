@@ -75,7 +75,7 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device."""
         moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
-        return Batch(**moved, carried=self.carried)
+        return dataclasses.replace(self, **moved)
 
     def shard(self, index: int, count: int) -> Batch:
         """Return rows index, index + count, ...: one of `count` parts that together are this batch.
@@ -93,8 +93,8 @@ class Batch:
         if spare:
             part["targets"] = torch.zeros_like(part["targets"])
             part["target_ratings"] = torch.full_like(part["target_ratings"], torch.nan)
-        positions = part["targets"].flatten().nonzero()[:, 0]
-        return Batch(**part, positions=positions, carried=self.carried)
+        part["positions"] = part["targets"].flatten().nonzero()[:, 0]
+        return dataclasses.replace(self, **part)
 
 
 def make_batch(
@@ -117,8 +117,8 @@ def make_batch(
     item = _integers("items", items)
     if item.ndim != 2 or 0 in item.shape:
         raise ValueError(f"items: expected a table (B, L), found shape {tuple(item.shape)}")
-    if ratings is not None and torch.as_tensor(ratings).isnan().all():
-        ratings = None  # those of `Sequences` without ratings
+    if ratings is None or torch.as_tensor(ratings).isnan().all():  # `Sequences` without ratings
+        ratings = torch.zeros(item.shape)
     inside = item != 0
     lengths = inside.sum(1)
     padded = torch.arange(item.shape[1]) >= lengths[:, None]
@@ -128,7 +128,7 @@ def make_batch(
         items=item,
         delta=torch.as_tensor(delta).float(),
         targets=target,
-        ratings=torch.as_tensor(torch.zeros(item.shape) if ratings is None else ratings).float(),
+        ratings=torch.as_tensor(ratings).float(),
         target_ratings=torch.as_tensor(wanted).float(),
         lengths=lengths,
         users=torch.arange(len(item)) if users is None else _integers("users", users),
@@ -136,17 +136,16 @@ def make_batch(
         positions=target.flatten().nonzero()[:, 0],
     )
     misplaced = (padded == inside) | (lengths == 0)[:, None]
-    usable = batch.delta.isfinite() & (batch.delta >= 0)
+    indices, delta = f"indices from 0 to {n_items}", batch.delta
     for name, wrong, expected in (
-        ("items", (item < 0) | (item > n_items), f"indices from 0 to {n_items}"),
-        ("targets", (target < 0) | (target > n_items), f"indices from 0 to {n_items}"),
+        ("items", (item < 0) | (item > n_items), indices),
+        ("targets", (target < 0) | (target > n_items), indices),
         ("items", misplaced, "at least one item in every row, and padding (0) at its end only"),
         ("targets", padded & (target > 0), "no targets in the padding"),
-        ("delta", ~usable, "finite seconds, 0 or more"),
+        ("delta", ~(delta.isfinite() & (delta >= 0)), "finite seconds, 0 or more"),
         ("ratings", ~batch.ratings.isfinite(), "finite ratings"),
     ):
-        if wrong.any():
-            at = wrong.nonzero()[0].tolist()
+        for at in wrong.nonzero().tolist():
             value = getattr(batch, name)[tuple(at)].item()
             raise ValueError(f"{name}{at}={value}: expected {expected}")
     return dataclasses.replace(

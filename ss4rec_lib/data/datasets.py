@@ -204,7 +204,7 @@ def fetch(name: str) -> Path:
 
 
 def find_local(name: str) -> Located | None:
-    """Return where the ratings of a data set are on this machine, verified, or None; never fetch."""
+    """Return where the ratings of a data set are on this machine, or None; never fetch."""
     return locate_here(lookup(name))
 
 

@@ -74,28 +74,28 @@ def locate(
     """
     if path is not None:
         return _named(dataset, path, "path=", kind)
-    if named := os.environ.get(dataset.variable, "").strip():
-        return _named(dataset, named, dataset.variable, kind)
+    if found := locate_here(dataset, kind):
+        return found
     folder = cache_dir() / dataset.name
-    found = _cached(dataset, folder, kind)
-    if found is None:
-        with dataset_lock(folder):
-            # Another process may have fetched it while this one waited for the lock.
-            if _cached(dataset, folder, kind) is None:
-                _fetch_archive(dataset, folder)
-            found = _cached(dataset, folder, kind)
+    with dataset_lock(folder):
+        # Another process may have fetched it while this one waited for the lock.
+        if not (found := locate_here(dataset, kind)):
+            _fetch_archive(dataset, folder)
+            found = locate_here(dataset, kind)
     assert found is not None
-    # Once per cache folder, and never for one that cannot be written to.
-    with contextlib.suppress(OSError), open(folder / ".licence-shown", "x"):
-        print(dataset.licence_notice, file=sys.stderr)
     return found
 
 
-def locate_here(dataset: Dataset) -> Located | None:
-    """Find the ratings of a data set as `locate` does, on this machine only, or return None."""
+def locate_here(dataset: Dataset, kind: str = "ratings") -> Located | None:
+    """Find a file as `locate` does without a path, on this machine only, or return None."""
     if named := os.environ.get(dataset.variable, "").strip():
-        return _named(dataset, named, dataset.variable, "ratings")
-    return _cached(dataset, cache_dir() / dataset.name, "ratings")
+        return _named(dataset, named, dataset.variable, kind)
+    folder = cache_dir() / dataset.name
+    if found := _cached(dataset, folder, kind):
+        # Once per cache folder, and never for one that cannot be written to.
+        with contextlib.suppress(OSError), open(folder / ".licence-shown", "x"):
+            print(dataset.licence_notice, file=sys.stderr)
+    return found
 
 
 @functools.cache
@@ -149,48 +149,37 @@ def _shown(path: Path) -> str:
 
 def _cached(dataset: Dataset, folder: Path, kind: str) -> Located | None:
     """Return the file in the cache folder, checked, or None when the cache has none."""
-    advice = f"to use it all the same, move it and name it with path= or {dataset.variable}"
-    for name, known in dataset.archives:
-        path = folder / name
+    advice = f"Delete it and fetch it again (ss4rec data {dataset.name}); to use it all the same, "
+    advice += f"move it and name it with path= or {dataset.variable}."
+    for path, known in ((folder / name, known) for name, known in dataset.archives):
         if path.is_file():
             if (found := _hash(path, known)) != known:
-                raise DataError(
-                    f"{path}: {found}, expected {known}. The file is not the published one, "
-                    "probably incomplete or altered. Delete it and fetch it again "
-                    f"(ss4rec data {dataset.name}); {advice}."
-                )
-            origin = "GroupLens' archive" if name == dataset.archive else "the copy in the wheel"
+                text = f"{path}: {found}, expected {known}: incomplete or altered. {advice}"
+                raise DataError(text)
+            official = path.name == dataset.archive
+            origin = "GroupLens' archive" if official else "the copy in the wheel"
             where = f"{origin} {_shown(path)} ({known.partition(':')[0]} verified)"
             return Located(_member(dataset, path, kind), where)
-    bare = _find(dataset, folder, kind)
-    if bare is None:
+    if (bare := _find(dataset, folder, kind)) is None:
         return None
     located = _judged(dataset, bare, f"{_shown(bare.path)}, placed in the cache by hand", kind)
     if kind == "ratings" and dataset.ratings_md5 and not located.verified:
-        raise DataError(
-            f"{bare.path}: {located.doubt}, so it is not the official {dataset.ratings} of "
-            f"{dataset.name}. Delete it; or, {advice}."
-        )
+        raise DataError(f"{bare.path}: {located.doubt}. {advice}")
     return located
 
 
 def existing(named: str | os.PathLike, origin: str) -> Path:
     """Return a path that the user named, or raise UnusablePathError if nothing is there."""
     path = Path(named).expanduser()
-    if not _is_there(path) and (root := checkout()):
-        # A lesson runs in notebooks/, its variables were set at the top of the repository.
-        path = root / path
-    if not _is_there(path):
-        raise UnusablePathError(
-            f"{origin} names {os.fspath(named)!r}, which does not exist (working directory: "
-            f"{Path.cwd()}). Name a folder, ratings file or archive, or leave it out."
-        )
-    return path
-
-
-def _is_there(path: Path) -> bool:
-    """Return whether a path exists; `archive.zip:member` does when the archive does."""
-    return path.exists() or Path(re.sub(r"(\.zip):.*", r"\1", str(path))).is_file()
+    # A lesson runs in notebooks/, its variables were set at the top of the repository.
+    for place in (path, (checkout() or Path()) / path):
+        # `archive.zip:member` is there when the archive is.
+        if place.exists() or Path(re.sub(r"(\.zip):.*", r"\1", str(place))).is_file():
+            return place
+    raise UnusablePathError(
+        f"{origin} names {os.fspath(named)!r}, which does not exist (working directory: "
+        f"{Path.cwd()}). Name a folder, ratings file or archive, or leave it out."
+    )
 
 
 def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -> Located:
@@ -207,18 +196,16 @@ def _named(dataset: Dataset, named: str | os.PathLike, origin: str, kind: str) -
 
 def _find(dataset: Dataset, path: Path, kind: str) -> DataFile | None:
     """Return the file at a path, or the plain, compressed or archived one in or beside it."""
-    if path.is_file() and path.suffix in ZIP_SUFFIXES:
-        return _member(dataset, path, kind)
-    if path.is_file() and kind == "ratings":
-        return DataFile(path)
     folder = path if path.is_dir() else path.parent
     places = (folder, folder / dataset.folder, folder / dataset.name)
-    candidates = itertools.product(dataset.file_names(kind), places, ("", *COMPRESSED))
-    for name, place, suffix in candidates:
-        if (found := place / (name + suffix)).is_file():
-            return DataFile(found)
-    archives = (folder / name for name, _ in dataset.archives)
-    return next((_member(dataset, path, kind) for path in archives if path.is_file()), None)
+    names = itertools.product(dataset.file_names(kind), places, ("", *COMPRESSED))
+    candidates = [path] if kind == "ratings" or path.suffix in ZIP_SUFFIXES else []
+    candidates += [place / (name + suffix) for name, place, suffix in names]
+    candidates += [folder / name for name, _ in dataset.archives]
+    found = next(filter(Path.is_file, candidates), None)
+    if found is None or found.suffix not in ZIP_SUFFIXES:
+        return found and DataFile(found)
+    return _member(dataset, found, kind)
 
 
 def _member(dataset: Dataset, path: Path, kind: str) -> DataFile:

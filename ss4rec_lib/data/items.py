@@ -6,8 +6,7 @@ Titles are stored for sorting ("Matrix, The (1999)") and returned for reading ("
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -46,17 +45,16 @@ def read_items(file: DataFile, given: Mapping[str, str] | None = None) -> pd.Dat
     the titles as they are, and there are no years and genres.
     """
     layout, take_apart = _family(file, given)
-    rows: dict[int | str, tuple[str, int | None, list[str]]] = {}
+    rows: dict[int | str, Any] = {}
+    expected = len(layout.columns)
     for number, text, fields in records(file, layout):
         try:
             if "\0" in text:
                 raise ValueError("NUL character")
-            if layout.has_header and len(fields) != len(layout.columns):
-                raise ValueError(
-                    f"{len(fields)} fields where the header has {len(layout.columns)}; text with a "
-                    "separator in it must be in quotation marks"
-                )
-            item, title, year, genres = take_apart(fields)
+            if layout.has_header and len(fields) != expected:
+                hint = "text with a separator in it must be in quotation marks"
+                raise ValueError(f"{len(fields)} fields instead of {expected}; {hint}")
+            item, *values = take_apart(fields)
             if item in rows:
                 raise ValueError(f"item {item} is there twice")
         except ValueError as error:
@@ -64,13 +62,13 @@ def read_items(file: DataFile, given: Mapping[str, str] | None = None) -> pd.Dat
                 f"{file.label}, line {number}: {text.strip()[:80]!r} is not an item ({error}); "
                 "expected an id, a title and genres."
             ) from error
-        rows[item] = (title, year, genres)
+        rows[item] = values
     if not rows:
         raise DataError(f"{file.label} has no items; expected one per line.")
     return item_table(rows, "int32" if given is None else "str")
 
 
-def item_table(rows: Mapping[Any, tuple[str, int | None, list[str]]], dtype: str) -> pd.DataFrame:
+def item_table(rows: Mapping[Any, Any], dtype: str) -> pd.DataFrame:
     """Return the table of items with these titles, years and genres; `dtype` is of the ids."""
     titles, years, genres = zip(*rows.values(), strict=True) if rows else ((), (), ())
     columns = {"title": pd.Series(titles, dtype="str"), "year": pd.array(years, dtype="Int64")}
@@ -120,23 +118,18 @@ def _family(
         return Layout("|"), _u_item
     needed = ["item_id", "title"] if given is not None else ["item_id", "title", "genres"]
     layout = detect_layout(file, needed, given)
-    if given is not None:
-        return layout, partial(_own, layout.columns)
     between_genres = " " if file.name.endswith(".item") else "|"
-    return layout, partial(_of_columns, layout.columns, between_genres)
 
+    def of_columns(fields: list[str]) -> Item:
+        row = dict(zip(layout.columns, fields, strict=True))
+        item, title = row["item_id"].strip(), row["title"]
+        if given is None:
+            return _movie(item, title, row.get("year", ""), row["genres"].split(between_genres))
+        if not item:
+            raise ValueError("no id")
+        return item, " ".join(title.split()), None, []
 
-def _own(columns: Sequence[str], fields: list[str]) -> Item:
-    row = dict(zip(columns, fields, strict=True))
-    if not (item := row["item_id"].strip()):
-        raise ValueError("no id")
-    return item, " ".join(row["title"].split()), None, []
-
-
-def _of_columns(columns: Sequence[str], between_genres: str, fields: list[str]) -> Item:
-    row = dict(zip(columns, fields, strict=True))
-    genres = row["genres"].split(between_genres)
-    return _movie(row["item_id"], row["title"], row.get("year", ""), genres)
+    return layout, of_columns
 
 
 def _u_item(fields: list[str]) -> Item:

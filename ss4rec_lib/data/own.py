@@ -81,11 +81,11 @@ def load_own(path: Path) -> pd.DataFrame:
     description = describe(path)
     file = own_file(path.parent / description.interactions)
     table, phrase = _read(file, description)
-    if description.duplicates != "refuse":
-        keep: Any = description.duplicates.removeprefix("keep-")
-        before = len(table)
-        table = table.drop_duplicates(list(NEEDED), keep=keep, ignore_index=True)
-        phrase += f", {before - len(table)} duplicate(s) left out ({description.duplicates})"
+    if (policy := description.duplicates) != "refuse":
+        keep: Any = policy.removeprefix("keep-")
+        kept = table.drop_duplicates(list(NEEDED), keep=keep, ignore_index=True)
+        phrase += f", {len(table) - len(kept)} duplicate(s) left out ({policy})"
+        table = kept
     table = validate_ratings(table, source=file.label)
     table.attrs |= {"dataset": description.name, "source": f"{file.label}, {phrase}"}
     table.attrs |= {"verified": False, "licence": description.source}
@@ -115,14 +115,13 @@ def load_titles(path: Path, ratings: pd.DataFrame | None = None) -> pd.DataFrame
 
 def own_file(path: Path) -> DataFile:
     """Return the file, or the one table in a zip archive (or `archive.zip:member`)."""
-    archive, _, member = str(path).rpartition(":")
-    if path.exists() or not Path(archive).is_file():
-        archive, member = path, None
-    path = Path(archive)
+    if not path.exists() and (named := re.fullmatch(r"(.*\.zip):(.*)", str(path), re.IGNORECASE)):
+        path, member = Path(named[1]), named[2]
+    else:
+        member = None
     if not path.is_file():
-        raise UnusablePathError(
-            f"{str(path)!r} is no file (working directory: {Path.cwd()}); expected a table."
-        )
+        here = f"(working directory: {Path.cwd()})"
+        raise UnusablePathError(f"{str(path)!r} is no file {here}; expected a table.")
     if path.suffix.lower() not in ZIP_SUFFIXES:
         return DataFile(path)
     inside = [m for m in member_names(path) if re.search(_TABLE, m) and "__MACOSX" not in m]
@@ -168,13 +167,11 @@ def _read(file: DataFile, description: DatasetDescription) -> tuple[pd.DataFrame
     table = read_blocks(file, layout, numbers, convert)
     for name, ids in known.items():
         table[name] = _ids(list(ids), table[name].to_numpy())
-    unit, times = "iso", table["timestamp"].to_numpy()
+    unit, times, stated = "iso", table["timestamp"].to_numpy(), description.timestamp
     if not dates:
-        unit, times = _seconds(times, layout, description.timestamp, file.label)
-    if description.timestamp not in (None, unit):
-        raise DataError(
-            f"{file.label}: timestamp: {description.timestamp} is stated, but {time} is {unit}."
-        )
+        unit, times = _seconds(times, layout, stated, file.label)
+    if stated not in (None, unit):
+        raise DataError(f"{file.label}: timestamp: {stated} is stated, but {time} is {unit}.")
     table["timestamp"] = times.astype(np.int64)
     phrase = "times as ISO 8601 dates" if dates else f"times in {unit}"
     phrase += " without a zone, taken as UTC" if any(naive) else ""

@@ -81,16 +81,16 @@ class Split:
 
     def describe(self) -> dict[str, object]:
         """Return the protocol and its counts, for records; JSON-able."""
-        protocol: dict[str, object] = {"split": self.kind, "ordering": self.ordering}
-        protocol |= {"min_interactions": self.min_interactions, "catalogue": self.sequences.n_items}
-        return {**protocol, **self.report}
+        protocol = {"split": self.kind, "ordering": self.ordering}
+        counts = {"min_interactions": self.min_interactions, "catalogue": self.sequences.n_items}
+        return {**protocol, **counts, **self.report}
 
     def fingerprint(self) -> str:
         """Return a digest of all that training and evaluation use, to recognise a split."""
         s, held_out = self.sequences, (*self.held_out["valid"], *self.held_out["test"])
-        shared = (s.items, s.times, s.offsets, s.item_ids, s.user_ids)
+        used = (s.items, s.times, s.offsets, s.item_ids, s.user_ids, self.train_end, *held_out)
         state = hashlib.sha256()
-        for array in (*shared, self.train_end, *held_out):
+        for array in used:
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()[:32]
 
@@ -178,7 +178,7 @@ def global_time_split(
     held_out = {}
     for part, (begin, end) in spans.items():
         users = np.flatnonzero((begin < end) & (begin > 0))
-        report[f"{part}_without_history"] = int(((begin < end) & (begin == 0)).sum())
+        report[f"{part}_without_history"] = int((begin < end).sum()) - len(users)
         if len(users) == 0:
             raise DataError(
                 f"global_time_split: no user with a history has a {part} target; move the cuts "
@@ -187,10 +187,8 @@ def global_time_split(
         held_out[part] = (users, begin[users])
     n_valid, n_test = (report[f"{part}_without_history"] for part in PARTS)
     if n_valid or n_test:
-        text = (
-            f"users without any interaction before the cut have no target: {n_valid} for "
-            f"validation, {n_test} for test (of {sequences.n_users} users)."
-        )
+        text = "users without any interaction before the cut have no target: "
+        text += f"{n_valid} for validation, {n_test} for test (of {sequences.n_users} users)."
         warnings.warn(text, NotEnoughInteractionsWarning, stacklevel=2)
     report["valid_from"], report["test_from"] = valid_from, test_from
     return prepared.split("global-time", train_end, held_out)
@@ -256,12 +254,9 @@ class Prepared(NamedTuple):
         sequences, timestamps, k, report = self
         report["n_train_targets"] = int(np.maximum(train_end - 1, 0).sum())
         report |= {f"n_{part}": len(users) for part, (users, _) in held_out.items()}
-        target_timestamps = {
-            part: timestamps[sequences.offsets[users] + positions]
-            for part, (users, positions) in held_out.items()
-        }
+        times = {p: timestamps[sequences.offsets[u] + at] for p, (u, at) in held_out.items()}
         protocol = (kind, sequences.ordering, k)
-        return Split(sequences, *protocol, train_end, held_out, target_timestamps, report)
+        return Split(sequences, *protocol, train_end, held_out, times, report)
 
 
 def _prepare(ratings: pd.DataFrame, ordering: str, min_interactions: int | None) -> Prepared:
