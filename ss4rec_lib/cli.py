@@ -158,12 +158,11 @@ def _data(options: argparse.Namespace) -> None:
     counts = [f"{table[name].nunique():,} {name[:4]}s" for name in ("user_id", "item_id")]
     print(f"{table.attrs['dataset']}: {len(table):,} {kind}, {counts[0]}, {counts[1]}")
     times = pd.to_datetime(table["timestamp"], unit="s")
-    first, last = times.min(), times.max()
     # One sorted number per row: `duplicated` would take a minute for 32 million.
     keys = np.sort(pd.factorize(table["user_id"])[0] * 2**37 + table["timestamp"].to_numpy())
     same = keys[1:] == keys[:-1]
     tied = (np.append(same, False) | np.insert(same, 0, False)).mean()
-    print(f"time: {first} to {last} UTC; {tied:.1%} share their second with another of their user")
+    print(f"time: {times.min()} to {times.max()} UTC; {tied:.1%} share their second with another")
     try:
         titles = load_items(options.name, path=options.path, ratings=table)
         n = len(titles.index.intersection(pd.Index(table["item_id"].unique())))
@@ -207,8 +206,7 @@ def _train(options: argparse.Namespace) -> None:
     folder = RunFolder(options.out)
     folder.refuse_old_format()
     named = options.dataset is not None or options.config is not None
-    resumed = options.resume and (folder.config.exists() or not named)
-    saved = folder.config if resumed else None
+    saved = folder.config if options.resume and (folder.config.exists() or not named) else None
     config = run_config(given, options.assignments, options.config, saved)
     try:
         record = run_experiment(config, options.out, options.resume, progress=_is_main_process())

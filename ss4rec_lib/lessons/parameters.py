@@ -67,15 +67,13 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
         try:
             declared[name] = Parameter(ast.literal_eval(entry["default"]), entry["help"])
         except (ValueError, SyntaxError):
-            raise ParameterError(
-                f"{notebook.name}: {name} = {entry['default']} is not a plain literal; derive it "
-                "in a later cell, which runs after papermill has changed a parameter"
-            ) from None
+            why = "is not a plain literal; derive it in a later cell, after papermill's"
+            raise ParameterError(f"{notebook.name}: {name} = {entry['default']} {why}") from None
     if not declared:
-        raise ParameterError(
-            f"{notebook.name}: no parameters found; one code cell must have the tag 'parameters' "
-            "(right sidebar of JupyterLab, cell tags) and hold lines such as: epochs = 8  # passes"
+        how = (
+            "one code cell must have the tag 'parameters' (right sidebar of JupyterLab, cell tags)"
         )
+        raise ParameterError(f"{notebook.name}: no parameters found; {how}, and lines: epochs = 8")
     return declared
 
 
@@ -198,16 +196,12 @@ def _in_force(namespace: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
     found = [i for i, cell in enumerate(cells) if _declares(cell, defaults)]
     # The published cell itself may begin with papermill's comment.
     place = max([i for i in found if not _is_inserted(cells[i])] or found[:1], default=None)
-    if place is None:
-        if missing := [name for name in defaults if name not in namespace]:
-            raise ParameterError(
-                f"{missing[0]} is not set: run the cell tagged 'parameters' first, with lines such "
-                f"as {missing[0]} = {defaults[missing[0]]!r}"
-            )
-        return {name: namespace[name] for name in defaults}
-    values = _values(cells[place], defaults)
+    if place is None:  # the history is not there
+        values, later = {n: namespace[n] for n in defaults if n in namespace}, []
+    else:
+        values, later = _values(cells[place], defaults), cells[place + 1 :]
     between = True  # no other cell ran since: a cell of assignments was added by hand
-    for cell in cells[place + 1 :]:
+    for cell in later:
         names = [name for name, _, _ in _assignments(cell)]
         between = between and "check_parameters(" not in cell and all(names or [""])
         if _is_inserted(cell):
@@ -216,10 +210,9 @@ def _in_force(namespace: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
             values |= _values(cell, defaults)
     missing = [name for name in defaults if name not in values]
     if missing and values.keys() <= defaults.keys():  # a misspelt name is reported as such
-        raise ParameterError(
-            f"{missing[0]} is missing from the parameters cell: write {missing[0]} = "
-            f"{defaults[missing[0]]!r}"
-        )
+        line = f"{missing[0]} = {defaults[missing[0]]!r}"
+        how = f"run the cell tagged 'parameters' with a line such as {line}"
+        raise ParameterError(f"{missing[0]} is missing: {how}")
     return values
 
 
@@ -274,10 +267,10 @@ def _values(
         except (ValueError, SyntaxError):
             if memory is None:
                 example = name if name in defaults else next(iter(defaults))
+                near = "" if name in defaults else did_you_mean(name, defaults)
                 raise ParameterError(
                     f"wrong parameter of this notebook: {line!r} is not a name with a plain value; "
-                    f"write the value itself, such as {example} = {defaults[example]!r}"
-                    f"{'' if name in defaults else did_you_mean(name, defaults)}"
+                    f"write the value itself, such as {example} = {defaults[example]!r}{near}"
                 ) from None
             if name:
                 values[name] = memory.get(name)

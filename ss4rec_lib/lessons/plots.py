@@ -55,8 +55,7 @@ class SecondsLocator(matplotlib.ticker.Locator):
     def __call__(self) -> Sequence[float]:
         """Return tick positions in seconds for the current view."""
         assert self.axis is not None
-        low, high = sorted(self.axis.get_view_interval())
-        return self.tick_values(low, high)
+        return self.tick_values(*sorted(self.axis.get_view_interval()))
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         """Return tick positions between two times, all in seconds, ascending."""

@@ -8,12 +8,12 @@ with half of one. A failed lesson is kept as `NAME.failed.ipynb` beside the last
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import re
 import shlex
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
@@ -223,14 +223,8 @@ def format_summary(runs: Sequence[LessonRun], details: Path) -> str:
             error = numbers.get(f"{name}_se")
             spread = "" if error is None else f" ± {error:.2g}"
             entries.append(f"{name} {shown(numbers[name])}{spread} ·".replace(" ", _NO_BREAK))
-        text = textwrap.fill(
-            " ".join(entries)[:-2],
-            100,
-            initial_indent="    ",
-            break_on_hyphens=False,
-            subsequent_indent="    ",
-        )
-        lines += text.replace(_NO_BREAK, " ").splitlines()
+        rows = textwrap.wrap(" ".join(entries)[:-2], 96, break_on_hyphens=False)
+        lines += [f"    {row.replace(_NO_BREAK, ' ')}" for row in rows]
     return "\n".join([*lines, "", f"All recorded numbers: {os.path.relpath(details)}"])
 
 
@@ -251,35 +245,30 @@ def _run_one(
 ) -> LessonRun:
     import papermill
 
-    # Papermill announces paths and repeats errors; they are reported in the summary, once.
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    part = out / f".{lesson.stem}.{os.getpid()}.part.ipynb"
     target, failed = out / lesson.name, out / f"{lesson.stem}.failed.ipynb"
-    start = time.perf_counter()
-    record, error = {}, None
-    try:
-        papermill.execute_notebook(
-            literal_path(lesson),
-            literal_path(part),
-            parameters=values | {name: usable[name] for name in usable.keys() & values},
-            cwd=str(lesson.parent.resolve()),
-            execution_timeout=timeout,
-            # Options of tqdm; papermill declares the argument as bool.
-            progress_bar={"desc": lesson.stem, "file": sys.stderr},  # pyright: ignore[reportArgumentType]
-            # ipykernel warns into the progress bar that its local ports are not encrypted.
-            extra_arguments=["--IPKernelApp.log_level=40"],
-        )
-        record = read_record(part)
-        failed.unlink(missing_ok=True)
-    except Exception as problem:  # whatever a lesson raises, the next one still runs
-        target = failed
-        error = str(problem) if isinstance(problem, RecordError) else _describe(problem, part)
-    except BaseException:  # interrupted by the user: leave nothing half-written behind
-        part.unlink(missing_ok=True)
-        raise
-    seconds = time.perf_counter() - start
-    if part.exists():
-        os.replace(part, target)
+    record, error, start = {}, None, time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix=".", dir=out) as folder:
+        part = Path(folder, lesson.name)
+        try:
+            papermill.execute_notebook(
+                literal_path(lesson),
+                literal_path(part),
+                parameters=values | {name: usable[name] for name in usable.keys() & values},
+                cwd=str(lesson.parent.resolve()),
+                execution_timeout=timeout,
+                # Options of tqdm; papermill declares the argument as bool.
+                progress_bar={"desc": lesson.stem, "file": sys.stderr},  # pyright: ignore[reportArgumentType]
+                # ipykernel warns into the progress bar that its local ports are not encrypted.
+                extra_arguments=["--IPKernelApp.log_level=40"],
+            )
+            record = read_record(part)
+            failed.unlink(missing_ok=True)
+        except Exception as problem:  # whatever a lesson raises, the next one still runs
+            target = failed
+            error = str(problem) if isinstance(problem, RecordError) else _describe(problem, part)
+        seconds = time.perf_counter() - start
+        if part.exists():
+            os.replace(part, target)
     place = os.path.relpath(target)
     return LessonRun(lesson.stem, lesson_title(lesson), place, seconds, values, record, error)
 

@@ -144,12 +144,12 @@ def explore(
     from IPython.display import display
 
     def changed(name: str, control: Slider | Choice | Toggle, change: Any) -> None:
-        new, before = change["new"], set(plt.get_fignums())
+        new, before = change["new"], plt.get_fignums()
         values[name] = control.options[new] if isinstance(control, Choice) else new
         try:
             data, metadata = output()
         except Exception as error:  # a traceback would go to a log that nobody reads
-            for number in set(plt.get_fignums()) - before:
+            for number in set(plt.get_fignums()).difference(before):
                 plt.close(number)
             text = " ".join(str(error).split()) or type(error).__name__
             data, metadata = {"text/plain": f"This cannot be drawn: {text}"}, {}
@@ -238,11 +238,11 @@ def _output(made: Any, alt: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(made, Figure):
         return {"text/plain": str(made), "text/html": made.to_html()}, {}
     plt.close(made)
-    titles = [ax.get_title(loc) for ax in made.axes for loc in ("left", "center", "right")]
-    if not any([made.get_suptitle(), *titles]):
+    texts = [ax.get_title(loc) for ax in made.axes for loc in ("left", "center", "right")]
+    title = next(filter(None, [made.get_suptitle(), *texts]), None)
+    if title is None:
         raise FigureError("the figure has no title: call ax.set_title(...) or fig.suptitle(...)")
     if not alt.strip():
-        title = next(filter(None, [made.get_suptitle(), *titles]))
         raise FigureError(f"the figure {title!r} has no alternative text: pass alt='what it shows'")
     file = io.BytesIO()
     tight = None if made.get_layout_engine() else "tight"

@@ -246,7 +246,7 @@ class TestWithPublishedDefaults:
             ("epochs = 8", "epochs += 1", r"'epochs \+= 1' is not"),
             ("lr = 1e-3", "lr = masked = 0.1", "'lr = masked = 0.1' is not"),
             ("lr = 1e-3", "import math", "'import math' is not"),
-            ("lr = 1e-3  # learning rate of Adam\n", "", "lr is missing .* write lr = 0.001"),
+            ("lr = 1e-3  # learning rate of Adam\n", "", r"lr is missing.* lr = 0\.001"),
             ("ml-100k", "ml-2m", "unknown dataset 'ml-2m'.*'ml-20m' or 'ml-1m'"),
             ("ml-100k", "ML-1M", "unknown dataset 'ML-1M'.*'ml-1m'"),
             ("ml-100k", "no/such.csv", "such.csv"),
@@ -297,7 +297,7 @@ class TestWithPublishedDefaults:
         with pytest.raises(ParameterError, match="epochs='3'"):
             in_force(names | {"epochs": "3"})
         del names["lr"]
-        with pytest.raises(ParameterError, match=r"lr is not set.* lr = 0\.001"):
+        with pytest.raises(ParameterError, match=r"lr is missing.* lr = 0\.001"):
             in_force(names)
 
     def test_a_cell_that_is_not_python_is_passed_over(self):
