@@ -25,7 +25,6 @@ from ss4rec_lib.configuration import as_text, did_you_mean
 from ss4rec_lib.files import write_json
 from ss4rec_lib.lessons.parameters import (
     LessonError,
-    Parameter,
     check_values,
     literal_path,
     read_parameters,
@@ -60,10 +59,10 @@ def notebooks_folder() -> Path:
     """Return the folder `notebooks` of the checkout that this package runs from."""
     folder = Path(__file__).resolve().parents[2] / "notebooks"
     if not folder.is_dir():
-        raise LessonError(
-            "the folder 'notebooks' is not beside the installed package; lessons run from a "
-            'checkout: clone the repository and install it with pip install -e ".[dev]"'
+        how = (
+            'lessons run from a checkout: clone the repository, then pip install -e ".[notebooks]"'
         )
+        raise LessonError(f"the folder 'notebooks' is not beside the installed package; {how}")
     return folder
 
 
@@ -108,19 +107,18 @@ def lesson_title(notebook: str | Path) -> str:
 
 
 def assign(
-    declared: Mapping[Path, Mapping[str, Parameter]],
+    defaults: Mapping[Path, Mapping[str, Any]],
     parameters: Mapping[str, Any],
     from_text: bool = False,
 ) -> dict[Path, dict[str, Any]]:
-    """Give each lesson the parameters that it declares, checked, before anything runs.
+    """Give each lesson the parameters that it has defaults for, checked, before anything runs.
 
     At least one of the lessons must declare each parameter. With `from_text`, text values (from a
     command line) are read by the type of each lesson's default.
     """
-    defaults = {p: {n: e.default for n, e in entries.items()} for p, entries in declared.items()}
     known = {name: default for own in defaults.values() for name, default in own.items()}
     unknown = {name: value for name, value in parameters.items() if name not in known}
-    check_values(unknown, known, ", ".join(lesson.name for lesson in declared))
+    check_values(unknown, known, ", ".join(lesson.name for lesson in defaults))
     assigned = {}
     for lesson, own in defaults.items():
         assigned[lesson] = values = {k: v for k, v in parameters.items() if k in own}
@@ -155,8 +153,11 @@ def run_lessons(
     """
     if timeout is not None and not 0 < timeout < math.inf:
         raise LessonError(f"timeout is {timeout}, expected a positive number of seconds or None")
-    declared = {lesson: read_parameters(lesson) for lesson in find_lessons(names, folder)}
-    assigned = assign(declared, parameters or {}, from_text)
+    defaults = {
+        lesson: {name: entry.default for name, entry in read_parameters(lesson).items()}
+        for lesson in find_lessons(names, folder)
+    }
+    assigned = assign(defaults, parameters or {}, from_text)
     usable = {n: _usable(value) for n, value in (parameters or {}).items() if n == "dataset"}
     out, runs = Path(out), []
     try:
@@ -166,13 +167,13 @@ def run_lessons(
     for lesson, values in assigned.items():
         runs.append(run := _run_one(lesson, out, values, usable, timeout))
         if run.error is None:
-            write_json(out / f"{lesson.stem}.json", run_record(run, declared[lesson]))
+            write_json(out / f"{lesson.stem}.json", run_record(run, defaults[lesson]))
         write_json(out / "summary.json", {"lessons": [asdict(run) for run in runs]})
     print(format_summary(runs, out / "summary.json"))
     return runs
 
 
-def run_record(run: LessonRun, declared: Mapping[str, Parameter]) -> dict[str, Any]:
+def run_record(run: LessonRun, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of a lesson in the format of all runs (format 2, task "lesson")."""
     from ss4rec_lib.data import dataset_name
     from ss4rec_lib.experiments import code_revision, portable
@@ -182,7 +183,7 @@ def run_record(run: LessonRun, declared: Mapping[str, Parameter]) -> dict[str, A
         words += ["-p", name, portable(value) if name == "dataset" else as_text(value)]
     if "dataset" in given:
         given["dataset"] = dataset_name(given["dataset"])
-    in_force = {name: entry.default for name, entry in declared.items()} | given
+    in_force = dict(defaults) | given
     protocol = found.get("protocol") or {}
     condition = {name: protocol.get(name) for name in ("target_time", "masked", "ranked_by")}
     return {

@@ -54,7 +54,10 @@ class TestFindLessons:
 class TestAssign:
     @staticmethod
     def declared(folder, *names):
-        return {path: read_parameters(path) for path in runner.find_lessons(names, folder)}
+        return {
+            path: {name: entry.default for name, entry in read_parameters(path).items()}
+            for path in runner.find_lessons(names, folder)
+        }
 
     def test_a_lesson_takes_what_it_declares(self, lessons_folder):
         assigned = runner.assign(self.declared(lessons_folder), {"epochs": 3, "seed": 7})
