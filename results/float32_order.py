@@ -5,6 +5,9 @@ Lesson 01 and the notebook deeper/01b_float32_order show the figures. Nothing is
 ratings is ordered in four ways: by exact or by float32 timestamps, each with the rows as in the
 file and with the rows shuffled. Rows with equal times keep the order of the table, so only in the
 first case can the order of the file reach a history.
+
+`--write-shuffled FOLDER` writes the table with shuffled rows and a description of it instead, on
+which the recorded runs `ml-1m-shuffled` were trained.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ss4rec_lib.data import Split, k_core, leave_one_out, load_movielens
+from ss4rec_lib.files import whole_file, write_text
 
 HERE = Path(__file__).parent
 ORDERINGS = {"exact": "exact-time", "float32": "recbole-float32"}
@@ -117,6 +121,16 @@ def measure(ratings: pd.DataFrame, min_users: int, seeds: Sequence[int]) -> dict
     }
 
 
+def write_shuffled(ratings: pd.DataFrame, name: str, folder: Path) -> None:
+    """Write the ratings in random order as CSV, and a YAML description beside them."""
+    rows = np.random.default_rng(0).permutation(len(ratings))
+    with whole_file(folder / f"{name}.csv") as path:
+        ratings.iloc[rows].to_csv(path, index=False)
+    text = f"name: {name}\ninteractions: {name}.csv\ntimestamp: s\n"
+    text += f"source: {ratings.attrs['dataset']} with its rows in random order\n"
+    write_text(folder / f"{name}.yaml", text)
+
+
 def _standard_error(values: np.ndarray) -> float:
     return values.std(ddof=1) / np.sqrt(len(values))
 
@@ -144,8 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--min-users", type=int, default=15, help="users that share a pair")
     parser.add_argument("--shuffles", type=int, default=3, help="how many shuffled tables")
     parser.add_argument("--out", type=Path, default=HERE / "float32_order.json")
+    parser.add_argument("--write-shuffled", type=Path, metavar="FOLDER", help="the control's data")
     options = parser.parse_args(arguments)
     ratings = load_movielens(options.dataset, options.path)
+    if options.write_shuffled:
+        write_shuffled(ratings, f"{options.dataset}-shuffled", options.write_shuffled)
+        return 0
     found = measure(ratings, options.min_users, range(options.shuffles))
     head = {"dataset": options.dataset, "verified": bool(ratings.attrs["verified"])}
     text = json.dumps(head | found, indent=1, default=float)

@@ -55,7 +55,9 @@ SUMMARY_PUBLISHED = """\
 ### Compared with published figures
 
 Test part, seen films not masked, in the order that RecBole gives to histories (`recbole-float32`).
-Figures of the other tables are from `exact-time` and must not be compared with these.
+Figures of the other tables are from `exact-time` and must not be compared with these. Where rows
+are *shuffled*, the model was trained on MovieLens-1M with the rows of its file in random order, a
+control that [01b](../notebooks/deeper/01b_float32_order.ipynb) explains.
 """
 
 READING = """\
@@ -65,7 +67,10 @@ READING = """\
   before. `global-time` tests each user's first interaction after one moment that is the same for
   all users. `exact-time` orders each history by its timestamps. `recbole-float32` first rounds the
   timestamps to 64 s, as RecBole does. Most published figures use that order. It is an easier task,
-  so figures of the two orders cannot be compared.
+  so figures of the two orders cannot be compared. In both, interactions with equal times keep the
+  order of the file. On MovieLens-1M that order itself says something about the next film, most of
+  it in `recbole-float32` ([01b](../notebooks/deeper/01b_float32_order.ipynb)). The data set
+  `ml-1m-shuffled` has the same rows in random order.
 - **Catalogue.** Every item of the catalogue is ranked. No negatives are sampled.
 - **Target time** is what the model receives of the time of the interaction that it predicts.
   `known`: the timestamp, as published. `hidden`: trained as `known`, tested with a constant
@@ -265,6 +270,7 @@ def _starred(text: str, groups: Iterable[Group]) -> str:
 # -------------------------------------------------------------------------------- summary
 
 
+CONTROL = "ml-1m-shuffled"  # MovieLens-1M with its rows in random order: no result of its own
 SUMMARY_BASELINES, SUMMARY_RATING_MODELS = 2, 7
 """Rows of the summary, which fits on one screen; the full tables have all."""
 
@@ -275,7 +281,7 @@ def _usual(groups: Sequence[Group], task: str) -> dict[str, list[Group]]:
     for group in groups:
         protocol = group.protocol
         usual = protocol["ordering"], protocol["min_interactions"]
-        if group.first["task"] != task or usual != USUAL:
+        if group.first["task"] != task or usual != USUAL or group.first["dataset"] == CONTROL:
             continue
         if task == "ranking" or protocol["split"] == "leave-one-out":
             found.setdefault(f"{_dataset(group)}, {protocol['split']}", []).append(group)
@@ -392,6 +398,8 @@ def _published_summary(groups: Sequence[Group], published: Sequence[Row]) -> str
         if group.first["task"] == "ranking" and group.protocol["ordering"] == "recbole-float32":
             seeds = f"{len(group.seeds)} seed{'s' * (len(group.seeds) > 1)}"
             name = f"{group.first['display_name']}, this repository ({seeds})"
+            if group.first["dataset"] == CONTROL:
+                name += f", rows shuffled, {group.budget} epochs"
             cells.append([name, time, *(figure(found, m) for m in METRICS)])
     cells += [
         [row["model"], row["target_time"], *(row[m] or "-" for m in METRICS)]
