@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     exercises("--to", default="work", metavar="FOLDER", help="work, which git ignores")
 
     train = add("train", _train, "train and evaluate a model, into a folder")
-    for name, (flags, metavar, text) in _RUN_OPTIONS.items():  # --resume must know what was given
+    for name, (flags, metavar, text) in _RUN_OPTIONS.items():  # no defaults, for --resume
         kind = int if metavar in "KN" else str
         train(*flags.split(), dest=name, metavar=metavar, help=text, type=kind)
     train("--config", metavar="FILE", help="a YAML file; other options overrule it")
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend = add("recommend", _recommend, "what to recommend to a user at a moment")
     recommend("run", metavar="FOLDER")
     recommend("--user", required=True, metavar="ID", help="as in the data")
-    recommend("--at", required=True, metavar="TIME", help="2001-05-01T20:00 (UTC), or seconds")
+    recommend("--at", required=True, metavar="TIME", help="2001-05-01T20:00 (UTC), Unix seconds")
     recommend("-k", type=int, default=10, metavar="K", help="how many items")
     recommend("--include-seen", action="store_true", help="seen items too")
 
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     record = add("record", _record, "keep a finished run in results/, renew the page")
     record("run", metavar="FOLDER")
     record("--as", dest="name", metavar="NAME", help="of the file in results/")
-    record("--ablation", action="store_true", help="one of the runs that options are chosen by")
+    record("--ablation", action="store_true", help="for the runs that options are chosen by")
 
     for verb in (data, evaluate, recommend):
         verb("--path", metavar="P", help=_RUN_OPTIONS["path"][-1])
