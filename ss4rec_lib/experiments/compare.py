@@ -35,15 +35,10 @@ class Comparison:
 
 
 def compare(
-    a: Sequence[str | Path],
-    b: Sequence[str | Path],
-    metric: str = "ndcg@10",
-    *,
-    target_time_a: str | None = None,
-    target_time_b: str | None = None,
-    masked: bool = False,
+    a: Sequence[str | Path], b: Sequence[str | Path], metric: str = "ndcg@10", *,
+    target_time_a: str | None = None, target_time_b: str | None = None, masked: bool = False,
     ranked_by: str = "score",
-) -> Comparison:
+) -> Comparison:  # fmt: skip
     """Compare two models on the test targets that both were evaluated on.
 
     `a` and `b` are folders of finished runs, one per seed; `metric` is `rmse` or such as `ndcg@10`.

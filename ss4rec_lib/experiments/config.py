@@ -35,6 +35,7 @@ from ss4rec_lib.training import TrainingConfig
 FORMAT = 2
 FOLDS = 5
 INCIDENTAL = ("seed", "device", "checkpoint_seconds")  # how a run is carried out, not what it is
+IDENTITY = ("fingerprint", "users", "interactions", "catalogue")  # in a protocol: of the same data
 
 _SPLITS = {
     "ranking": ("leave-one-out", "global-time"),
@@ -91,12 +92,6 @@ def absolute(place: str) -> str:
 def portable(dataset: str) -> str:
     """Return a data set for a command line: a name, or a file without absolute folders."""
     return os.path.basename(dataset) if os.path.isabs(dataset) else dataset
-
-
-def identity(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the data of a run must have for them to be the same data."""
-    names = ("fingerprint", "users", "interactions", "catalogue")
-    return {name: protocol[name] for name in names if name in protocol}
 
 
 def _one_of(name: str, value: str, allowed: Collection[str], hint: str = "") -> None:
@@ -245,36 +240,42 @@ class RunConfig(Config):
     def write(self, path: Path, protocol: Mapping[str, Any] | None = None) -> None:
         """Write the configuration as JSON, with the place of the data and what identifies them."""
         place = self.data.named()
-        found = {"resolved": place and absolute(place), "identity": identity(protocol or {})}
+        same = {name: value for name, value in (protocol or {}).items() if name in IDENTITY}
+        found = {"resolved": place and absolute(place), "identity": same}
         write_json(path, {"format": FORMAT, **self.model_dump(mode="json"), **found})
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:
         """Read what `write` wrote; raise a `ConfigError` if it cannot be used."""
+        if not path.exists():
+            raise ConfigError(f"{path.parent} holds no run: it has no {path.name}")
+        beside = ("format", "resolved", "identity")
+        content = read_format(path, ConfigError)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version, *_ = (content.pop(name, None) for name in ("format", "resolved", "identity"))
-        except FileNotFoundError:
-            raise ConfigError(f"{path.parent} holds no run: it has no {path.name}") from None
-        except (OSError, AttributeError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}") from error
-        if version != FORMAT:
-            raise ConfigError(
-                f"{path} has format {version!r}, this version reads format {FORMAT}: make the run "
-                "again, or read it with the release that wrote it"
-            )
-        try:
-            return cls(**content)
+            return cls(**{k: v for k, v in content.items() if k not in beside})
         except ConfigError as error:
             raise ConfigError(f"{path} cannot be used: {error}") from error
 
 
+def read_format(path: Path, kind: type[ValueError]) -> dict[str, Any]:
+    """Read a JSON object of this version's format; an error of a `kind` names the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("format", 1)
+    except (OSError, AttributeError, ValueError) as error:
+        raise kind(f"{path} cannot be read: {error}") from error
+    if version != FORMAT:
+        raise kind(
+            f"{path} has format {version!r}, this version reads format {FORMAT}: make the run "
+            "again, or read it with the release that wrote it"
+        )
+    return content
+
+
 def run_config(
-    given: Mapping[str, Any] | None = None,
-    assignments: Iterable[str] = (),
-    file: str | Path | None = None,
-    saved: Path | None = None,
-) -> RunConfig:
+    given: Mapping[str, Any] | None = None, assignments: Iterable[str] = (),
+    file: str | Path | None = None, saved: Path | None = None,
+) -> RunConfig:  # fmt: skip
     """Build a configuration from what a command line names.
 
     Args:

@@ -71,13 +71,9 @@ def open_run(path: str | Path, data: str | None = None) -> FinishedRun:
 
 
 def evaluate_run(
-    path: str | Path,
-    part: str = "test",
-    mask_seen: bool = False,
-    target_time: str | None = None,
-    max_len: str | None = None,
-    data: str | None = None,
-) -> str:
+    path: str | Path, part: str = "test", mask_seen: bool = False, target_time: str | None = None,
+    max_len: str | None = None, data: str | None = None,
+) -> str:  # fmt: skip
     """Rank the targets of a `part` (`test` or `valid`) again, and return a small table of metrics.
 
     `target_time` and `max_len` (a number as text, or `none` for whole histories) say what the model
@@ -112,13 +108,9 @@ def evaluate_run(
 
 
 def recommend_from_run(
-    path: str | Path,
-    user_id: int | str,
-    at: str,
-    k: int = 10,
-    include_seen: bool = False,
+    path: str | Path, user_id: int | str, at: str, k: int = 10, include_seen: bool = False,
     data: str | None = None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Return recommendations of a finished run, see `recommend` and `parse_moment`.
 
     They have titles where the data set has them. Where ids are integers, `user_id` may be one as
@@ -137,45 +129,29 @@ def recommend_from_run(
             "Use a run of another model"
         )
     how = {name: run.record["protocol"][name] for name in ("target_time", "max_len")}
+    place, known = run.config.data, pd.DataFrame({"item_id": run.split.sequences.item_ids})
     try:
-        known = pd.DataFrame({"item_id": run.split.sequences.item_ids})
-        how["items"] = load_items(run.config.data.dataset, path=run.config.data.path, ratings=known)
-        how["items"] = None if how["items"].empty else how["items"]
+        titles = load_items(place.dataset, path=place.path, ratings=known)
+        how["items"] = None if titles.empty else titles
     except DataError as error:  # a file of ratings alone: ids are better than nothing
         print(f"without titles: {error}", file=sys.stderr)
     return recommend(run.model, run.split, user_id, moment, k, include_seen, **how)
 
 
 def recommend(
-    model: Recommender,
-    split: Split,
-    user_id: int | str,
-    at: int,
-    k: int = 10,
-    include_seen: bool = False,
-    *,
-    items: pd.DataFrame | None = None,
-    max_len: int | None = 200,
+    model: Recommender, split: Split, user_id: int | str, at: int, k: int = 10,
+    include_seen: bool = False, *, items: pd.DataFrame | None = None, max_len: int | None = 200,
     target_time: str = "known",
-) -> pd.DataFrame:
-    """Return the k items with the highest scores for a user at a moment.
+) -> pd.DataFrame:  # fmt: skip
+    """Return the k items with the highest scores for a user of the split at a moment.
 
     The history is everything the split has of the user, its validation and test targets included.
+    `at` are seconds since 1970-01-01 UTC, not before the user's last interaction. `include_seen`
+    also recommends items of the history; without them fewer than k may be left. `max_len` and
+    `target_time` are as in training; only with `known` does `at` change the list.
 
-    Args:
-        model: Trained on `split`.
-        split: The data.
-        user_id: In the data's own ids.
-        at: The moment, seconds since 1970-01-01 UTC; not before the user's last interaction.
-        k: How many; without `include_seen` fewer may be left.
-        include_seen: Whether items of the history may be recommended again.
-        items: Titles and years by item id, as from `load_items`.
-        max_len: Most recent interactions that the model sees, None for all; as in training.
-        target_time: As in training; only with `known` does `at` change the list.
-
-    Returns:
-        `rank` (from 1), `item_id`, `score`, and with `items` also `title` and `year`; best first,
-        equal scores by item id.
+    Return `rank` (from 1), `item_id` and `score`, best first, equal scores by item id; with `items`
+    (by item id, as from `load_items`) also `title` and `year`.
     """
     sequences = split.sequences
     try:
@@ -234,11 +210,10 @@ def parse_moment(text: str) -> int:
         if text.isdecimal():
             return int(text)
         moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        seconds = -1
-    else:
         utc = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
         seconds = int(utc.timestamp() // 1)
+    except ValueError:
+        seconds = -1
     if seconds < 0:
         raise ExperimentError(
             f"{text!r} is no moment since 1970: give a date and time such as 2001-05-01T20:00 "

@@ -20,7 +20,6 @@ that are not finite are null.
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import zipfile
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from ss4rec_lib.data import checkout
-from ss4rec_lib.experiments.config import FORMAT, RunConfig
+from ss4rec_lib.experiments.config import FORMAT, RunConfig, read_format
 from ss4rec_lib.experiments.task import Evaluation, ExperimentError, Outcome, TaskData
 from ss4rec_lib.files import whole_file
 from ss4rec_lib.models import n_learned
@@ -44,14 +43,9 @@ _CODE = ("ss4rec_lib", "pyproject.toml")  # what decides a run's numbers
 
 
 def make_record(
-    config: RunConfig,
-    data: TaskData,
-    outcome: Outcome,
-    evaluations: Iterable[Evaluation],
-    selection: Mapping[str, Any],
-    wall: float,
-    measured: Mapping[str, Any],
-) -> dict[str, Any]:
+    config: RunConfig, data: TaskData, outcome: Outcome, evaluations: Iterable[Evaluation],
+    selection: Mapping[str, Any], wall: float, measured: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """Put a record together; `measured` holds the fields from `resumed` to `revision`."""
     training = config.training_options.model_dump(mode="json")
     known = config.preset.model.trained_with
@@ -59,6 +53,8 @@ def make_record(
     history = outcome.history
     valid_seconds = sum(history["valid_seconds"]) if "valid_seconds" in history else 0.0
     options = config.model_options
+    kept = ("part", "target_time", "masked", "ranked_by", "metrics", "slices")
+    rows = ({name: getattr(each, name) for name in kept} for each in evaluations)
     record = {
         "format": FORMAT,
         "task": config.task,
@@ -75,7 +71,7 @@ def make_record(
             "training": {name: training[name] for name in names},
         },
         "parameters": n_learned(outcome.model),
-        "evaluations": [_as_json(evaluation) for evaluation in evaluations],
+        "evaluations": [{k: v for k, v in row.items() if k != "slices" or v} for row in rows],
         "selection": selection,
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
@@ -103,12 +99,9 @@ def record_name(config: RunConfig, dataset: str) -> str:
 
 
 def evaluation_of(
-    record: Mapping[str, Any],
-    part: str = "test",
-    target_time: str | None = None,
-    masked: bool | None = None,
-    ranked_by: str | None = None,
-) -> dict[str, Any] | None:
+    record: Mapping[str, Any], part: str = "test", target_time: str | None = None,
+    masked: bool | None = None, ranked_by: str | None = None,
+) -> dict[str, Any] | None:  # fmt: skip
     """Return the metrics of one condition of a record, None if it has no such evaluation.
 
     `masked` is None for predicted ratings; `target_time` is the run's own when None, and
@@ -167,12 +160,6 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _as_json(evaluation: Evaluation) -> dict[str, Any]:
-    names = ("part", "target_time", "masked", "ranked_by", "metrics")
-    found = {name: getattr(evaluation, name) for name in names}
-    return found | ({} if evaluation.slices is None else {"slices": evaluation.slices})
-
-
 def write_per_target(path: Path, evaluations: Iterable[Evaluation]) -> None:
     """Write the values of every test target, without pickle (a `FileError` if not possible).
 
@@ -212,17 +199,7 @@ def read_per_target(path: str | Path) -> dict[str, np.ndarray]:
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record; an `ExperimentError` names the file and its format or missing fields."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExperimentError(f"{path} cannot be read: {error}") from error
-    if not isinstance(record, dict):
-        raise ExperimentError(f"{path} is no record of a run: it holds no JSON object")
-    if record.get("format") != FORMAT:
-        raise ExperimentError(
-            f"{path} has format {record.get('format', 1)!r}, this version reads format {FORMAT}: "
-            "make the run again, or read it with the release that wrote it"
-        )
+    record = read_format(path, ExperimentError)
     missing = [name for name in NEEDED if name not in record]
     if missing:
         raise ExperimentError(f"{path} is no record of a run: missing {', '.join(missing)}")

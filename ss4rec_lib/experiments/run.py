@@ -31,7 +31,7 @@ import torch
 
 from ss4rec_lib.configuration import ConfigError
 from ss4rec_lib.data import DataError, UnusablePathError
-from ss4rec_lib.experiments.config import RunConfig, absolute, identity, refuse_differences
+from ss4rec_lib.experiments.config import IDENTITY, RunConfig, absolute, refuse_differences
 from ss4rec_lib.experiments.rating_task import RatingTask
 from ss4rec_lib.experiments.record import code_revision, make_record, read_record, write_per_target
 from ss4rec_lib.experiments.task import ExperimentError, RankingTask, TaskData
@@ -118,29 +118,22 @@ class RunFolder:
         another fingerprint are passed over; if there are no others, raise an `ExperimentError`.
         """
         kept = json.loads(self.config.read_text(encoding="utf-8"))
-        known, then = kept.get("identity", {}), kept.get("resolved")
+        known = kept.get("identity", {})
         if not known and self.record.exists():  # a run of an older version
-            known = identity(self.read_record()["protocol"])
-        places, named = [config.data.path if path is None else path], config.data.named()
-        if path is None:
-            places += [None] * (places[0] is not None and config.at(None).data.named() is not None)
-            places += [then] * (then not in (None, named and absolute(named)))
+            known = self.read_record()["protocol"]
+        others = config.at(None).data.named(), kept.get("resolved")
+        places = [config.data.named(), *filter(None, others)] if path is None else [path]
         problems = []
-        for place in places:
-            here = config.at(place)
-            where = here.data.named() or "the usual places"
+        for place in dict.fromkeys(place and absolute(place) for place in places):
+            here, where = config.at(place), place or "the usual places"
             try:
                 data = TASKS[config.task].load(here)
             except DataError as error:
-                if len(places) == 1:
-                    raise
                 gone = isinstance(error, UnusablePathError) and not os.path.exists(where)
                 problems.append(f"{where} is not there" if gone else f"{where}: {error}")
                 continue
-            found = identity(data.protocol)
-            different = [
-                f"{n} {found.get(n)}" for n, value in known.items() if found.get(n) != value
-            ]
+            same, found = {n: known[n] for n in IDENTITY if n in known}, data.protocol
+            different = [f"{n} {found.get(n)}" for n, v in same.items() if found.get(n) != v]
             if not different:
                 return here, data
             problems.append(f"{where} has other data ({', '.join(different)})")

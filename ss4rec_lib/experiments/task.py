@@ -81,13 +81,9 @@ class Evaluation:
 
 
 def rank_both(
-    model: Recommender,
-    split: Split,
-    part: str,
-    target_time: str,
-    max_len: int | None,
+    model: Recommender, split: Split, part: str, target_time: str, max_len: int | None,
     ranked_by: str = "score",
-) -> list[Evaluation]:
+) -> list[Evaluation]:  # fmt: skip
     """Rank the targets of a part with seen items in the ranking, and with them left out."""
     evaluations = []
     found = rank_targets(model, split, part, max_len=max_len, target_time=target_time)

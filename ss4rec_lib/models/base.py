@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ss4rec_lib.configuration import Config
+from ss4rec_lib.data import check_integer
 from ss4rec_lib.ssm import is_plain, transformed
 
 if TYPE_CHECKING:
@@ -94,18 +95,8 @@ class Recommender(nn.Module):
 
     def __init__(self, n_items: int, config: ModelConfig | None = None) -> None:
         super().__init__()
-        self.n_items = check_size("n_items", n_items)
+        self.n_items = check_integer("n_items", n_items, 1)
         self.config = config or self.config_type()
-
-    @property
-    def display_name(self) -> str:
-        """The name of the model in a table."""
-        return self.config.display_name
-
-    @property
-    def uses_time(self) -> bool:
-        """True if the scores depend on the intervals of a history."""
-        return self.config.uses_time
 
     @property
     def score_weight(self) -> Tensor | None:
@@ -224,13 +215,6 @@ def last_of(values: Tensor, batch: Batch) -> Tensor:
     """Return the values of each row's last valid position, (B, L, ...) -> (B, ...)."""
     rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
     return values[rows, batch.lengths - 1]
-
-
-def check_size(name: str, value: Any) -> int:
-    """Return a size as int; raise ValueError unless it is an integer of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"{name}={value!r}: expected an integer of at least 1")
-    return int(value)
 
 
 def check_history(items: Tensor, delta: Tensor) -> None:

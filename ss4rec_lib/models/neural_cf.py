@@ -48,14 +48,11 @@ _STEP = {"CE": 16, "BPR": 2_048, "BCE": 2_048}  # users of a step of training (C
 
 
 def fit_epochs(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    network: nn.Module, optimizer: torch.optim.Optimizer,
     steps: Callable[[], Iterable[tuple[Tensor, int]]],
-    validate: Callable[[Any], Mapping[str, float]] | None,
-    options: Any,
-    criterion: str = CRITERION,
-    sign: int = 1,
-) -> tuple[list[dict[str, float]], int]:
+    validate: Callable[[Any], Mapping[str, float]] | None, options: Any,
+    criterion: str = CRITERION, sign: int = 1,
+) -> tuple[list[dict[str, float]], int]:  # fmt: skip
     """Train epoch by epoch in place, keep the weights of the best one, end in evaluation mode.
 
     `steps` yields the mean loss and the number of examples of each step of an epoch. Of the metrics
@@ -83,9 +80,8 @@ def fit_epochs(
         trained = time.perf_counter()
         metrics, value = {}, math.nan
         with contextlib.suppress(FloatingPointError):  # scores that are not finite
-            if math.isfinite(loss):
-                metrics = validate(network) if validate is not None else {}
-                value = sign * metrics.get(criterion, 0.0)
+            metrics = validate(network) if validate and math.isfinite(loss) else {}
+            value = sign * metrics.get(criterion, 0.0)
         if not math.isfinite(loss + value):
             network.load_state_dict(best or network.state_dict())
             found = f"the loss {loss:g} or {criterion} is not finite in epoch {epoch}"

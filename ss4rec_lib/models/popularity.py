@@ -82,13 +82,9 @@ class RecentPopularity(Baseline):
     config: RecentPopularityConfig
 
     def __init__(
-        self,
-        items: np.ndarray,
-        times: np.ndarray,
-        n_items: int,
-        config: RecentPopularityConfig | None = None,
-        known_times: np.ndarray | None = None,
-    ) -> None:
+        self, items: np.ndarray, times: np.ndarray, n_items: int,
+        config: RecentPopularityConfig | None = None, known_times: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(n_items, config)
         if self.config.moments == "user" and known_times is None:
             raise ValueError("moments='user' needs known_times, the times of all interactions")

@@ -97,15 +97,10 @@ class RatingSS4Rec(Recommender):
     owners: Tensor
 
     def __init__(
-        self,
-        n_items: int,
-        config: RatingConfig | None = None,
-        mean: float = 3.5,
-        item_bias: ArrayLike = 0.0,
-        shrinkage: float = 15.0,
-        owners: ArrayLike = (),
+        self, n_items: int, config: RatingConfig | None = None, mean: float = 3.5,
+        item_bias: ArrayLike = 0.0, shrinkage: float = 15.0, owners: ArrayLike = (),
         trunk: SS4Rec | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(n_items, config)
         config = self.config
         self.trunk = trunk or SS4Rec(self.n_items, config.trunk)
@@ -209,14 +204,9 @@ class RatingSS4Rec(Recommender):
         return self.config.user_penalty * lengths
 
     def rate(
-        self,
-        items: Tensor,
-        delta: Tensor,
-        ratings: Tensor | None,
-        target_items: Tensor,
-        hidden: Tensor | None = None,
-        users: Tensor | None = None,
-    ) -> Tensor:
+        self, items: Tensor, delta: Tensor, ratings: Tensor | None, target_items: Tensor,
+        hidden: Tensor | None = None, users: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return the expected rating of `target_items[k]` after interactions 0..k, clipped, (B, L).
 
         `hidden` is the result of `forward`, if it is known already; for `users` see `user_vectors`.

@@ -57,17 +57,11 @@ class FitResult:
 
 
 def fit(
-    model: Recommender,
-    split: Split,
-    config: TrainingConfig | None = None,
-    *,
-    objective: Objective | None = None,
-    validation: Validation | None = None,
-    checkpoint: str | Path | None = None,
-    resume: bool = False,
-    on_epoch: OnEpoch | None = None,
+    model: Recommender, split: Split, config: TrainingConfig | None = None, *,
+    objective: Objective | None = None, validation: Validation | None = None,
+    checkpoint: str | Path | None = None, resume: bool = False, on_epoch: OnEpoch | None = None,
     progress: bool = True,
-) -> FitResult:
+) -> FitResult:  # fmt: skip
     """Train `model` in place on the training part; choose the epoch on the validation part.
 
     The test part is never touched. Interrupting (Ctrl-C, or the stop button of a notebook) ends
@@ -149,13 +143,9 @@ class Run:
     """Model, optimizer and progress of one call of `fit`."""
 
     def __init__(
-        self,
-        model: Recommender,
-        split: Split,
-        config: TrainingConfig,
-        objective: Objective | None = None,
-        validation: Validation | None = None,
-    ) -> None:
+        self, model: Recommender, split: Split, config: TrainingConfig,
+        objective: Objective | None = None, validation: Validation | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.split, self.config = model, split, config
         self.accelerator = make_accelerator(resolve_device(config.device))
         self.device = self.accelerator.device
