@@ -6,9 +6,8 @@
     training: {epochs: 8}
     seed: 0
 
-`model` and `training` hold what differs from the preset named by `model.name`; `model_options` and
-`training_options` are the complete configurations. Every error is a `ConfigError`, in the same
-words wherever the value came from.
+`model_options` and `training_options` are the complete configurations. Every error is a
+`ConfigError`, in the same words wherever the value came from.
 """
 
 from __future__ import annotations
@@ -120,9 +119,8 @@ def _model_section(value: Any) -> Any:
 class RunConfig(Config):
     """Everything that a run depends on, beside the code and the machine.
 
-    `model` has the `name` of one of the task's presets in `ss4rec_lib.models.PRESETS`, and the
-    options that differ from it. `training` has the fields of `TrainingConfig` that differ from what
-    the preset starts from. `seed` is that of everything that is drawn.
+    `model` has the `name` of one of the task's presets in `ss4rec_lib.models.PRESETS` and, as
+    `training`, the options that differ from it. `seed` is that of everything that is drawn.
     """
 
     data: Annotated[DataConfig, BeforeValidator(_data_section)]
@@ -278,11 +276,9 @@ def run_config(
 ) -> RunConfig:  # fmt: skip
     """Build a configuration from what a command line names.
 
-    Args:
-        given: Options by name, such as `dataset`, `model`, `task`, `seed`; None for those left out.
-        assignments: Texts such as `epochs=8` or, with the section in front, `training.epochs=8`.
-        file: A YAML file with the sections of `RunConfig`; `given` and `assignments` overrule it.
-        saved: The configuration of a run to continue, with which everything given must agree.
+    `given` are options by name, None for those left out, `assignments` texts such as `epochs=8` or
+    `training.epochs=8`. They overrule the sections of `RunConfig` in `file`, a YAML file. `saved`
+    is the configuration of a run to continue, with which everything given must agree.
     """
     given = {name: value for name, value in (given or {}).items() if value is not None}
     values = parse_assignments(assignments)

@@ -49,8 +49,8 @@ from ss4rec_lib.training import fit_ratings, rating_model
 
 RANKED_SPLITS = ("leave-one-out", "global-time")  # with one target per user: can be ranked too
 
+# Ends of the ranges of history lengths, in ratings, that errors are reported by.
 HISTORY_EDGES = (0, 30, 50, 100, 200, 400, 10_000)
-"""Ends of the ranges of history lengths, in ratings, that errors are reported by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,18 +211,11 @@ def _five_folds(config: RunConfig, ratings: pd.DataFrame) -> TaskData:
     for fold in k_fold(len(ratings), FOLDS, config.seed)[: config.data.folds]:
         train, test = (RatingTriples(*(column[rows] for column in columns)) for rows in fold)
         parts.append(RatingParts(train, None, test))
-    protocol = {
-        "split": "5-fold",
-        "ordering": None,
-        "min_interactions": config.data.min_interactions,
-        "catalogue": len(ratings["item_id"].unique()),
-        "users": len(ratings["user_id"].unique()),
-        "interactions": len(ratings),
-        "folds": FOLDS,
-        "folds_run": config.data.folds,
-        "n_train": sum(len(part.train.ratings) for part in parts) // len(parts),
-        "n_valid": 0,
-        "n_test": sum(len(part.test.ratings) for part in parts),
-        "left_out": 0,
-    }
+    sizes = {"catalogue": ratings["item_id"].nunique(), "users": ratings["user_id"].nunique()}
+    n_train = sum(len(part.train.ratings) for part in parts) // len(parts)
+    n_test = sum(len(part.test.ratings) for part in parts)
+    protocol: dict[str, Any] = {"split": "5-fold", "ordering": None}
+    protocol |= {"min_interactions": config.data.min_interactions, **sizes}
+    protocol |= {"interactions": len(ratings), "folds": FOLDS, "folds_run": config.data.folds}
+    protocol |= {"n_train": n_train, "n_valid": 0, "n_test": n_test, "left_out": 0}
     return TaskData(None, protocol, ratings.attrs, parts)

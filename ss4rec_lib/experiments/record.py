@@ -13,9 +13,8 @@
     peak_memory_bytes   largest resident memory of the process until training ended
     machine, versions, revision, command
 
-The record needs nothing else to be read: no preset of this library and no data. Values of single
-targets lie beside it in a NumPy archive. Paths and names of hosts or people are left out. Numbers
-that are not finite are null.
+The record is read without presets or data. Values of single targets lie beside it in a NumPy
+archive. Paths and names of hosts or people are left out; numbers that are not finite are null.
 """
 
 from __future__ import annotations
@@ -47,14 +46,13 @@ def make_record(
     selection: Mapping[str, Any], wall: float, measured: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Put a record together; `measured` holds the fields from `resumed` to `revision`."""
-    training = config.training_options.model_dump(mode="json")
-    known = config.preset.model.trained_with
+    training, options = config.training_options.model_dump(mode="json"), config.model_options
+    known, history = config.preset.model.trained_with, outcome.history
     names = training if known is None else ("seed", "target_time", *known)
-    history = outcome.history
     valid_seconds = sum(history["valid_seconds"]) if "valid_seconds" in history else 0.0
-    options = config.model_options
     kept = ("part", "target_time", "masked", "ranked_by", "metrics", "slices")
     rows = ({name: getattr(each, name) for name in kept} for each in evaluations)
+    shown = {"model": options.model_dump(mode="json"), "training": {n: training[n] for n in names}}
     record = {
         "format": FORMAT,
         "task": config.task,
@@ -66,10 +64,7 @@ def make_record(
         "seed": config.seed,
         "protocol": data.protocol,
         "data_verified": bool(data.attrs["verified"]),
-        "config": {
-            "model": options.model_dump(mode="json"),
-            "training": {name: training[name] for name in names},
-        },
+        "config": shown,
         "parameters": n_learned(outcome.model),
         "evaluations": [{k: v for k, v in row.items() if k != "slices" or v} for row in rows],
         "selection": selection,
@@ -164,8 +159,8 @@ def write_per_target(path: Path, evaluations: Iterable[Evaluation]) -> None:
     """Write the values of every test target, without pickle (a `FileError` if not possible).
 
     `users`, then for each condition `<target time>.<ranked by>.<masked|unmasked>.above` and
-    `.tied`, from which every ranking metric follows, or `<target time>.squared_error` in float16.
-    Neither ratings nor predictions are in it: ratings of MovieLens may not be passed on.
+    `.tied`, from which every ranking metric follows, or `<target time>.squared_error` in float16;
+    no ratings or predictions, since ratings of MovieLens may not be passed on.
     """
     arrays: dict[str, np.ndarray] = {}
     for each in (e for e in evaluations if e.part == "test"):
@@ -207,10 +202,9 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def code_revision(root: Path | None = None) -> str | None:
-    """Return the git revision of the checkout that this package runs from. Never fails.
+    """Return the git revision of the checkout that this package runs from; None without one.
 
-    `+changes` follows the commit when the package or its dependencies differ from it (files unknown
-    to git included). None without git or outside a checkout.
+    `+changes` follows the commit when the package or its dependencies differ from it.
     """
     root = checkout() if root is None else Path(root)
     # Without .git of its own, the package may lie inside somebody else's repository.

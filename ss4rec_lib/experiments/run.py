@@ -113,9 +113,9 @@ class RunFolder:
     def load_data(self, config: RunConfig, path: str | None = None) -> tuple[RunConfig, TaskData]:
         """Return the run's data from where they are now, and the configuration with that place.
 
-        `path` is a new place. Otherwise they are looked for where the run named them, seen from the
-        working folder, where the data set's variable says, and where they were then. Data with
-        another fingerprint are passed over; if there are no others, raise an `ExperimentError`.
+        That is `path`, or else where the run named them, seen from here, where the data set's
+        variable says, or where they were then. Other data are passed over; if there is nothing
+        else, raise an `ExperimentError`.
         """
         kept = json.loads(self.config.read_text(encoding="utf-8"))
         known = kept.get("identity", {})
@@ -146,9 +146,8 @@ class RunFolder:
         """Return the record; raise an `ExperimentError` if the run has none or it is damaged."""
         self.refuse_old_format()
         if self.diverged.exists():
-            raise ExperimentError(
-                f"{self.path}: {self.diverged.read_text(encoding='utf-8').strip()}"
-            )
+            reason = self.diverged.read_text(encoding="utf-8").strip()
+            raise ExperimentError(f"{self.path}: {reason}")
         if not self.record.exists():
             state = "is not finished" if self.config.exists() else "holds no run"
             raise ExperimentError(
@@ -181,12 +180,11 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Fit and evaluate a model, leave everything in the folder `out`, and return the record.
 
-    The test part is evaluated when training has ended, once under each condition. Killed at any
-    moment, a run continues with `resume=True` from its last checkpoint (a baseline that is fitted
-    in one go begins again); a finished run is not repeated. Started as several processes (see
-    `ss4rec_lib.training.fit`), they train one model, and the first of them evaluates and writes.
-    Raise an `ExperimentError` or a `ConfigError`, before anything is written, for a run that cannot
-    be made or is not the one in `out`; a KeyboardInterrupt for a run that can be resumed.
+    Killed at any moment, a run continues with `resume=True` from its last checkpoint (a baseline
+    that is fitted in one go begins again); a finished run is not repeated. Started as several
+    processes, they train one model, and the first of them evaluates and writes. Raise an
+    `ExperimentError` or a `ConfigError`, before anything is written, for a run that cannot be made
+    or is not the one in `out`; a KeyboardInterrupt for a run that can be resumed.
     """
     begin, task = time.perf_counter(), TASKS[config.task]
     config.check_packages()
@@ -216,18 +214,11 @@ def run_experiment(
         if outcome.stopped == "interrupted":  # the test part waits for the end of training
             logger.info("interrupted in epoch %d", len(outcome.history) + 1)
             raise KeyboardInterrupt
-        machine = {
-            "torch_threads": torch.get_num_threads(),
-            "device": accelerator.device.type,
-            "processes": accelerator.num_processes,
-        }
-        measured = {
-            "resumed": resumed,
-            "peak_memory_bytes": peak_rss_bytes(),
-            "machine": describe_machine() | machine,
-            "versions": describe_versions(PACKAGES),
-            "revision": revision,
-        }
+        used = {"torch_threads": torch.get_num_threads(), "device": accelerator.device.type}
+        used["processes"] = accelerator.num_processes
+        measured = {"resumed": resumed, "peak_memory_bytes": peak_rss_bytes()}
+        measured |= {"machine": describe_machine() | used, "versions": describe_versions(PACKAGES)}
+        measured["revision"] = revision
 
         def finish() -> dict[str, Any]:
             if len(outcome.history):  # again: a resumed run may have no epoch left

@@ -55,9 +55,8 @@ def record_run(
 
     `name`, without `.json`, is made from the run's configuration by default, and `folder` is
     `results/` of the checkout. An `ablation` is kept among the runs that options are chosen by,
-    without per-target values. Nothing is written if the run is not finished or misses a file, the
-    name is no file name or is that of another run, or the same run is there under another name
-    (`ExperimentError`). A page that could not be made is an error too, with the record written.
+    without per-target values. An `ExperimentError` is raised before anything is written, unless it
+    is one of the page.
     """
     folder = results_folder() if folder is None else folder
     files = RunFolder(run)

@@ -3,9 +3,7 @@
 A sequence model maps histories to hidden states, `forward(items, delta)`, and hidden states to
 scores of the catalogue, `logits(hidden)`. A fitted baseline overrides `scores(batch)` instead. No
 code elsewhere asks for the class of a model. Nothing here reads the values of a tensor: a batch is
-checked once, when it is made, so that a device never has to wait for Python.
-
-Glossary: B sequences, L positions.
+checked once, when it is made. Glossary: B sequences, L positions.
 """
 
 from __future__ import annotations
@@ -231,9 +229,8 @@ def check_history(items: Tensor, delta: Tensor) -> None:
 class Dropout(nn.Dropout):
     """`nn.Dropout` with cheaper random numbers on the CPU, seeded by `torch.manual_seed`.
 
-    PyTorch draws 64 random bits for each element. 16 decide just as well: one draw serves four, in
-    a third of the time. The probability is rounded to a multiple of 2^-16, and kept elements are
-    scaled by the inverse of the rounded one, so the expectation is exact.
+    One draw of 64 bits serves four elements, in a third of the time. The probability is rounded to
+    a multiple of 2^-16, and kept elements are scaled by it, so the expectation is exact.
     """
 
     def forward(self, x: Tensor) -> Tensor:

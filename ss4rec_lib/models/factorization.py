@@ -2,8 +2,7 @@
 
 ALS: Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008. With
 item factors Y, a user of history S is folded in by least squares, chosen items with confidence
-alpha and all others with 1, so the scores depend on the history alone, and the latest items of
-held-out users count:
+alpha and all others with 1, so the scores depend on the history alone:
 
     x = (Y^T Y + (alpha - 1) sum_S y_j y_j^T + regularization I)^-1  alpha sum_S y_j
     score(i) = x . y_i
@@ -71,7 +70,8 @@ class _Factorisation(Baseline):
 
     @classmethod
     def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        return cls.learned(interaction_matrix(split), config, training.seed)
+        options = training.model_dump(include={"learning_rate"} & {*cls.trained_with})
+        return cls.learned(interaction_matrix(split), config, training.seed, **options)
 
     @classmethod
     def learned(
@@ -168,11 +168,6 @@ class MatrixBPR(_Factorisation):
         super().__init__(len(items) - 1, config)
         self.register_buffer("user_factors", users.clone())
         self.register_buffer("item_factors", items.clone())
-
-    @classmethod
-    def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        rate = training.learning_rate
-        return cls.learned(interaction_matrix(split), config, training.seed, learning_rate=rate)
 
     def scores(self, batch: Batch) -> Tensor:
         """Return the scores of each row's user, (B, n_items + 1)."""

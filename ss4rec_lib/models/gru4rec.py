@@ -8,8 +8,6 @@ Recommendations", DLRS 2016:
     h = GRU(x)                                     # no biases
     hidden = dense(h)                              # back to the width of the embedding
     scores = hidden @ item_embedding.weight.T      # tied weights, id 0 is padding
-
-RecBole trains on the last position of every prefix; all positions at once are the same targets.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ factorisation and a multi-layer perceptron, each with embeddings of its own:
     score = h . [gmf; mlp] + b
 
 All items of a user are scored together: W_1 [p'; q'] = W_1u p' + W_1i q' is two small products
-instead of one per pair. (Dropout before the first layer therefore drops the same elements of an
-embedding in all its pairs of a step; RecBole draws them pair by pair.)
+instead of one per pair (so dropout before it is drawn by embedding; in RecBole, pair by pair).
 """
 
 from __future__ import annotations
@@ -57,11 +56,9 @@ def fit_epochs(
 
     `steps` yields the mean loss and the number of examples of each step of an epoch. Of the metrics
     of `validate`, `criterion` times `sign` chooses the epoch, the first of equal ones; without it
-    the last one is kept. Of `options`, `epochs` and `patience` are used.
-
-    Return one row per epoch (`epoch`, `train_loss`, the metrics, `train_seconds`, `valid_seconds`)
-    and the epoch that was kept. TrainingDiverged ends a loss or criterion that is not finite, with
-    the best weights back in place.
+    the last one is kept. Of `options`, `epochs` and `patience` are used. Return one row per epoch
+    (as `Fitted.rows`) and the epoch that was kept. TrainingDiverged ends a loss or criterion that
+    is not finite, with the best weights back in place.
     """
     rows: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}

@@ -1,10 +1,9 @@
 """Popularity of items, in the whole training part or in the days before a moment.
 
 Ji et al., "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020 (arXiv
-2005.13829): a count over the whole training part recommends items that were popular at another
-time, or will be. The score of an item at moment t is therefore the number of training interactions
-with it in the window t - W < time <= t. Under leave-one-out the end of the training part lies years
-after most targets, and the end of each user's history is the fair moment.
+2005.13829): the score at moment t is the number of training interactions in t - W < time <= t.
+Under leave-one-out the end of the training part lies years after most targets, and the end of each
+user's history is the fair moment.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ s5-pytorch and `mamba_ssm.Mamba`. Its state dict, for the blocks i = 0, 1, ... o
     model.i.S6.*                       the keys of `mamba_ssm.modules.mamba_simple.Mamba`
     model.i.LayerNorm.{weight, bias}   (H,)             shared by both sums of the block
 
-H = hidden_size, P = d_P. On reading, each of Lambda, B and C may be complex or real pairs with a
-last axis of 2, since not every file format knows complex numbers.
+H = hidden_size, P = d_P. Lambda, B and C are read as complex numbers or as real pairs.
 """
 
 from __future__ import annotations
@@ -36,10 +35,9 @@ def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tens
     """Put published weights into a model and return it; its mode, dtype and device stay.
 
     Without a model one is built, with every size read off the weights, `unconstrained=True` and the
-    other options of `SS4RecConfig.official()`. A model that keeps Re(Lambda) negative takes the
-    weights too if all of theirs is. `state_dict` is as described in this module, of any floating
-    dtype; the prefixes `module.` and `_orig_mod.` are ignored. A ValueError names what does not fit
-    (names, shapes, numbers that are not finite, Re(Lambda) >= 0); nothing has changed then.
+    other options of `SS4RecConfig.official()`. The prefixes `module.` and `_orig_mod.` are ignored.
+    A ValueError names what does not fit (names, shapes, numbers that are not finite, Re(Lambda) >=
+    0 for a model that keeps it negative); nothing has changed then.
     """
     weights = _real_tensors(state_dict)
     model = _model_for(weights) if model is None else model
@@ -73,9 +71,8 @@ def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
 def load_official_checkpoint(path: str | Path, model: SS4Rec | None = None) -> SS4Rec:
     """Read published weights from a file: a RecBole checkpoint, or a state dict alone.
 
-    A `.safetensors` file is read as such, anything else by `torch.load(weights_only=True)`, which
-    refuses pickled objects. RecBole pickles its `Config` beside the weights; the error then says
-    how to take the weights out.
+    Anything but `.safetensors` is read by `torch.load(weights_only=True)`, which refuses pickled
+    objects such as RecBole's `Config`; the error says how to take the weights out.
     """
     path = Path(path)
     content: Any = read_tensors(path)[0] if path.suffix == ".safetensors" else _read_pth(path)

@@ -4,18 +4,15 @@
     hidden = the blocks of an SS4Rec trunk over x and delta         # (B, L, d_model), causal
     rating = mu + b_item[target] + b(history) + head([hidden, e_target, hidden * e_target])
 
-The target's item enters only here, after the trunk, and its rating nowhere. The scores of the
-catalogue are the trunk's, so the same hidden state ranks and rates. In place of a user's bias
-stands the shrunken mean of the history's residuals
+The target's item enters only after the trunk, and its rating nowhere. The trunk's scores of the
+catalogue stay, so the same hidden state ranks and rates. In place of a user's bias stands the
+shrunken mean of the history's residuals, the b_u of the bias baseline from the past alone:
 
     b(history) = sum_{j <= k} (r_j - mu - b_item[i_j]) / (k + 1 + shrinkage)
 
-which is the b_u of the bias baseline, computed from the past alone, so that a new user needs no
-training. The last layer of the head starts at 0, so an untrained model *is* that baseline.
-
-With `user_factors` a user adds `p_u . q_item`, with the squared lengths of both as a penalty
-(Koren, Bell, Volinsky 2009, equation 5). p_u starts at 0 and stays there for a user without
-training interactions.
+The last layer of the head starts at 0, so an untrained model *is* that baseline. With
+`user_factors` a user adds `p_u . q_item`, with the squared lengths of both as a penalty (Koren,
+Bell, Volinsky 2009, equation 5); p_u starts and, without training interactions, stays at 0.
 """
 
 from __future__ import annotations
@@ -43,14 +40,11 @@ _NUMBERS = 1 << 22  # of the largest tensor held while all items are rated: 16 M
 
 
 class RatingConfig(SS4RecConfig):
-    """The options of the SS4Rec trunk, and of the ratings on top of it.
+    """The options of the SS4Rec trunk, and of the ratings on top of it."""
 
-    The loss is the squared error alone, the trunk's ranking loss alone (the head stays as it is, so
-    the biases predict the ratings), or for `both` ranking loss + rating_weight * squared error.
-    """
-
+    # Squared error, the trunk's ranking loss (the head stays as it is), or their weighted sum.
     train_for: Literal["rating", "ranking", "both"] = "rating"
-    rating_weight: Positive = 1.0
+    rating_weight: Positive = 1.0  # of the squared error, for `both`
     use_ratings: bool = True  # those of the history, in the embedding and in b(history)
     user_factors: Annotated[int, Field(ge=0)] = 0  # length of p_u and q_item; 0: no users
     user_penalty: NotNegative = 0.05  # times |p_u|^2 + |q_item|^2, in the squared error

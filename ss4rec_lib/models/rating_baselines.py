@@ -114,10 +114,9 @@ class BiasConfig(ModelConfig):
 
 
 class BiasBaseline(RatingBaseline):
-    """mu + b_u + b_i by alternating regularised means.
+    """mu + b_u + b_i by alternating regularised means, items first.
 
-    Minimises the squared error plus reg_u sum b_u^2 + reg_i sum b_i^2 over one kind of bias at a
-    time, items first: b_i = sum (r - mu - b_u) / (reg_i + n_i). Koren, "Factor in the Neighbors",
+    b_i = sum (r - mu - b_u) / (reg_i + n_i), and b_u likewise. Koren, "Factor in the Neighbors",
     TKDD 2010, section 2.1; the same iteration as Surprise's `BaselineOnly` with `als`, to rounding.
     `user_bias` and `item_bias` stand in the order of `user_ids` and `item_ids`.
     """

@@ -64,8 +64,7 @@ class BiasedMF(RatingBaseline):
         reader = surprise.Reader(rating_scale=(self.low, self.high))
         trainset = surprise.Dataset.load_from_df(table, reader).build_full_trainset()
         algorithm = getattr(surprise, self.algorithm)(**options).fit(trainset)
-        # Surprise numbers users and items as it meets them; the rows are put in our order, with one
-        # of zeros behind them for unknown ones.
+        # In our order, not as Surprise met them, with a last row of zeros for unknown ones.
         of_user = [trainset.to_inner_uid(u) for u in range(len(self.user_ids))]
         of_item = [trainset.to_inner_iid(i) for i in range(len(self.item_ids))]
         self.user_bias = or_zero(algorithm.bu[of_user])
@@ -199,8 +198,7 @@ class RatingNeuralCFConfig(ModelConfig):
 class RatingNeuralCF(RatingBaseline):
     """NeuMF with biases, by AdamW on the squared error; untrained it is the bias baseline.
 
-    It overfits within a few epochs, so a validation part should choose the epoch. `history` has the
-    `epoch`, `train_loss` (mean squared error), and with a validation part its `rmse` and `mae`.
+    It overfits within a few epochs, so a validation part should choose the epoch.
     """
 
     config_type = RatingNeuralCFConfig

@@ -9,20 +9,13 @@ form of RecBole's model, whose norms come after the residual sums:
         x = norm(dropout(feed_forward(x)) + x)     # d -> inner, gelu, inner -> d
     scores = x @ item_embedding.weight.T           # tied weights, id 0 is padding
 
-Cross entropy over the whole catalogue, more than the network, explains the differences between
-SASRec and its competitors (Klenitskiy & Vasilev 2023).
-
-With `time`, attention also receives the age of each item at the time of the target. Position k
-predicts interaction k + 1, so its query stands at that interaction's time, and the key of
-interaction j is `elapsed[k, j] = t[k+1] - t[j]` seconds old. That is the relative time of HSTU
-(Zhai et al., "Actions Speak Louder than Words", ICML 2024, arXiv 2402.17152): one learned bias of
-the attention logit per bucket of age, on a logarithmic scale. (TiSASRec, Li et al., WSDM 2020,
-learns vectors for clipped linear intervals between t[k] and t[j], without the target's time.)
-
-A bias that is equal for all keys cancels in a softmax: it can express which items are recent, not
-how long ago all of them were (HSTU's attention has no softmax). The bucket of the interval to the
-target, `delta[k]`, is therefore also embedded and added to the input of position k. All this
-follows from `delta` alone, so `target_time` applies: with `none`, ages are numbers of interactions.
+With `time`, attention also receives the age of each item at the time of the target: interaction j
+is `elapsed[k, j] = t[k+1] - t[j]` seconds old at position k, which predicts interaction k + 1. As
+in HSTU (Zhai et al., "Actions Speak Louder than Words", ICML 2024, arXiv 2402.17152), each bucket
+of age, on a logarithmic scale, has a learned bias of the attention logit. A bias that is equal for
+all keys cancels in a softmax (HSTU has none): it can express which items are recent, not how long
+ago all of them were. The interval to the target, `delta[k]`, is therefore also embedded and added
+to the input of position k. With `target_time="none"`, ages are numbers of interactions.
 
 Glossary: B sequences, L positions, d = hidden_size, H heads, N layers.
 """

@@ -9,8 +9,6 @@ arXiv 2502.08132. The computation is the published one:
         x = norm(dropout(mamba(x)) + x)
     scores = x @ item_embedding.weight.T           # tied weights, id 0 is padding
 
-`SS4RecConfig.model_type` leaves out the first of the two lines of a block, or the second.
-
 `delta[k]` is the time from interaction k to interaction k + 1, in seconds; at the last position it
 reaches to the target. The model receives the *time* of the next interaction, never its item.
 """
@@ -32,10 +30,9 @@ LAYER_NORM_EPS = 1e-12  # as published
 class SS4RecConfig(ModelConfig):
     """Shape and options of an SS4Rec model. The defaults are those published for MovieLens-1M.
 
-    `model_type` is the ablation switch (the published code stores it and never reads it): `s5_only`
-    leaves out the relation-aware layers, `mamba_only` the time-aware ones; dropout, residual sum
-    and norm of the others stay. The third published ablation, intervals ignored, is a matter of
-    data: `target_time="none"`.
+    `model_type` is the ablation switch (the published code never reads it): `s5_only` leaves out
+    the second line of a block, `mamba_only` the first. The third published ablation, intervals
+    ignored, is a matter of data: `target_time="none"`.
     """
 
     hidden_size: Count = 64  # width of item embeddings and hidden states, d_model
@@ -52,9 +49,7 @@ class SS4RecConfig(ModelConfig):
     # receives; with a floor above 0 tied interactions enter its state.
     interval: Literal["raw", "clip", "log1p"] = "raw"
     interval_floor: NotNegative = 0.0
-    # Leave S5's eigenvalues free, as published, instead of keeping Re(Lambda) negative (see
-    # `ss4rec_lib.ssm.S5`). The function is the same at initialisation.
-    unconstrained: bool = False
+    unconstrained: bool = False  # S5's eigenvalues are free, as published, see `ss4rec_lib.ssm.S5`
     d_state: Count = 32  # states of Mamba
     d_conv: Count = 4  # length of Mamba's convolution
     expand: Count = 2  # Mamba's inner width is expand * hidden_size

@@ -82,10 +82,8 @@ class Mamba(nn.Module):
 
     def _as_made(self, *names: str) -> bool:
         """Return True if the weights of these inner layers may be used without calling them."""
-        layers = {name: getattr(self, name) for name in names}
-        if not is_plain(*layers.values()):
-            return False
-        return all(layer.extra_repr() == self._made[name] for name, layer in layers.items())
+        same = (getattr(self, name).extra_repr() == self._made[name] for name in names)
+        return is_plain(*(getattr(self, name) for name in names)) and all(same)
 
     def _convolve(self, x: Tensor, before: Tensor) -> Tensor:
         """Convolve x (B, L, d_inner), causally per channel, after `before` (B, D, d_conv - 1)."""

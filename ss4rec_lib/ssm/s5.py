@@ -36,15 +36,13 @@ class S5(nn.Module):
     As in s5-pytorch, all P eigenvalues are kept and the output is not doubled for conjugates.
 
     Args:
-        d_H: Width H of input and output.
-        d_P: Number P of states.
+        d_H, d_P: Width H of input and output; number P of states.
         dt_min, dt_max: Learned steps exp(log_step) start log-uniform between these.
         interval: Transform of the seconds: `raw` (published), `clip` to [dt_min, dt_max], `log1p`.
         interval_floor: Smallest interval after that; above 0, tied interactions enter the state.
         discretization: `zoh` (published) or `bilinear`.
         unconstrained: Store `Lambda` freely, as published. By default Re(Lambda) = -exp(.) stays
-            negative, since exp(Lambda Delta) overflows when training pushes it above 0 and
-            intervals reach 1e6 s.
+            negative: above 0, exp(Lambda Delta) overflows for intervals of 1e6 s.
         backend: Scan backend, see `ss4rec_lib.ssm.scan`.
     """
 
@@ -114,9 +112,8 @@ class S5(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Map u (B, L, H) to y (B, L, H); with `return_state` also return the last state (B, P).
 
-        `delta` (B, L) holds the seconds from each interaction to the next one, floating and not
-        negative. Its values are checked when a batch is made (`ss4rec_lib.data.make_batch`), not
-        here, so that no device has to wait. `state` is complex; zeros when None.
+        `delta` (B, L) holds the seconds from each interaction to the next one, floating; that they
+        are not negative is checked when a batch is made. `state` is complex; zeros when None.
         """
         check("u", u, (*u.shape[:2], self.d_H), "(B, L, H)")
         check("delta", delta, u.shape[:2], "(B, L)")

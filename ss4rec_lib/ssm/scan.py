@@ -8,11 +8,9 @@
 * `"mamba_ssm"`: the fused CUDA kernel of the package mamba-ssm; selective scan from an empty state;
 * `"auto"`: numba on the CPU, mamba_ssm on CUDA, else parallel; it never fails, and logs its choice.
 
-`torch.jit.trace`, `torch.export` and `torch.func` see PyTorch's operators only: `auto` takes the
-reference there. Second derivatives are those of the reference too, and as slow.
-
-A named backend that does not apply raises RuntimeError with the reason. Checks here
-look at shapes, dtypes and devices only, never at values.
+Under `torch.jit.trace`, `torch.export` and `torch.func`, which see PyTorch's operators only, `auto`
+takes the reference; second derivatives are the reference's too, and as slow. A named backend that
+does not apply raises RuntimeError. Checks look at shapes, dtypes and devices, never at values.
 Glossary: (B, L, D, N) = batch, length, channels, states per channel; P = states of S5.
 """
 
@@ -58,18 +56,16 @@ def is_plain(*modules: nn.Module) -> bool:
     """Return True if using the weights of layers is the same as calling them.
 
     It is not for a subclass or wrapper (adapters, parametrisations, int8), with hooks (pruning), a
-    `forward` of its own, or weights of a subclass of Tensor.
+    `forward` of its own, a `max_norm`, or weights of a subclass of Tensor.
     """
-    if nn.modules.module._has_any_global_hook():
-        return False
-    for m in modules:
-        hooks = m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks
-        ours = type(m) in (nn.Linear, nn.Conv1d, nn.Embedding, nn.Sequential)
-        usual = type(getattr(m, "weight", None)) in (Tensor, nn.Parameter, type(None))
-        renormalises = type(m) is nn.Embedding and m.max_norm is not None
-        if not ours or any(hooks) or "forward" in vars(m) or not usual or renormalises:
-            return False
-    return True
+    hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+    return not nn.modules.module._has_any_global_hook() and all(
+        type(m) in (nn.Linear, nn.Conv1d, nn.Embedding, nn.Sequential)
+        and type(getattr(m, "weight", None)) in (Tensor, nn.Parameter, type(None))
+        and getattr(m, "max_norm", None) is None
+        and not any(vars(m)[name] for name in ("forward", *hooks) if name in vars(m))
+        for m in modules
+    )
 
 
 @cache

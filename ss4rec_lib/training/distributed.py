@@ -30,11 +30,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def make_accelerator(device: torch.device) -> Accelerator:
-    """Return an accelerator for this device and for the processes that were started.
-
-    accelerate keeps one state per Python process. A notebook that trains on the GPU and then on the
-    CPU needs a new one. Several processes share theirs, so it stays.
-    """
+    """Return an accelerator for this device and for the processes that were started."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
 
@@ -45,7 +41,7 @@ def make_accelerator(device: torch.device) -> Accelerator:
             "accelerate launch was asked for several processes on the CPU but started one. "
             "For several: torchrun --nproc_per_node N"
         )
-    if PartialState._shared_state:
+    if PartialState._shared_state:  # of another device in a notebook; several processes share it
         state = PartialState()
         if state.num_processes == 1 and torch.device(state.device or "cpu").type != device.type:
             AcceleratorState._reset_state(reset_partial_state=True)

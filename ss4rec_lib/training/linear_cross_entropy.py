@@ -1,8 +1,7 @@
 """Softmax cross entropy of a linear head without the matrix of logits.
 
-PyTorch's cross entropy stores the M V logits hidden W^T, their log-softmax and two gradients of the
-same size, and most of its time goes into moving these through memory. Here a few hundred rows are
-done at a time, loss and gradient together, while they are in the cache:
+PyTorch's cross entropy moves the M V logits hidden W^T, their log-softmax and two gradients of that
+size through memory. Here a few hundred rows are done at a time, loss and gradient together:
 
     logits = h W^T                               (R, V)
     e      = exp(logits - max),  sum = sum_v e   one compiled pass over each row
@@ -11,12 +10,9 @@ done at a time, loss and gradient together, while they are in the cache:
     dh     = (E W) / sum                         (R, d): d divisions per row instead of V
     dW    += E^T (h / sum)                       (V, d)
 
-This is the same function as `F.cross_entropy(hidden @ W.T, targets)`, with the gradient computed
-during forward: the loss is a scalar, so backward only multiplies by its factor. A NaN among the
+The loss is a scalar, so backward only multiplies these gradients by its factor. A NaN among the
 logits may not reach the loss (fastmath); it does reach the gradients, by the matrix products.
-
-Glossary: M targets, V = n_items + 1 columns (padding id included, as published), d = d_model,
-R rows at a time.
+Glossary: M targets, V = n_items + 1 columns (padding included), d = d_model, R rows at a time.
 """
 
 from __future__ import annotations
@@ -47,10 +43,7 @@ if numba_available():
 
     @numba_loops.compiled(fastmath=True)
     def _softmax_rows(logits, largest, targets, losses, sums, lo, hi):
-        """Overwrite logits with sum * (softmax - onehot(targets)); fill losses and sums.
-
-        logits (R, V), largest (R,), targets (R,) in [0, V), losses (R,) nats, sums (R,).
-        """
+        """Overwrite logits (R, V) with sum * (softmax - onehot(targets)); fill losses and sums."""
         for m in range(lo, hi):
             row = logits[m]
             at_target = row[targets[m]]

@@ -70,21 +70,17 @@ def fit(
     With `checkpoint`, everything needed to continue is written to that file every
     `config.checkpoint_seconds` and after each epoch. Called again with `resume=True` (same model
     configuration, data and `config`), training continues, on the same machine, to bit for bit the
-    history and weights of an uninterrupted run; without that file it starts anew.
-
-    Several processes (see `training.distributed`) share the rows of every batch and add up their
-    gradients. The model is that of one process, up to rounding and random numbers.
+    history and weights of an uninterrupted run; without that file it starts anew. Several processes
+    (see `training.distributed`) share the rows of every batch and add up their gradients: the model
+    is that of one process, up to rounding and random numbers.
 
     `objective` is what is minimised, None for the ranking loss `model.config.loss_type`;
     `validation` chooses the epoch, None for validation NDCG@10; `on_epoch` is called after every
     epoch with the history so far.
 
-    Raises:
-        ValueError: Model, split and configuration do not fit together, for example
-            `history="full"` without a model that `carries_state`.
-        CheckpointError: The file exists but `resume` is not set, or it cannot be used or written.
-        TrainingDiverged: A loss, gradient or score that is not finite; the best weights so far are
-            back in place.
+    Raise a ValueError for arguments that do not fit together, a CheckpointError for a file that
+    exists without `resume` or cannot be used or written, and TrainingDiverged, with the best
+    weights so far back in place, for a loss, gradient or score that is not finite.
     """
     config = config or TrainingConfig()
     n_items = split.sequences.n_items

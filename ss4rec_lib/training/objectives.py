@@ -78,11 +78,7 @@ def at_targets(values: Tensor, batch: Batch) -> Tensor:
 
 
 def cross_entropy(model: Recommender, hidden: Tensor, batch: Batch, n: int) -> Tensor:
-    """Return the softmax cross entropy over the catalogue.
-
-    As published, the column of the padding id takes part in the softmax. Only without
-    `score_weight` are the scores stored, see `linear_cross_entropy`.
-    """
+    """Return the softmax cross entropy over the catalogue, padding included, as published."""
     targets = at_targets(batch.targets, batch)
     if model.score_weight is None:
         return F.cross_entropy(model.logits(hidden), targets, reduction="sum") / n
@@ -113,10 +109,9 @@ def sampled_cross_entropy(
     """Return the softmax cross entropy with the sum over the catalogue estimated from K items.
 
     The items are drawn with replacement from q, the `proposal` (V,), once for all targets of the
-    call, and their scores corrected by -log(K q) (Bengio & Senecal 2008; "logQ correction"). Then
-    K^-1 sum_j exp(s_j) / q_j is an unbiased estimate of sum_i exp(s_i); without the correction,
-    popular items would be pushed down for being drawn often. A draw that hits the target is left
-    out of that target's sum. As K grows this becomes the cross entropy over items 1..n_items.
+    call, and their scores corrected by -log(K q) (Bengio & Senecal 2008; "logQ correction"), so
+    that K^-1 sum_j exp(s_j) / q_j is an unbiased estimate of sum_i exp(s_i). A draw that hits the
+    target is left out of its sum. As K grows this becomes the cross entropy over items 1..n_items.
     """
     targets, weight = at_targets(batch.targets, batch), _weight(model)
     drawn = torch.multinomial(proposal, n_negatives, replacement=True)  # (K,)
@@ -171,8 +166,7 @@ def rating_model(
 ) -> RatingSS4Rec:
     """Return a model that starts as the bias baseline of the training part.
 
-    `levels` of the configuration are replaced by the ratings that occur in training. `trunk` is a
-    trained SS4Rec to start from; None for a new one.
+    `levels` are the ratings that occur in training; `trunk` a trained SS4Rec, None for a new one.
     """
     known = train_ratings(split)
     levels = tuple(np.unique(known.ratings).tolist())
@@ -192,10 +186,9 @@ def rating_model(
 
 
 def rating_objective(ranking: Objective) -> Objective:
-    """Return the loss that `RatingConfig.train_for` asks for, around a ranking objective.
+    """Return the loss that `RatingConfig.train_for` asks for, around a ranking objective (nats).
 
-    It is the mean squared error with the penalty of the users' and items' vectors (squared rating
-    units), the ranking loss (nats), or the ranking loss + rating_weight * squared error.
+    The squared error has the penalty of the users' and items' vectors (squared rating units).
     """
 
     def objective(model: Any, hidden: Tensor, batch: Batch, n: int) -> Tensor:

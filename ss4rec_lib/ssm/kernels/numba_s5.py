@@ -216,16 +216,14 @@ class _IrregularScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, lam, step, delta, Bu, x0):
-        P, arrays = step.shape[0], loops.as_arrays(lam, step, delta, Bu, x0)
-        re, im = arrays[0][:P], arrays[0][P:]
-        size = re * re + im * im
-        inv = np.concatenate((re / size, -im / size))  # 1 / Lambda
-        arrays.insert(1, inv)
-        x = np.empty_like(arrays[4])
+        re, im = lam.chunk(2)
+        size = re * re + im * im  # by PyTorch: NumPy would warn when diverged weights overflow
+        inv = torch.cat((re / size, -im / size))  # 1 / Lambda
+        x, P = torch.empty_like(Bu, memory_format=torch.contiguous_format), step.shape[0]
+        arrays = loops.as_arrays(lam, inv, step, delta, Bu, x0)
         groups, work = loops.channel_groups(len(delta), P), delta.numel() * P
-        loops.shard(irregular_forward, len(delta) * groups, *arrays, x, groups, work=work)
-        x = torch.from_numpy(x)
-        ctx.save_for_backward(lam, step, delta, Bu, x0, torch.from_numpy(inv), x)
+        loops.shard(irregular_forward, len(delta) * groups, *arrays, x.numpy(), groups, work=work)
+        ctx.save_for_backward(lam, step, delta, Bu, x0, inv, x)
         return x
 
     @staticmethod
