@@ -51,10 +51,7 @@ def compare(
     names, targets, users, values = zip(*(_read(*run) for run in runs), strict=True)
     for i, (path, *_) in enumerate(runs):
         if targets[i] != targets[0] or not np.array_equal(users[i], users[0]):
-            raise ExperimentError(
-                f"{runs[0][0]} and {path} were not evaluated on the same targets: {targets[0]} "
-                f"and {targets[i]}"
-            )
+            raise ExperimentError(f"targets differ: {a[0]} {targets[0]}, {path} {targets[i]}")
     of_a, of_b = values[: len(a)], values[len(a) :]
     if len(a) > 1 and len(b) > 1:
         found = difference_over_seeds(np.stack(of_a), np.stack(of_b), metric)

@@ -149,10 +149,7 @@ class RunConfig(Config):
             raise ValueError(_unknown(key, self.training[key], known, f"the training of {name}"))
         training = self.training_options  # raises its own errors, as that of the model does
         if training.history == "full" and not self.preset.model.carries_state:
-            raise ValueError(
-                f"history='full': {self.model_options.display_name} carries no state from piece to "
-                "piece of a history; expected windows"
-            )
+            raise ValueError(f"history='full': {name} carries no state; expected windows")
         return self
 
     def _training_names(self) -> list[str]:
@@ -230,10 +227,8 @@ class RunConfig(Config):
         """Raise a `ConfigError` if the model's library is not installed."""
         package = self.preset.model.requires
         if package is not None and importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"model={self.name!r} needs the package {package!r}, which is not installed: "
-                'pip install -e ".[peers]"'
-            )
+            missing = f"model={self.name!r} needs the package {package!r}, which is not installed"
+            raise ConfigError(f'{missing}: pip install -e ".[peers]"')
 
     def write(self, path: Path, protocol: Mapping[str, Any] | None = None) -> None:
         """Write the configuration as JSON, with the place of the data and what identifies them."""
@@ -338,9 +333,6 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no configuration: expected task, data, model, training")
-    for name in content.keys() - RunConfig.model_fields.keys():
-        unknown = _unknown(str(name), content[name], RunConfig.model_fields, "a run")
-        raise ConfigError(f"{path}: {unknown}")
     try:
         found = {part: _section(content[part]) for part in _SECTIONS if part in content}
     except ValueError as error:

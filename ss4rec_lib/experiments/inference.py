@@ -123,10 +123,10 @@ def recommend_from_run(
         user_id = int(user_id)
     user = run.split.sequences.user_index(user_id)
     if run.model.needs_known_users and run.split.train_end[user] == 0:
+        name = run.record["display_name"]
         raise ExperimentError(
-            f"user {user_id} has no interaction in the training part, and "
-            f"{run.record['display_name']} learns users, not histories: it can recommend nothing. "
-            "Use a run of another model"
+            f"user {user_id} has no interaction in the training part, and {name} learns users, not "
+            "histories: use a run of another model"
         )
     how = {name: run.record["protocol"][name] for name in ("target_time", "max_len")}
     place, known = run.config.data, pd.DataFrame({"item_id": run.split.sequences.item_ids})

@@ -37,7 +37,6 @@ from ss4rec_lib.experiments.task import (
     ExperimentError,
     Outcome,
     TaskData,
-    check_catalogue,
     load_split,
     load_table,
     protocol_of_split,
@@ -93,15 +92,11 @@ class RatingTask:
         return TaskData(split, protocol, attrs, [RatingParts(*parts)])
 
     def check(self, config: RunConfig, data: TaskData) -> None:
-        """Raise an `ExperimentError`: ratings that are all equal, or too small a catalogue."""
-        for part in data.parts:
-            if len(np.unique(part.train.ratings)) < 2:
-                raise ExperimentError(
-                    f"all training ratings of {config.data.dataset} are "
-                    f"{part.train.ratings[0]:g}: there is nothing to learn from them"
-                )
-        if config.data.split in RANKED_SPLITS:
-            check_catalogue(config, data.protocol["catalogue"])
+        """Raise an `ExperimentError` for ratings that are all equal."""
+        for stars in (np.unique(part.train.ratings) for part in data.parts):
+            if len(stars) < 2:
+                equal = f"all training ratings of {config.data.dataset} are {stars[0]:g}"
+                raise ExperimentError(f"{equal}: there is nothing to learn from them")
 
     def fit(self, config: RunConfig, data: TaskData, **how: Any) -> Outcome:
         """Train a sequence model with checkpoints, or fit a model of users and items."""

@@ -150,10 +150,8 @@ class RunFolder:
             raise ExperimentError(f"{self.path}: {reason}")
         if not self.record.exists():
             state = "is not finished" if self.config.exists() else "holds no run"
-            raise ExperimentError(
-                f"{self.path} {state}: it has no {self.record.name}. "
-                f"First: ss4rec train --resume --out {self.path}"
-            )
+            first = f"it has no {self.record.name}. First: ss4rec train --resume --out {self.path}"
+            raise ExperimentError(f"{self.path} {state}: {first}")
         return read_record(self.record)
 
     def read_model(self, config: RunConfig, n_items: int) -> Recommender:
@@ -164,10 +162,8 @@ class RunFolder:
             raise ExperimentError(str(error)) from error
         expected = config.model_options
         if (model.n_items, model.config) != (n_items, expected):
-            raise ExperimentError(
-                f"{self.model} is not the model of this run and its data: it has {model.n_items:,} "
-                f"items and {model.config!r}, expected {n_items:,} and {expected!r}"
-            )
+            found = f"{self.model} has {model.n_items:,} items and {model.config!r}"
+            raise ExperimentError(f"{found}: this run and its data {n_items:,} and {expected!r}")
         return model
 
     def write_history(self, history: pd.DataFrame) -> None:

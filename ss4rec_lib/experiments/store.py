@@ -68,16 +68,11 @@ def record_run(
     name = name.removesuffix(".json")
     kept = load_records(folder, ablation)
     if kept.get(name, record) != record:
-        raise ExperimentError(
-            f"{name}.json is already there and is another run; nothing was changed. Give this one "
-            "a name with --as"
-        )
+        raise ExperimentError(f"{name}.json is another run: give this one a name with --as")
     for other, there in kept.items():
         if other != name and _identity(there) == _identity(record):
-            raise ExperimentError(
-                f"{other}.json is the same run (seed {record['seed']}): it would count twice, and "
-                "nothing was changed"
-            )
+            same = f"{other}.json is the same run (seed {record['seed']})"
+            raise ExperimentError(f"{same}: it would count twice, and nothing was changed")
     if not ablation:
         read_per_target(files.per_target)  # or an error, before anything is written
         with whole_file(folder / "per_target" / f"{name}.npz") as temporary:

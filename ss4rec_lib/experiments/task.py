@@ -98,31 +98,25 @@ def load_table(config: RunConfig) -> pd.DataFrame:
     """Return the interactions of a run; without ratings it cannot predict any (`DataError`)."""
     table = load_dataset(config.data.dataset, path=config.data.path)
     if config.task == "rating" and "rating" not in table:
-        raise DataError(
-            f"{table.attrs['dataset']} has no ratings, which task='rating' is to predict: "
-            "take task='ranking'"
-        )
+        raise DataError(f"{table.attrs['dataset']} has no ratings to predict: take task='ranking'")
     return table
 
 
 def load_split(config: RunConfig) -> tuple[Split, Mapping[Any, Any]]:
-    """Return the leave-one-out or global-time split of a run, and the table's `.attrs`."""
+    """Return the leave-one-out or global-time split of a run, and the table's `.attrs`.
+
+    A catalogue below the metrics' largest K is a `DataError`.
+    """
     data, table = config.data, load_table(config)
-    if data.split == "leave-one-out":
-        return leave_one_out(table, data.ordering, data.min_interactions), table.attrs
+    make = leave_one_out if data.split == "leave-one-out" else global_time_split
     with warnings.catch_warnings():
-        # Some users always come after a cut: the split's report counts them, and a run logs it.
-        warnings.simplefilter("ignore", NotEnoughInteractionsWarning)
-        return global_time_split(table, data.ordering, data.min_interactions), table.attrs
-
-
-def check_catalogue(config: RunConfig, n_items: int) -> None:
-    """Raise an `ExperimentError` if the metrics' largest K exceeds the catalogue."""
-    if n_items < max(KS):
-        raise ExperimentError(
-            f"{config.data.dataset} has {n_items} items after the filter: expected at least "
-            f"{max(KS)}, the largest K of the metrics"
-        )
+        if make is global_time_split:  # users after a cut: a run logs their number
+            warnings.simplefilter("ignore", NotEnoughInteractionsWarning)
+        split = make(table, data.ordering, data.min_interactions)
+    if (n_items := split.sequences.n_items) < max(KS):
+        found = f"{data.dataset} has {n_items} items after the filter"
+        raise DataError(f"{found}: expected at least {max(KS)}, the largest K of the metrics")
+    return split, table.attrs
 
 
 def protocol_of_split(config: RunConfig, split: Split) -> dict[str, Any]:
@@ -158,8 +152,7 @@ class RankingTask:
         return TaskData(split, protocol, attrs)
 
     def check(self, config: RunConfig, data: TaskData) -> None:
-        """Raise an `ExperimentError`: too small a catalogue, or users that nothing is known of."""
-        check_catalogue(config, data.protocol["catalogue"])
+        """Raise an `ExperimentError` for users that nothing is known of."""
         asked = np.union1d(*(users for users, _ in data.split.held_out.values()))
         unknown = int((data.split.train_end[asked] == 0).sum())
         if config.preset.model.needs_known_users and unknown:

@@ -203,10 +203,8 @@ def import_peer(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(
-            f"this baseline needs the package {name.partition('.')[0]!r}, which cannot be imported "
-            f'here ({error}): pip install -e ".[peers]"'
-        ) from error
+        what = f"this baseline needs the package {name.partition('.')[0]!r}, not importable here"
+        raise ImportError(f'{what} ({error}): pip install -e ".[peers]"') from error
 
 
 def last_of(values: Tensor, batch: Batch) -> Tensor:

@@ -70,7 +70,7 @@ class _Factorisation(Baseline):
 
     @classmethod
     def _fitted(cls, split: Split, config: Any, training: TrainingConfig) -> Self:
-        options = training.model_dump(include={"learning_rate"} & {*cls.trained_with})
+        options = training.model_dump(include={"learning_rate"} & set(cls.trained_with or ()))
         return cls.learned(interaction_matrix(split), config, training.seed, **options)
 
     @classmethod
@@ -97,10 +97,8 @@ class _Factorisation(Baseline):
                 model.fit(wanted, show_progress=False)
         users, items = model.user_factors, model.item_factors
         if not (np.isfinite(users).all() and np.isfinite(items).all()):
-            raise TrainingDiverged(
-                f"the factors of {kind} are not finite with {options}: try a smaller learning_rate "
-                "or alpha, or a larger regularization"
-            )
+            remedy = "try a smaller learning_rate or alpha, or a larger regularization"
+            raise TrainingDiverged(f"the factors of {kind} are not finite with {options}: {remedy}")
         padded = np.concatenate((np.zeros_like(items[:1]), items))
         known = {"user_factors": users} if cls.needs_known_users else {}
         return cls.for_tensors(len(items), config, {"item_factors": padded, **known})
@@ -161,10 +159,8 @@ class MatrixBPR(_Factorisation):
     ) -> None:
         users, items = torch.as_tensor(user_factors), torch.as_tensor(item_factors)
         if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
-            raise ValueError(
-                f"user_factors has shape {tuple(users.shape)}, item_factors {tuple(items.shape)}: "
-                "expected (n_users, f) and (n_items + 1, f)"
-            )
+            found = f"user_factors {tuple(users.shape)}, item_factors {tuple(items.shape)}"
+            raise ValueError(f"{found}: expected (n_users, f) and (n_items + 1, f)")
         super().__init__(len(items) - 1, config)
         self.register_buffer("user_factors", users.clone())
         self.register_buffer("item_factors", items.clone())

@@ -46,9 +46,8 @@ def load_model(path: str | Path) -> Recommender:
     kinds = {config.__name__: (config, model) for config, model in MODELS.items()}
     name = metadata.get("config_type")
     if name not in kinds:
-        raise FileError(
-            f"{path} has a configuration of type {name!r}: expected one of {', '.join(kinds)}"
-        )
+        found = f"{path} has a configuration of type {name!r}"
+        raise FileError(f"{found}: expected one of {', '.join(kinds)}")
     config_type, kind = kinds[name]
     try:
         config = config_type(**json.loads(metadata["config"]))

@@ -64,23 +64,17 @@ def save(run: Run, path: Path) -> None:
     local: dict[str, Any] = {"rng": torch.get_rng_state()}
     if run.device.type == "cuda":
         local["rng_cuda"] = torch.cuda.get_rng_state(run.device)
-    local["carried"] = {
-        part: dict(enumerate(tensor.cpu() for tensor in tensors_of(state)))
-        for part, state in enumerate(run.carried)
-    }
+    carried = ([tensor.cpu() for tensor in tensors_of(state)] for state in run.carried)
+    local["carried"] = {part: dict(enumerate(tensors)) for part, tensors in enumerate(carried)}
     everybodys = gather(local)
     if not run.accelerator.is_main_process:
         return
     moments = {run.names[i]: state for i, state in run.optimizer.state_dict()["state"].items()}
     parts = {"model": run.model.state_dict(), "best": run.best, "optimizer": moments}
     parts["local"] = dict(enumerate(everybodys))
-    metadata = {
-        "format": FORMAT,
-        "identity": json.dumps(run.identity),
-        "progress": json.dumps(vars(run.progress)),
-    }
+    texts = {"identity": json.dumps(run.identity), "progress": json.dumps(vars(run.progress))}
     try:
-        write_tensors(path, _flat(parts, "/"), metadata)
+        write_tensors(path, _flat(parts, "/"), {"format": FORMAT, **texts})
     except FileError as error:
         raise CheckpointError(f"the checkpoint was not saved: {error}") from error
 

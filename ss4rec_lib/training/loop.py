@@ -89,9 +89,7 @@ def fit(
     if model.n_items != n_items:
         raise ValueError(f"the model knows {model.n_items} items, the split has {n_items}")
     if config.history == "full" and not model.carries_state:
-        raise ValueError(
-            f"history='full' needs a model that carries a state; {type(model).__name__} does not"
-        )
+        raise ValueError(f"history='full': {type(model).__name__} carries no state")
     if resume and checkpoint is None:
         raise ValueError("resume=True needs the checkpoint to continue; got checkpoint=None")
     run = Run(model, split, config, objective, validation)
@@ -99,10 +97,8 @@ def fit(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         if not resume:
-            raise CheckpointError(
-                f"{path} exists already, and nothing was changed: resume=True continues it; to "
-                "train anew remove it or name another file"
-            )
+            remedy = "resume=True continues it; to train anew remove it or name another file"
+            raise CheckpointError(f"{path} exists already, and nothing was changed: {remedy}")
         load(run, path)
     elif path is not None:
         save(run, path)  # a full disk shows here
@@ -250,12 +246,9 @@ def _one_epoch(run: Run, path: Path | None) -> Iterator[float]:
         loss_sum, norm = run.train_step(batch)
         # Adding them catches both; a norm is the same in all processes, so all stop together.
         if not math.isfinite(norm + (loss_sum if alone else 0.0)):
-            raise _diverged(
-                run,
-                f"loss {loss_sum / batch.n_targets:g}, gradient norm {norm:g} in epoch {at.epoch}, "
-                f"batch {at.position} of shape {tuple(batch.items.shape)}, longest interval "
-                f"{batch.delta.max():g} s",
-            )
+            where = f"epoch {at.epoch}, batch {at.position} of shape {tuple(batch.items.shape)}"
+            found = f"loss {loss_sum / batch.n_targets:g}, gradient norm {norm:g}"
+            raise _diverged(run, f"{found} in {where}, longest interval {batch.delta.max():g} s")
         run.optimizer.step()
         now = time.perf_counter()
         at.position, at.seconds = at.position + 1, now - begin

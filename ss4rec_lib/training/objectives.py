@@ -174,15 +174,10 @@ def rating_model(
     biases = BiasBaseline().fit(*known)
     item_bias = np.zeros(split.sequences.n_items + 1)
     item_bias[biases.item_ids] = biases.item_bias
-    return RatingSS4Rec(
-        split.sequences.n_items,
-        config.replace(levels=levels),
-        mean=float(known.ratings.mean(dtype=np.float64)),
-        item_bias=item_bias,
-        shrinkage=biases.config.reg_u,
-        owners=np.unique(split.sequences.user_ids, return_inverse=True)[1],
-        trunk=trunk,
-    )
+    mean, shrinkage = float(known.ratings.mean(dtype=np.float64)), biases.config.reg_u
+    users = np.unique(split.sequences.user_ids, return_inverse=True)[1]
+    n_items, config = split.sequences.n_items, config.replace(levels=levels)
+    return RatingSS4Rec(n_items, config, mean, item_bias, shrinkage, owners=users, trunk=trunk)
 
 
 def rating_objective(ranking: Objective) -> Objective:
