@@ -333,6 +333,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no configuration: expected task, data, model, training")
+    for name in content.keys() - RunConfig.model_fields.keys():
+        unknown = _unknown(str(name), content[name], RunConfig.model_fields, "a run")
+        raise ConfigError(f"{path}: {unknown}")
     try:
         found = {part: _section(content[part]) for part in _SECTIONS if part in content}
     except ValueError as error:

@@ -108,10 +108,11 @@ def load_split(config: RunConfig) -> tuple[Split, Mapping[Any, Any]]:
     A catalogue below the metrics' largest K is a `DataError`.
     """
     data, table = config.data, load_table(config)
-    make = leave_one_out if data.split == "leave-one-out" else global_time_split
     with warnings.catch_warnings():
-        if make is global_time_split:  # users after a cut: a run logs their number
+        make = leave_one_out
+        if data.split == "global-time":  # some users always come after a cut: a run logs them
             warnings.simplefilter("ignore", NotEnoughInteractionsWarning)
+            make = global_time_split
         split = make(table, data.ordering, data.min_interactions)
     if (n_items := split.sequences.n_items) < max(KS):
         found = f"{data.dataset} has {n_items} items after the filter"
