@@ -1,8 +1,7 @@
 """A finished run put to use: other evaluations, and what to recommend to a user at a moment.
 
-The model reads the user's interactions and the seconds between them; the last of these intervals
-runs from the latest interaction to the moment asked about. The same user may therefore receive
-another list after a minute, a day or a year.
+The last interval that the model reads runs from the user's latest interaction to the moment asked
+about: the same user may receive another list after a minute, a day or a year.
 """
 
 from __future__ import annotations
@@ -123,11 +122,8 @@ def recommend_from_run(
         user_id = int(user_id)
     user = run.split.sequences.user_index(user_id)
     if run.model.needs_known_users and run.split.train_end[user] == 0:
-        name = run.record["display_name"]
-        raise ExperimentError(
-            f"user {user_id} has no interaction in the training part, and {name} learns users, not "
-            "histories: use a run of another model"
-        )
+        learned = f"{run.record['display_name']} learns users, not histories: use another model"
+        raise ExperimentError(f"user {user_id} is not in the training part, and {learned}")
     how = {name: run.record["protocol"][name] for name in ("target_time", "max_len")}
     place, known = run.config.data, pd.DataFrame({"item_id": run.split.sequences.item_ids})
     try:

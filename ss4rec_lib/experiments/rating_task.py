@@ -10,8 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,8 +51,7 @@ RANKED_SPLITS = ("leave-one-out", "global-time")  # with one target per user: ca
 HISTORY_EDGES = (0, 30, 50, 100, 200, 400, 10_000)
 
 
-@dataclass(frozen=True, eq=False)
-class RatingParts:
+class RatingParts(NamedTuple):
     """One split of the ratings: users by `user_numbers`, items by index of the catalogue."""
 
     train: RatingTriples
@@ -117,25 +115,19 @@ class RatingTask:
 
     def evaluate(self, config: RunConfig, data: TaskData, outcome: Outcome) -> list[Evaluation]:
         """Evaluate the predicted ratings, then the rankings that the model makes."""
-        stars = [
-            _of_ratings(part, results, data)
-            for part in ("test", "valid")
-            if (results := self._predict(config, data, outcome, part))
-        ]
+        found = {part: self._predict(config, data, outcome, part) for part in ("test", "valid")}
+        evaluations = [_of_ratings(part, each, data) for part, each in found.items() if each]
         if config.data.split not in RANKED_SPLITS:
-            return stars
+            return evaluations
         by: dict[str, Any] = {"rating": RankedByRating(outcome.model, data.split)}
         if config.preset.model.reads_histories:
             by = {"score": outcome.model, **by}
         time = data.protocol.get("target_time", "known")
         max_len = config.training_options.eval_max_len
-        rankings = [
-            evaluation
-            for ranked_by, model in by.items()
-            for part in ("valid", "test")
-            for evaluation in rank_both(model, data.split, part, time, max_len, ranked_by)
-        ]
-        return stars + rankings
+        for ranked_by, model in by.items():
+            for part in ("valid", "test"):
+                evaluations += rank_both(model, data.split, part, time, max_len, ranked_by)
+        return evaluations
 
     def _predict(
         self, config: RunConfig, data: TaskData, outcome: Outcome, part: str
@@ -148,9 +140,9 @@ class RatingTask:
         results = []
         for model, parts in zip(outcome.fold_models, data.parts, strict=True):
             if (triples := getattr(parts, part)) is not None:
-                predicted = model.predict(triples.users, triples.items)
-                how = {"train_mean": parts.train_mean, "users": triples.users}
-                results.append(rating_metrics(predicted, triples.ratings, **how))
+                users, items, actual = triples
+                predicted, mean = model.predict(users, items), parts.train_mean
+                results.append(rating_metrics(predicted, actual, train_mean=mean, users=users))
         return results
 
     def selection(self, config: RunConfig) -> dict[str, Any]:

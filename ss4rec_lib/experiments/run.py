@@ -87,10 +87,8 @@ class RunFolder:
         self.refuse_old_format()
         here = [file.name for file in vars(self).values() if file != self.path and file.exists()]
         if here and not resume:
-            raise ExperimentError(
-                f"{self.path} already holds a run ({', '.join(here)}), and nothing was changed. "
-                "--resume (resume=True) continues it; for another run choose another folder."
-            )
+            remedy = "--resume (resume=True) continues it; for another run choose another folder"
+            raise ExperimentError(f"{self.path} already holds a run ({', '.join(here)}): {remedy}")
         if here:
             refuse_differences(self.path, RunConfig.read(self.config), config.in_force())
         if self.diverged.exists():

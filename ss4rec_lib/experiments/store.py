@@ -30,10 +30,8 @@ def results_folder() -> Path:
     """Return the folder `results` of the checkout that this package runs from."""
     root = checkout()
     if root is None:
-        raise ExperimentError(
-            "recorded runs belong to a checkout of this project, and the package does not run "
-            'from one: clone the repository and install it with pip install -e ".[dev]"'
-        )
+        remedy = 'clone the repository and install it with pip install -e ".[dev]"'
+        raise ExperimentError(f"recorded runs belong to a checkout of this project: {remedy}")
     return root / "results"
 
 

@@ -166,8 +166,7 @@ class RankingTask:
     def fit(self, config: RunConfig, data: TaskData, **how: Any) -> Outcome:
         """Fit on the training part, choose the epoch on validation.
 
-        `how` goes to the training loop: `checkpoint`, `resume`, `on_epoch`, `progress`. Baselines
-        are fitted in one go, without checkpoints.
+        `how` goes to the training loop; baselines are fitted in one go, without checkpoints.
         """
         split, training = data.split, config.training_options
         kind, options = config.preset.model, config.model_options
@@ -195,18 +194,16 @@ class RankingTask:
         return Outcome(fitted.model, history, epochs, fitted.best_epoch, stopped, fitted.seconds)
 
     def evaluate(self, config: RunConfig, data: TaskData, outcome: Outcome) -> list[Evaluation]:
-        """Rank validation and test targets, masked and not; the run's own condition comes first.
+        """Rank validation and test targets, masked and not, and where their time is known, hidden.
 
-        A model trained with the target's time known is evaluated a second time with its last
-        interval replaced by the constant fitted on the training part.
+        The run's own condition comes first.
         """
         own, max_len = config.training_options.target_time, config.training_options.eval_max_len
-        return [
-            evaluation
-            for time in (("known", "hidden") if own == "known" else (own,))
-            for part in ("valid", "test")
-            for evaluation in rank_both(outcome.model, data.split, part, time, max_len)
-        ]
+        evaluations: list[Evaluation] = []
+        for time in ("known", "hidden") if own == "known" else (own,):
+            for part in ("valid", "test"):
+                evaluations += rank_both(outcome.model, data.split, part, time, max_len)
+        return evaluations
 
     def selection(self, config: RunConfig) -> dict[str, Any]:
         """NDCG@10; masked for fitted baselines, which put seen items first."""

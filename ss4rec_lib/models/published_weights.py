@@ -57,8 +57,7 @@ def load_official_state_dict(model: SS4Rec | None, state_dict: Mapping[str, Tens
 def official_state_dict(model: SS4Rec) -> dict[str, Tensor]:
     """Return copies of a model's weights, for `load_state_dict` of the published code.
 
-    Of an `unconstrained` model `load_official_state_dict` gives the same bits back. The top-level
-    LayerNorm, which the published forward pass never uses, is ones and zeros.
+    Of an `unconstrained` model `load_official_state_dict` gives the same bits back.
     """
     found = {}
     for name, tensor in _published(model).items():
@@ -99,9 +98,8 @@ def _read_pth(path: Path) -> Any:
                 ) from error
             weights = path.with_name(f"{path.stem}-weights.pth")
             raise ValueError(
-                f"{path} holds pickled objects besides tensors, the first one {refused[1]}. They "
-                "can run code that the file chooses. If you trust it, take the weights out in the "
-                "environment that made it (without weights_only in torch before 1.13)\n\n"
+                f"{path} holds pickled objects besides tensors, the first one {refused[1]}, which "
+                "can run any code. If you trust it, take the weights out where it was made\n\n"
                 f"    file = torch.load({str(path)!r}, map_location='cpu', weights_only=False)\n"
                 f"    torch.save(file['state_dict'], {str(weights)!r})\n\n"
                 f"and load {weights} here"
@@ -170,9 +168,8 @@ def _check_names_and_shapes(weights: dict[str, Tensor], ours: dict[str, Tensor])
     if missing or unexpected:
         n_layers = sum(name.endswith("Lambda") for name in ours)
         raise ValueError(
-            f"these are not the weights of a published SS4Rec with n_layers={n_layers}: missing: "
-            f"{missing}, unexpected: {unexpected}. (Names such as blocks.0 are this library's own: "
-            "use SS4Rec.load_state_dict.)"
+            f"not the weights of a published SS4Rec with n_layers={n_layers}: missing: {missing}, "
+            f"unexpected: {unexpected}. (For names such as blocks.0 use SS4Rec.load_state_dict.)"
         )
     shapes = {k: (tuple(value.shape), tuple(ours[k].shape)) for k, value in weights.items()}
     if wrong := [f"{k} has shape {a}, expected {b}" for k, (a, b) in shapes.items() if a != b]:

@@ -20,10 +20,7 @@ Triples = Sequence[np.ndarray]  # users, items, ratings
 
 
 class RatingBaseline:
-    """`fit(users, items, ratings)`, then `predict(users, items)` or `scores(users, items)`.
-
-    `config` has options of the class `config_type`; `seed` is that of everything that is drawn.
-    """
+    """`fit(users, items, ratings)`, then `predict(users, items)` or `scores(users, items)`."""
 
     # See `ss4rec_lib.models.Recommender`.
     reads_histories: ClassVar[bool] = False

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,13 +53,13 @@ class BiasedMF(RatingBaseline):
     config_type = BiasedMFConfig
     requires = "surprise"
     algorithm = "SVD"
-    more: ClassVar[dict[str, bool]] = {}
 
     def _fit(self, train: Triples, valid: Triples | None) -> None:
         user, item, ratings = train
         surprise: Any = import_peer("surprise")
         self.n_passes = self.config.n_epochs
-        options = self.config.model_dump() | {"random_state": self.seed} | self.more
+        options = self.config.model_dump() | {"random_state": self.seed}
+        options |= {"cache_ratings": True} if self.algorithm == "SVDpp" else {}
         table = pd.DataFrame({"user": user, "item": item, "rating": ratings})
         reader = surprise.Reader(rating_scale=(self.low, self.high))
         trainset = surprise.Dataset.load_from_df(table, reader).build_full_trainset()
@@ -92,7 +92,6 @@ class SVDPlusPlus(BiasedMF):
 
     config_type = SVDPlusPlusConfig
     algorithm = "SVDpp"
-    more: ClassVar[dict[str, bool]] = {"cache_ratings": True}
 
 
 class BayesianFMConfig(ModelConfig):
@@ -196,10 +195,7 @@ class RatingNeuralCFConfig(ModelConfig):
 
 
 class RatingNeuralCF(RatingBaseline):
-    """NeuMF with biases, by AdamW on the squared error; untrained it is the bias baseline.
-
-    It overfits within a few epochs, so a validation part should choose the epoch.
-    """
+    """NeuMF with biases, by AdamW on the squared error; untrained it is the bias baseline."""
 
     config_type = RatingNeuralCFConfig
     chooses_epoch = True

@@ -130,10 +130,8 @@ class SS4RecBlock(nn.Module):
 
     def initial_state(self, batch_size: int) -> BlockState:
         """Return the state before the first interaction."""
-        return (
-            None if self.s5 is None else self.s5.initial_state(batch_size),
-            None if self.mamba is None else self.mamba.initial_state(batch_size),
-        )
+        layers: Any = self.s5, self.mamba
+        return tuple(None if layer is None else layer.initial_state(batch_size) for layer in layers)
 
 
 class SS4Rec(SequenceModel):

@@ -103,10 +103,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
 
     float32 on the CPU takes the compiled path, under autocast with its products in bfloat16;
     everything else takes PyTorch's own operators. The loss is **summed**: divide it by the number
-    of targets of the whole step, which several processes or parts of a batch share.
-
-    `hidden` (M, d) and `weight` (V, d) are floating and of one dtype; `targets` (M,) are int64
-    column ids, each in [0, V).
+    of targets of the whole step, which several processes or parts of a batch share. `hidden` (M, d)
+    and `weight` (V, d) are of one floating dtype, `targets` (M,) int64 column ids in [0, V).
     """
     shapes = {"hidden": hidden.shape, "weight": weight.shape, "targets": targets.shape}
     if targets.ndim != 1 or weight.ndim != 2 or hidden.shape != (len(targets), weight.shape[1]):

@@ -113,8 +113,7 @@ def fit_ratings(
 ) -> FitResult:
     """Train a rating model in place: `fit` with a loss over ratings, chosen by validation RMSE.
 
-    A model that is trained for ranking alone is chosen by NDCG@10. The history has `rmse` and `mae`
-    of validation, with ranking also `hr@10`, `ndcg@10` and `mrr@10`.
+    A model that is trained for ranking alone is chosen by NDCG@10.
     """
     config = config or TrainingConfig()
     device = resolve_device(config.device)
