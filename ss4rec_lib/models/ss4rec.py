@@ -131,7 +131,8 @@ class SS4RecBlock(nn.Module):
     def initial_state(self, batch_size: int) -> BlockState:
         """Return the state before the first interaction."""
         layers: Any = self.s5, self.mamba
-        return tuple(None if layer is None else layer.initial_state(batch_size) for layer in layers)
+        s5, mamba = (layer and layer.initial_state(batch_size) for layer in layers)
+        return s5, mamba
 
 
 class SS4Rec(SequenceModel):
