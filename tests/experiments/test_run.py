@@ -196,10 +196,10 @@ def test_a_device_that_is_not_there_is_one_message(train, tmp_path, capsys, monk
 
 
 def test_a_catalogue_smaller_than_the_metrics_is_one_message(train, tmp_path, capsys, monkeypatch):
-    from ss4rec_lib.data import leave_one_out, planted_ratings
+    from ss4rec_lib.data import planted_ratings
 
-    tiny = leave_one_out(planted_ratings(n_users=50, n_items=12, mean_length=20))
-    monkeypatch.setattr(task_module, "load_split", lambda config: (tiny, {}))
+    tiny = planted_ratings(n_users=50, n_items=12, mean_length=20)
+    monkeypatch.setattr(task_module, "load_dataset", lambda name, path=None: tiny)
     assert train(tmp_path / "run") == 2
     shown = capsys.readouterr().err
     assert "12 items" in shown
