@@ -2,16 +2,13 @@
 
     B, L, M sequences in a batch; length of the longest of them; targets in a batch
     window  consecutive interactions of one user that become one row of a batch
-    token   one cell of a batch, padding included: a batch has B * L of them, at most `max_tokens`
-            (a single longer window is a batch of its own)
+    token   one cell of a batch, padding included: B * L are at most `max_tokens`, or one window
     delta   seconds from an interaction to the *next* one; the last one's reaches to the target
 
 The models are causal, so a row of length n trains n predictions at once: the target of a position
-is the item of the next one. The published code makes a row of every prefix instead, which trains
-the same targets at a hundred times the cost.
-
-In the published model the last delta reaches to the target, whose time is unknown when a
-recommendation is made. `target_time` chooses what `delta` holds:
+is the item of the next one. The published code makes a row of every prefix instead: the same
+targets at a hundred times the cost. It also knows the time of the target, which is unknown when a
+recommendation is made; `target_time` chooses what `delta` holds:
 
     known      delta[k] = t[k+1] - t[k], the target's timestamp included (published)
     hidden     as `known`, but in evaluation the last interval is the median of the training part
@@ -136,13 +133,13 @@ def make_batch(
         positions=target.flatten().nonzero()[:, 0],
     )
     misplaced = (padded == inside) | (lengths == 0)[:, None]
-    indices, delta = f"indices from 0 to {n_items}", batch.delta
+    indices, seconds = f"indices from 0 to {n_items}", batch.delta
     for name, wrong, expected in (
         ("items", (item < 0) | (item > n_items), indices),
         ("targets", (target < 0) | (target > n_items), indices),
         ("items", misplaced, "at least one item in every row, and padding (0) at its end only"),
         ("targets", padded & (target > 0), "no targets in the padding"),
-        ("delta", ~(delta.isfinite() & (delta >= 0)), "finite seconds, 0 or more"),
+        ("delta", ~(seconds.isfinite() & (seconds >= 0)), "finite seconds, 0 or more"),
         ("ratings", ~batch.ratings.isfinite(), "finite ratings"),
     ):
         for at in wrong.nonzero().tolist():
@@ -251,10 +248,10 @@ def train_batches(
 ) -> Batches:
     """Return the batches of one epoch, in which every training target is predicted exactly once.
 
-    Targets are positions `1 .. train_end - 1` of each user. A user with more than `max_len` of
-    them is cut into windows of `max_len`, the first one shorter by an offset drawn anew. Windows of
-    similar length share a batch, in random order; everything drawn depends on (seed, epoch) alone.
-    Without `shuffle` windows end where the training part ends, and batches come by falling length.
+    A user with more than `max_len` targets is cut into windows of `max_len`, the first one shorter,
+    by an offset drawn anew. Windows of similar length share a batch, in random order; what is drawn
+    depends on (seed, epoch) alone. Without `shuffle` windows end where the training part ends, and
+    batches come by falling length.
     """
     _check(max_tokens, max_len, target_time)
     rng, users, inputs = _epoch(split, seed, epoch)
@@ -286,12 +283,11 @@ def carried_batches(
 ) -> Batches:
     """Return one epoch over whole histories in pieces, the state carried from piece to piece.
 
-    The targets are those of `train_batches`. Users of similar length form a group whose batches
-    follow each other: row i of a `carried` batch continues row i of the one before, from the next
-    interaction on. A state space model that keeps its state computes exactly what it would on the
-    whole history; only the gradient is cut where a piece begins (truncated back-propagation). The
-    first cut (between half of `max_len` and all of it) and the order of the groups are drawn from
-    (seed, epoch).
+    The targets are those of `train_batches`. The batches of a group of users of similar length
+    follow each other: row i of a `carried` batch continues row i of the one before. A model that
+    keeps its state computes exactly what it would on the whole history; only the gradient is cut
+    where a piece begins (truncated back-propagation). The first cut (from half of `max_len` to all
+    of it) and the order of the groups are drawn from (seed, epoch).
     """
     _check(max_tokens, check_integer("max_len", max_len, 1), target_time)
     rng, users, inputs = _epoch(split, seed, epoch)
@@ -372,6 +368,5 @@ def _group(lengths: np.ndarray, order: np.ndarray, max_tokens: int) -> list[np.n
 
 def _check(max_tokens: int, max_len: int | None, target_time: str) -> None:
     check_integer("max_tokens", max_tokens, 1)
-    if max_len is not None:
-        check_integer("max_len", max_len, 1)
+    check_integer("max_len", 1 if max_len is None else max_len, 1)
     check_target_time(target_time)

@@ -84,9 +84,8 @@ class Dataset:
 
     def file_names(self, kind: str) -> tuple[str, str]:
         """Return the names that the "ratings" or "items" may have: GroupLens' and RecBole's."""
-        if kind == "ratings":
-            return self.ratings, f"{self.name}.inter"
-        return self.items, f"{self.name}.item"
+        rated = kind == "ratings"
+        return (self.ratings, f"{self.name}.inter") if rated else (self.items, f"{self.name}.item")
 
 
 _WHEEL = Wheel(
@@ -116,26 +115,22 @@ DATASETS: tuple[str, ...] = (*CATALOGUE, PLANTED)  # every name `load_movielens`
 
 def lookup(name: str) -> Dataset:
     """Return the entry of a data set that lives in files; an unknown name is a DataError."""
-    entry = CATALOGUE.get(name) if isinstance(name, str) else None
-    if entry is None:
-        raise DataError(
-            f"unknown dataset {name!r}.{did_you_mean(str(name).strip().lower(), DATASETS, 4)} "
-            f"Known datasets: {', '.join(DATASETS)}; or the path of a file."
-        )
-    return entry
+    if isinstance(name, str) and name in CATALOGUE:
+        return CATALOGUE[name]
+    near = did_you_mean(str(name).strip().lower(), DATASETS, 4)
+    known = f"Known datasets: {', '.join(DATASETS)}; or the path of a file."
+    raise DataError(f"unknown dataset {name!r}.{near} {known}")
 
 
 def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
     """Load the ratings of a data set, fetching it the first time.
 
-    `name` is one of `DATASETS`. `path` is a folder, a ratings file (also `.gz`, `.xz`) or an
-    archive to read instead of the cache; the environment variable `SS4REC_<NAME>` (such as
-    `SS4REC_ML_1M`) does the same. A file that differs from the published one, or has no published
-    hash, is a DataWarning; one that cannot be used is a DataError.
+    `name` is one of `DATASETS`. `path`, or a variable such as `SS4REC_ML_1M` in the environment,
+    is a folder, a ratings file (also `.gz`, `.xz`) or an archive to read instead of the cache. A
+    file that is not known to be the published one, by hash, is a DataWarning.
 
     Return the table that `validate_ratings` describes, rows in the file's own order. `.attrs` holds
-    `dataset` (name), `source` (one sentence), `verified` (whether the content is the published one,
-    by hash) and `licence` (address).
+    `dataset` (name), `source` (one sentence), `verified` (by hash) and `licence` (address).
     """
     if name == PLANTED:
         _refuse_path(path)
@@ -143,13 +138,11 @@ def load_movielens(name: str, path: str | os.PathLike | None = None) -> pd.DataF
     dataset = lookup(name)
     located = locate(dataset, path)
     ratings = validate_ratings(read_ratings(located.file), source=located.file.label)
-    if not located.verified:
+    if located.doubt:
         found = (len(ratings), ratings["user_id"].nunique(), ratings["item_id"].nunique())
         counts = "{:,} ratings, {:,} users, {:,} items".format
-        text = (
-            f"{located.file.label} ({name}): {located.doubt}; results may differ from published "
-            f"ones. It has {counts(*found)}, the official file {counts(*dataset.shape)}."
-        )
+        text = f"{located.file.label} ({name}): {located.doubt}; results may differ from published "
+        text += f"ones. It has {counts(*found)}, the official file {counts(*dataset.shape)}."
         warnings.warn(text, DataWarning, stacklevel=2)
     ratings.attrs |= {"dataset": name, "source": f"{name} from {located.description}"}
     ratings.attrs |= {"verified": located.verified, "licence": dataset.licence}
@@ -162,9 +155,7 @@ def load_dataset(dataset: str, path: str | os.PathLike | None = None) -> pd.Data
     `dataset` is a name, for `load_movielens`, or the path of a table of interactions or of a YAML
     description (see `own`). `path` is then another place of that file, or the folder it is in.
     """
-    if not is_path(dataset):
-        return load_movielens(dataset, path)
-    return load_own(_place(dataset, path))
+    return load_own(_place(dataset, path)) if is_path(dataset) else load_movielens(dataset, path)
 
 
 def is_path(dataset: object) -> bool:

@@ -1,11 +1,9 @@
 """Where a data set's files come from: named by the user, cached, GroupLens, a wheel; in that order.
 
-A path the user named is used or refused, never skipped, and may differ from the published file,
-with a warning. A file from the cache or the network is refused when its hash is not the published
-one.
-
-A download goes to a `.partial-...` folder beside its place, is checked and only then renamed into
-place, under one lock per data set. What a killed process leaves is removed by the next download.
+A path the user named is used or refused, never skipped; it may differ from the published file, with
+a warning. A file from the cache or the network must have the published hash. A download goes to a
+`.partial-...` folder, is checked and then renamed into place, under one lock per data set. What a
+killed process leaves is removed by the next download.
 """
 
 from __future__ import annotations
@@ -68,21 +66,22 @@ def locate(
 ) -> Located:
     """Find the "ratings" or "items" of a data set, fetching it when it is not on this machine.
 
-    With `path` None the environment variable, the cache and the remote sources are tried in turn. A
-    path or variable that names nothing usable is an UnusablePathError; a DataError tells which file
-    is wrong, or why each source failed.
+    Without `path` the environment variable, the cache and the remote sources are tried in turn. A
+    DataError tells which file is wrong, or why each source failed.
     """
     if path is not None:
         return _named(dataset, path, "path=", kind)
-    if found := locate_here(dataset, kind):
-        return found
     folder = cache_dir() / dataset.name
-    with dataset_lock(folder):
-        # Another process may have fetched it while this one waited for the lock.
-        if not (found := locate_here(dataset, kind)):
-            _fetch_archive(dataset, folder)
-            found = locate_here(dataset, kind)
+    if not (found := locate_here(dataset, kind)):
+        with dataset_lock(folder):
+            # Another process may have fetched it while this one waited for the lock.
+            if not (found := locate_here(dataset, kind)):
+                _fetch_archive(dataset, folder)
+                found = locate_here(dataset, kind)
     assert found is not None
+    # Once per cache folder, and never for one that cannot be written to.
+    with contextlib.suppress(OSError), open(folder / ".licence-shown", "x"):
+        print(dataset.licence_notice, file=sys.stderr)
     return found
 
 
@@ -90,12 +89,7 @@ def locate_here(dataset: Dataset, kind: str = "ratings") -> Located | None:
     """Find a file as `locate` does without a path, on this machine only, or return None."""
     if named := os.environ.get(dataset.variable, "").strip():
         return _named(dataset, named, dataset.variable, kind)
-    folder = cache_dir() / dataset.name
-    if found := _cached(dataset, folder, kind):
-        # Once per cache folder, and never for one that cannot be written to.
-        with contextlib.suppress(OSError), open(folder / ".licence-shown", "x"):
-            print(dataset.licence_notice, file=sys.stderr)
-    return found
+    return _cached(dataset, cache_dir() / dataset.name, kind)
 
 
 @functools.cache
@@ -109,10 +103,7 @@ def checkout(root: Path = ROOT) -> Path | None:
 
 
 def cache_dir() -> Path:
-    """Return `SS4REC_DATA`, the `data/` of a checkout, or the user's cache folder.
-
-    It holds a folder per data set and need not exist.
-    """
+    """Return `SS4REC_DATA`, the `data/` of a checkout, or the user's cache folder; maybe absent."""
     if named := os.environ.get("SS4REC_DATA", "").strip():
         return Path(os.path.abspath(os.path.expanduser(named)))
     root = checkout()

@@ -146,10 +146,8 @@ def _read(file: DataFile, description: DatasetDescription) -> tuple[pd.DataFrame
     time = layout.example["timestamp"]
     dates = re.match(r"\d{4}-", time) is not None
     if not dates and not re.fullmatch(r"[\d.eE+-]*", time):
-        raise DataError(
-            f"{file.label}: timestamp {time!r}: its form does not tell day, month and year apart. "
-            "Write dates as 2021-03-04 or 2021-03-04T10:00:00Z, or seconds since 1970."
-        )
+        text = f"{file.label}: timestamp {time!r}: its form does not tell day, month and year apart"
+        raise DataError(f"{text}. Write 2021-03-04 or 2021-03-04T10:00:00Z, or seconds since 1970.")
     numbers = {"rating": np.float32} if "rating" in layout.columns else {}
     numbers |= {} if dates else {"timestamp": np.float64}
     known: dict[str, dict[str, int]] = {"user_id": {}, "item_id": {}}
@@ -222,7 +220,7 @@ def _seconds(
     if most < _NO_MAGNITUDE:
         text = f"{label}: timestamps end at {most:.0f}, before March 1973; taken as seconds."
         warnings.warn(text, DataWarning, stacklevel=5)
-    return unit, times / _UNITS[unit] if unit != "s" else times
+    return unit, times / _UNITS[unit]
 
 
 def _as_csv(file: DataFile, folder: str) -> DataFile:

@@ -1,12 +1,9 @@
 """Reading tables from files: containers, encodings, layouts, and the line that is wrong.
 
 A `Layout` (separator, columns, header, quotes) is known for MovieLens' files and found out for
-others (`detect_layout`). Ratings go through pandas' C parser in blocks of rows. Only when it fails,
-or a block holds a value that no ratings file may hold, a second pass looks for the first record
-that fails on its own. Titles are read record by record (`records`).
-
-Archives are read in place and never extracted. An archive with a member whose name would lead
-outside its folder is refused all the same.
+others (`detect_layout`). Ratings go through pandas' C parser in blocks of rows; when that fails, a
+second pass looks for the first record that fails on its own. Titles are read record by record
+(`records`). Archives are read in place and never extracted.
 """
 
 from __future__ import annotations
@@ -79,14 +76,14 @@ class DataFile:
     @contextlib.contextmanager
     def open(self) -> Iterator[io.BufferedIOBase]:
         """Open for reading, decompressed; a damaged or unsafe container is a DataError."""
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_readable(self.label))
+        with _readable(self.label):
             if self.member:
                 member_names(self.path)
-                stream = stack.enter_context(zipfile.ZipFile(self.path)).open(self.member)
+                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+                    yield cast(io.BufferedIOBase, stream)
             else:
-                stream = COMPRESSED.get(self.path.suffix, open)(self.path, "rb")
-            yield cast(io.BufferedIOBase, stack.enter_context(stream))
+                with COMPRESSED.get(self.path.suffix, open)(self.path, "rb") as stream:
+                    yield cast(io.BufferedIOBase, stream)
 
     def size(self) -> int:
         """Return the size when decompressed, bytes; estimated from a first part for .gz and .xz."""
@@ -156,8 +153,8 @@ def detect_layout(
 ) -> Layout:
     """Return the layout of a table with the columns that are needed, or raise DataError.
 
-    `given` is what the file calls some of its columns. Without a header the columns of interactions
-    are user, item, maybe rating, and timestamp, which is recognised by its value.
+    `given` is what the file calls some of its columns. Without a header the columns are user, item,
+    maybe rating, and timestamp, which is recognised by its value.
     """
     given, expected, label = given or {}, {*needed, *(given or {})}, file.label
     with file.open() as stream:  # csv refuses lines that are longer
@@ -223,22 +220,19 @@ def records(file: DataFile, layout: Layout) -> Generator[tuple[int, str, list[st
     with file.open() as stream:
         text, taken = Text(stream), list[str]()
         lines = (taken.append(line) or line for line in text)
-        rows, number = layout.fields(lines), 1
-        while True:
-            try:
-                fields = next(rows, None)
-            except csv.Error as error:
-                raise DataError(
-                    f"{file.label}, line {number}: {taken[0][:80]!r}: {error}; look for an "
-                    "unclosed quotation mark."
-                ) from error
-            if fields is None:
-                text.warn(file.label)
-                return
-            if (number > 1 or not layout.has_header) and "".join(fields).strip():
-                yield number, "".join(taken), fields
-            number += len(taken)
-            taken.clear()
+        number = 1
+        try:
+            for fields in layout.fields(lines):
+                if (number > 1 or not layout.has_header) and "".join(fields).strip():
+                    yield number, "".join(taken), fields
+                number += len(taken)
+                taken.clear()
+        except csv.Error as error:
+            raise DataError(
+                f"{file.label}, line {number}: {taken[0][:80]!r}: {error}; look for an unclosed "
+                "quotation mark."
+            ) from error
+        text.warn(file.label)
 
 
 def read_blocks(
@@ -248,7 +242,7 @@ def read_blocks(
 
     `dtypes` are those of numbers, other columns are text. An exception of the parser or of
     `convert` becomes a DataError that names the first line which raises one on its own. A table
-    for which the memory does not suffice is refused before it is read.
+    that is too large for the memory is refused before it is read.
     """
     label = file.label
 
@@ -258,7 +252,12 @@ def read_blocks(
     try:
         with file.open() as stream:
             text = Text(stream)
-            _refuse_too_many(file, file.size() // layout.line_bytes)
+            rows, free = file.size() // layout.line_bytes, available_memory()
+            if free is not None and (needed := rows * _BYTES_PER_ROW) > free:
+                raise DataError(
+                    f"{label}: about {rows:,} rows need about {needed / 1e9:.2f} GB of memory, but "
+                    f"{free / 1e9:.2f} GB are available. Use a part of it, or a larger machine."
+                )
             blocks = parse(text, layout.has_header)
             text.warn(label)
     except DataError:
@@ -336,15 +335,6 @@ def _find_bad_line(file: DataFile, layout: Layout, parse: Callable[[Any], object
                         f"{file.label}, line {number}: {text.rstrip()[:80]!r}: {reason}; "
                         f"expected {layout}."
                     )
-
-
-def _refuse_too_many(file: DataFile, rows: int) -> None:
-    available, needed = available_memory(), rows * _BYTES_PER_ROW
-    if available is not None and needed > available:
-        raise DataError(
-            f"{file.label}: about {rows:,} rows need about {needed / 1e9:.2f} GB of memory, but "
-            f"{available / 1e9:.2f} GB are available. Use a part of it, or a larger machine."
-        )
 
 
 def available_memory() -> int | None:

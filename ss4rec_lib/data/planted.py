@@ -5,9 +5,8 @@ its revival (`long[film]`); with probability epsilon it is any film at all. Inte
 independently, so that only the interval itself tells which of the two it is.
 
 Intervals look like MovieLens': many ties (0 s), seconds to minutes within a sitting, days to months
-between sittings. As in MovieLens the file is grouped by user and not sorted by time. Among tied
-rows the file order *is* the order of the rule: `exact-time` recovers the rule fully, any ordering
-that breaks ties otherwise loses part of it.
+between sittings. The file is grouped by user and not sorted by time. Among tied rows the file order
+*is* the order of the rule: only `exact-time` recovers the rule fully.
 """
 
 from __future__ import annotations
@@ -104,10 +103,9 @@ def planted_ratings(
 ) -> pd.DataFrame:
     """Generate ratings that follow the rule of `planted_truth(n_items, seed, epsilon)`.
 
-    No user rates a film twice in the same second: where an `epsilon` film among ties would be, the
-    second rating comes one second later. Ids run from 1; `mean_length`, the expected ratings of a
-    user, is above 5 (the shortest history). Rows are grouped by user, the moments of a user
-    shuffled, tied rows in the order of the rule. Ratings are 1 to 5, independent of everything.
+    Where a user would rate a film twice in the same second, the second rating comes one second
+    later. Ids run from 1; `mean_length`, the expected ratings of a user, is above 5 (the shortest
+    history). The moments of a user are shuffled. Ratings are 1 to 5, independent of everything.
     """
     n_users = check_integer("n_users", n_users, 1)
     if isinstance(mean_length, bool) or not _SHORTEST < mean_length < np.inf:

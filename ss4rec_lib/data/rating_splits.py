@@ -86,21 +86,18 @@ def random_holdout(
 
     The test rows are those of `random_split(len(ratings), test_share, seed)`; `valid_share` is a
     share of the *others*. A held-out rating becomes a sequence of its own: the last `max_len`
-    *training* interactions of its user that come before it (all of them with None, at 16 bytes
-    each), then the held-out one. No held-out interaction is in any history. A held-out rating
-    without earlier training interactions has nothing to be predicted from and is left out.
+    *training* interactions of its user before it (all with None, at 16 bytes each), then the
+    held-out one. One without earlier training interactions is left out.
 
     The random split itself leaks the future, because others' later ratings train the embeddings.
     The history does not, which handicaps a sequence model against matrix factorisation here.
 
-    In the split, of kind "random", the users' training histories come first, then the held-out
-    ones; `sequences.user_ids[user]` is the original user of each, repeated. Also return the rows of
-    the table in "train", "valid" and "test", in the order of `train_ratings` and
-    `held_out_ratings`, so that other models can be judged on the same ones.
+    The users' training histories come first, then the held-out ones; `sequences.user_ids[user]` is
+    the original user of each, repeated. Also return the rows of the table in "train", "valid" and
+    "test", in the order of `train_ratings` and `held_out_ratings`, to judge other models on them.
     """
     _check_share("valid_share", valid_share)
-    if max_len is not None:
-        check_integer("max_len", max_len, 1)
+    check_integer("max_len", 1 if max_len is None else max_len, 1)
     ratings = validate_ratings(ratings, source="ratings")
     rest, test = random_split(len(ratings), test_share, seed)
     if len(rest) < 2:

@@ -8,9 +8,9 @@ from 0; an interval is the seconds from an interaction to the next one of the sa
                        the intervals from the rounded times.
 
 RecBole, which most published figures come from, stores timestamps as float32. At 1e9 s (the year
-2001) these numbers are 64 s apart, so within every 64 s the file order decides. MovieLens' file
-order is nearly the same for all users, which makes the next film easier to guess: use that ordering
-to reproduce published figures, and name it beside every figure.
+2001) these are 64 s apart, so within every 64 s the file order decides. MovieLens' file order is
+nearly the same for all users, which makes the next film easier to guess: name the ordering beside
+every figure.
 """
 
 from __future__ import annotations
@@ -106,10 +106,9 @@ class Sequences:
         return History(self.items[span], self.times[span], self.ratings[span])
 
     def intervals(self) -> np.ndarray:
-        """Return the float32 seconds between consecutive interactions of all users, none negative.
+        """Return the float32 seconds between consecutive interactions of each user, all users'.
 
-        No interval reaches from one user to the next: there are `n_interactions - n_users`. The
-        subtraction is done in int64, because float32 times near 1e9 s would lose up to 64 s.
+        Subtracted in int64, because float32 times near 1e9 s would lose up to 64 s.
         """
         between = np.diff(self.times)
         inside = np.ones(len(between), dtype=bool)
@@ -136,7 +135,6 @@ def build_sequences(ratings: pd.DataFrame, ordering: str = "exact-time") -> Sequ
 
     Users and items are indexed in ascending order of their original ids.
     """
-    check_choice("ordering", ordering, ORDERINGS)
     return sort_histories(validate_ratings(ratings, source="ratings"), ordering)[0]
 
 
@@ -159,9 +157,8 @@ def sort_histories(ratings: pd.DataFrame, ordering: str) -> tuple[Sequences, np.
 def protocol_times(timestamps: np.ndarray, ordering: str) -> np.ndarray:
     """Return int64 timestamps as a protocol uses them: as they are, or rounded to float32."""
     check_choice("ordering", ordering, ORDERINGS)
-    if ordering == "exact-time":
-        return timestamps
-    return timestamps.astype(np.float32).astype(np.int64)
+    exact = ordering == "exact-time"
+    return timestamps if exact else timestamps.astype(np.float32).astype(np.int64)
 
 
 def stable_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -184,11 +181,9 @@ def index_ids(ids: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _lookup(known: np.ndarray, ids: object, kind: str, first: int) -> np.ndarray | int:
     """Return positions of `ids` in the ascending array `known`, at least `first`."""
-    wanted = np.asarray(ids)
-    if wanted.dtype.kind in "OT" and all(isinstance(i, str) for i in wanted.flat):
-        wanted = wanted.astype(str)
-    text = known.dtype.kind == "U"
-    if text and wanted.dtype.kind in "iu":  # a number on a command line
+    wanted, text = np.asarray(ids), known.dtype.kind == "U"
+    of_text = wanted.dtype.kind in "OT" and all(isinstance(i, str) for i in wanted.flat)
+    if of_text or (text and wanted.dtype.kind in "iu"):  # integers: from a command line
         wanted = wanted.astype(str)
     if wanted.size and wanted.dtype.kind not in ("U" if text else "iu"):
         expected = "text" if text else "integers"

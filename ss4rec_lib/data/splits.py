@@ -54,11 +54,9 @@ class Split:
 
     def targets(self, part: str) -> pd.DataFrame:
         """Return the `user_id`, `item_id` and `timestamp` (all original) of the targets."""
-        users, entries = self.target_entries(part)
-        user_ids = self.sequences.user_ids[users]
-        item_ids = self.sequences.item_ids[self.sequences.items[entries]]
-        times = self.target_timestamps[part]
-        return pd.DataFrame({"user_id": user_ids, "item_id": item_ids, "timestamp": times})
+        (users, entries), s = self.target_entries(part), self.sequences
+        columns = {"user_id": s.user_ids[users], "item_id": s.item_ids[s.items[entries]]}
+        return pd.DataFrame(columns | {"timestamp": self.target_timestamps[part]})
 
     def target_entries(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the users of the targets, and where in `sequences` the targets are."""
@@ -110,12 +108,10 @@ def leave_one_out(
 ) -> Split:
     """Hold out each user's last interaction for test and the last but one for validation.
 
-    All interactions of a user with fewer than three (possible when `min_interactions` is below 3)
-    stay in the training part; `report["users_too_short"]` counts such users and a warning says so.
-
-    `ordering`, one of `ORDERINGS`, decides what "last" means among ties. `min_interactions` is the
-    k of the `k_core` filter before splitting; None or 0 is no filter. Ratings of which nothing is
-    left to hold out are a DataError.
+    All interactions of a user with fewer than three (possible when `min_interactions`, the k of the
+    `k_core` filter, is below 3) stay in the training part; `report["users_too_short"]` counts such
+    users and a warning says so. `ordering`, one of `ORDERINGS`, decides what "last" means among
+    ties. Ratings of which nothing is left to hold out are a DataError.
     """
     prepared = _prepare(ratings, ordering, min_interactions)
     lengths = prepared.sequences.lengths
@@ -142,19 +138,17 @@ def global_time_split(
     """Cut every history at the same two moments.
 
     Training uses everything before `valid_from`. A user's validation target is their first
-    interaction in [valid_from, test_from), predicted from everything before `valid_from`; the test
-    target is their first interaction at or after `test_from`, predicted from everything before
-    it. A target without any history is left out, counted in the report
-    (`valid_without_history`, `test_without_history`) and warned about.
+    interaction from then on and before `test_from`, the test target the first one from `test_from`
+    on, each predicted from everything before that cut. A target without any history is left out,
+    counted in the report (`valid_without_history`, `test_without_history`) and warned about.
 
     The k-core filter looks at the whole table, so which users and items are active enough leaks
     from the held-out time into the catalogue, unless `min_interactions` is None. Items that appear
-    after `valid_from` only are in the catalogue all the same and can be targets.
+    after `valid_from` only can be targets.
 
-    The cuts are seconds since 1970, by default the 80 % and 90 % quantiles of the interaction
-    times; they are compared with the rounded times of `recbole-float32`. Unless `first interaction
-    < valid_from < test_from <= last interaction`, or if a part has no target, a DataError tells
-    why. Other arguments are as for `leave_one_out`.
+    The cuts are seconds since 1970, by default the 80 % and 90 % quantiles of the times of the
+    `ordering`. Cuts that leave a part without targets are a DataError. Other arguments are as for
+    `leave_one_out`.
     """
     for name, cut in (("valid_from", valid_from), ("test_from", test_from)):
         if cut is not None and not isinstance(cut, (int, float, np.number)):
@@ -197,14 +191,13 @@ def global_time_split(
 def k_core(ratings: pd.DataFrame, k: int | None) -> pd.DataFrame:
     """Keep the users and items with at least `k` interactions, iterated to a fixed point.
 
-    Dropping a rare item may leave one of its users with too few interactions, and the reverse, so
-    the filter is repeated until nothing changes. The published protocol is the 5-core ("6,040
-    users, 3,416 items" on ML-1M). Interactions are counted as rows: a user who rated one film at
-    five different times has five.
+    Dropping a rare item may leave one of its users with too few interactions, and the reverse. The
+    published protocol is the 5-core ("6,040 users, 3,416 items" on ML-1M). Interactions are counted
+    as rows: a user who rated one film at five different times has five.
 
-    The table needs `user_id` and `item_id`. None, 0 and 1 filter nothing. The rows
-    left keep their order, other columns and `.attrs` and get a new RangeIndex; `ratings` itself is
-    returned when all stay. If none do, a DataError gives the largest k that leaves something.
+    None, 0 and 1 filter nothing. The rows left keep their order, other columns and `.attrs` and get
+    a new RangeIndex; `ratings` itself is returned when all stay. If none do, a DataError gives the
+    largest k that leaves something.
     """
     k = 0 if k is None else check_integer("k", k, 0)
     if k <= 1:

@@ -57,7 +57,7 @@ class Text:
             yield rest
 
     def warn(self, label: str) -> None:
-        """Raise one DataWarning when the lines read so far do not have the same encoding."""
+        """Warn once when the lines read so far do not have the same encoding."""
         if self._utf8 and self._others:
             number, first = self._first
             text = f"{label}: {self._others} line(s) are not UTF-8 as others are, and were read "

@@ -64,9 +64,7 @@ def validate_ratings(df: pd.DataFrame, source: str = "ratings") -> pd.DataFrame:
     strings in ascending order when the ids are text), `rating` (float32, absent when the table has
     none) and `timestamp` (int64 seconds since 1970-01-01 UTC), rows in the order given, RangeIndex,
     `.attrs` kept; columns that have these dtypes already are not copied. A table that was checked
-    before and still has the same content is recognised by a digest and returned at once. `source`
-    is what error messages call the table. A missing column is a DataError, values that no ratings
-    table may hold and repeated rows are an InvalidRatingsError.
+    before is recognised by a digest and returned at once. `source` is what errors call the table.
     """
     if not isinstance(df, pd.DataFrame):
         raise InvalidRatingsError(f"{source}: expected a DataFrame, found {type(df).__name__}.")
@@ -102,24 +100,23 @@ def _digest(df: pd.DataFrame) -> tuple[str, int]:
             text = "\0".join(map(str, column.cat.categories))
             checksum, column = zlib.crc32(text.encode(), checksum), column.cat.codes
         if isinstance(column.dtype, np.dtype) and column.dtype.kind in "if":
-            checksum = zlib.crc32(np.ascontiguousarray(column), checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(column).data, checksum)
     return repr((df.index, *df.dtypes.items())), checksum
 
 
 def _numbers(column: pd.Series, source: str) -> np.ndarray:
     """Return the column as a plain integer or float array."""
-    name, dtype = str(column.name), column.dtype
-    if not (types.is_integer_dtype(dtype) or types.is_float_dtype(dtype)):
+    dtype, first, whole = column.dtype, column.iloc[0], types.is_integer_dtype(column.dtype)
+    if not (whole or types.is_float_dtype(dtype)):
         raise InvalidRatingsError(
-            f"{source}: column {name} has dtype {dtype} (first value {column.iloc[0]!r}); expected "
-            f"numbers. Convert it: {_conversion(name, column.iloc[0])}"
+            f"{source}: column {column.name} has dtype {dtype} (first value {first!r}); expected "
+            f"numbers. Convert it: {_conversion(str(column.name), first)}"
         )
-    if types.is_extension_array_dtype(dtype):
-        return column.to_numpy(np.int64 if types.is_integer_dtype(dtype) else np.float64)
-    return column.to_numpy()
+    wide = np.int64 if whole else np.float64
+    return column.to_numpy(wide if types.is_extension_array_dtype(dtype) else None)
 
 
-def _conversion(name: str, value: object) -> str:
+def _conversion(name: str, value: Any) -> str:
     """Return the statement that makes numbers of a column with such a value."""
     column, text = f'ratings["{name}"]', isinstance(value, str)
     how = f"pandas.to_numeric({column})"
