@@ -322,6 +322,16 @@ def _find_bad_line(file: DataFile, layout: Layout, parse: Callable[[Any], object
             return textwrap.shorten(reason, 100)
         return ""
 
+    def named(fields: list[str]) -> str:
+        """Return the name and text of the field without which a record can be read, if one is."""
+        if len(fields) != (expected := len(layout.columns)):
+            return f"{len(fields)} field(s) instead of {expected}: "
+        for i, (name, field) in enumerate(zip(layout.columns, fields, strict=True)):
+            mended = layout.separator.join([*fields[:i], "1", *fields[i + 1 :]])
+            if name in COLUMNS and not fault(mended):
+                return f"{name} {field!r}: "
+        return ""
+
     first, below = "", records(file, layout)
     with contextlib.closing(below):
         while some := list(itertools.islice(below, 1000)):
@@ -329,11 +339,9 @@ def _find_bad_line(file: DataFile, layout: Layout, parse: Callable[[Any], object
             # Thousands at once, and one by one where some are wrong.
             for number, text, fields in some if fault("".join(text for _, text, _ in some)) else ():
                 if reason := fault(text):
-                    if len(fields) != (expected := len(layout.columns)):
-                        reason = f"{len(fields)} field(s) instead of {expected}"
                     raise DataError(
-                        f"{file.label}, line {number}: {text.rstrip()[:80]!r}: {reason}; "
-                        f"expected {layout}."
+                        f"{file.label}, line {number}: {text.rstrip()[:80]!r}: "
+                        f"{named(fields)}{reason}; expected {layout}."
                     )
 
 
