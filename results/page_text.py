@@ -68,9 +68,9 @@ READING = """\
   all users. `exact-time` orders each history by its timestamps. `recbole-float32` first rounds the
   timestamps to 64 s, as RecBole does. Most published figures use that order. It is an easier task,
   so figures of the two orders cannot be compared. In both, interactions with equal times keep the
-  order of the file. On MovieLens-1M that order itself says something about the next film, most of
-  it in `recbole-float32` ([01b](../notebooks/deeper/01b_float32_order.ipynb)). The data set
-  `ml-1m-shuffled` has the same rows in random order.
+  order of the file. On MovieLens-1M that order itself reveals much about the next film
+  ([01b](../notebooks/deeper/01b_float32_order.ipynb)). Models that read the same order can be
+  compared, but figures are far lower on `ml-1m-shuffled`, the same rows in random order.
 - **Catalogue.** Every item of the catalogue is ranked. No negatives are sampled.
 - **Target time** is what the model receives of the time of the interaction that it predicts.
   `known`: the timestamp, as published. `hidden`: trained as `known`, tested with a constant
