@@ -216,6 +216,7 @@ class LiveCurve:
             marker = _MARKERS[i % len(_MARKERS)] if len(curve) <= 40 else ""
             ax.plot(*zip(*curve, strict=True), marker=marker, label=label)
         ax.set(title=self.title, xlabel=self.x, ylabel=self.y)
+        ax.xaxis.get_major_locator().set_params(integer=True)
         if len(self.curves) > 1:
             ax.legend()
         output = _output(figure, self.alt())
