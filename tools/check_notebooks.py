@@ -328,7 +328,7 @@ def _core(notebook: NotebookNode, path: Path) -> Iterator[str]:
     for cell in code_cells(notebook):
         for node in ast.walk(ast.parse(_python(cell))):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                names = {a.name for a in node.names} | {getattr(node, "module", None)}
+                names = {a.name for a in node.names} | {str(getattr(node, "module", ""))}
                 for name in sorted(names & {"ast", "inspect"}):
                     yield f"a core lesson imports {name}"
     text = _markdown(notebook)

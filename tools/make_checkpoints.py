@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ss4rec_lib.data import leave_one_out, load_dataset
 from ss4rec_lib.evaluation import evaluate_ranking
@@ -22,7 +22,7 @@ from ss4rec_lib.training import TrainingConfig, fit
 FOLDER = Path(__file__).parents[1] / "workshop" / "checkpoints"
 INDEX = "checkpoints.json"
 SEED = 0
-SETTINGS = {"epochs": 8, "learning_rate": 0.003, "max_tokens": 3200}
+SETTINGS: dict[str, Any] = {"epochs": 8, "learning_rate": 0.003, "max_tokens": 3200}
 """Parameters of lesson 04."""
 
 
@@ -30,7 +30,7 @@ class Checkpoint(NamedTuple):
     """What one file holds; `target_time` none is a model that receives no interval."""
 
     dataset: str
-    target_time: str
+    target_time: Literal["known", "none"]
 
 
 CHECKPOINTS = {
@@ -63,7 +63,7 @@ def make(name: str, folder: Path = FOLDER, **changes: Any) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Make the named checkpoints, or all, and bring the index up to date."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Train the checkpoints.")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CHECKPOINTS)}; all when left out")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write")
     options = parser.parse_args(arguments)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ss4rec_lib.configuration import did_you_mean
 from ss4rec_lib.lessons.parameters import LessonError
@@ -216,7 +217,7 @@ class LiveCurve:
             marker = _MARKERS[i % len(_MARKERS)] if len(curve) <= 40 else ""
             ax.plot(*zip(*curve, strict=True), marker=marker, label=label)
         ax.set(title=self.title, xlabel=self.x, ylabel=self.y)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(self.curves) > 1:
             ax.legend()
         output = _output(figure, self.alt())
