@@ -29,6 +29,7 @@ import pandas as pd
 
 from ss4rec_lib.data.text import Text
 from ss4rec_lib.data.validation import COLUMNS, NEEDED, DataError
+from ss4rec_lib.machine import available_memory
 
 ZIP_SUFFIXES = (".zip", ".whl")
 COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
@@ -343,17 +344,6 @@ def _find_bad_line(file: DataFile, layout: Layout, parse: Callable[[Any], object
                         f"{file.label}, line {number}: {text.rstrip()[:80]!r}: "
                         f"{named(fields)}{reason}; expected {layout}."
                     )
-
-
-def available_memory() -> int | None:
-    """Return the bytes that are free, at most the limit of a container; None where unknown."""
-    places = {"/proc/meminfo": r"MemAvailable:\s+(\d+)", "/sys/fs/cgroup/memory.max": r"(\d+)"}
-    found = []
-    for place, pattern in places.items():
-        with contextlib.suppress(OSError):
-            unit = 1024 if "kB" in (text := Path(place).read_text()) else 1
-            found += [int(number) * unit for number in re.findall(pattern, text)]
-    return min(found, default=None)
 
 
 def read_ratings(file: DataFile) -> pd.DataFrame:

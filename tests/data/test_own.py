@@ -169,9 +169,7 @@ ACCEPTED: dict[str, tuple[str | bytes, list[tuple]]] = {
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_an_odd_file_is_read_with_the_right_numbers(tmp_path: Path, name: str) -> None:
     content, expected = ACCEPTED[name]
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    ratings = load_dataset(str(path))
+    ratings = load_dataset(str(placed(tmp_path / name, content)))
     assert rows(ratings) == expected
     assert str(tmp_path) not in str(ratings.attrs), "records hold no folder of the machine"
 
@@ -256,8 +254,7 @@ REFUSED: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_odd_file_is_refused_with_the_true_reason(tmp_path: Path, name: str) -> None:
     content, words = REFUSED[name]
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path = placed(tmp_path / name, content)
     with pytest.raises(DataError) as caught:
         load_dataset(str(path))
     message = str(caught.value)
@@ -268,8 +265,12 @@ def test_an_odd_file_is_refused_with_the_true_reason(tmp_path: Path, name: str) 
 def write(folder: Path, **files: str | bytes) -> Path:
     """Write files whose names have __ for a dot, and return the path of the last one."""
     for name, content in files.items():
-        path = folder / name.replace("__", ".")
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path = placed(folder / name.replace("__", "."), content)
+    return path
+
+
+def placed(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 

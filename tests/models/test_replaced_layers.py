@@ -6,7 +6,6 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrize, prune
 
 from ss4rec_lib.data import make_batch
 from ss4rec_lib.files import FileError
@@ -24,6 +23,7 @@ from ss4rec_lib.models import (
 )  # fmt: skip
 from ss4rec_lib.models.io import load_model, save_model
 from ss4rec_lib.training.objectives import bpr, cross_entropy
+from tests.replaced_layers import by_hook, by_parametrisation, by_pruning, by_wrapper
 
 N = 20
 SIZES = {"hidden_size": 8, "n_layers": 1, "initializer_range": 0.3}
@@ -57,42 +57,8 @@ class LinearLoRA(nn.Linear):
         return super().forward(x) + x @ self.down.T @ self.up.T
 
 
-class Wrapper(nn.Module):
-    def __init__(self, layer):
-        super().__init__()
-        self.layer, self.scale = layer, nn.Parameter(torch.tensor(0.5))
-
-    weight = property(lambda self: self.layer.weight)
-
-    def forward(self, ids):
-        return self.layer(ids) * self.scale
-
-
-class Half(nn.Module):
-    def forward(self, weight):
-        return weight / 2
-
-
 def by_lora(model, name):
     setattr(model, name, LoRA(getattr(model, name)))
-
-
-def by_wrapper(model, name):
-    setattr(model, name, Wrapper(getattr(model, name)))
-
-
-def by_hook(model, name):
-    getattr(model, name).register_forward_hook(lambda layer, inputs, output: output * 1.5)
-
-
-def by_parametrisation(model, name):
-    parametrize.register_parametrization(getattr(model, name), "weight", Half())
-
-
-def by_pruning(model, name):
-    layer = getattr(model, name)
-    prune.random_unstructured(layer, "weight", 0.5)
-    layer.weight_orig.data *= 2
 
 
 CHANGES = pytest.mark.parametrize(

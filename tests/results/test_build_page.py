@@ -21,15 +21,9 @@ FILES = ("README.md", "runs.csv", "differences.csv", "by_history.csv")
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(import_script):
     """The module `build_page`, which is a script and in no package."""
-    sys.path.insert(0, str(RESULTS))
-    try:
-        import build_page
-
-        yield build_page
-    finally:
-        sys.path.remove(str(RESULTS))
+    return import_script("build_page")
 
 
 @pytest.fixture(scope="module")

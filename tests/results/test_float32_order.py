@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,9 @@ START = 1_000_000_000 // 64 * 64  # where a float32 step begins
 
 
 @pytest.fixture(scope="module")
-def script():
+def script(import_script):
     """The module `float32_order`, which is a script and in no package."""
-    sys.path.insert(0, str(RESULTS))
-    try:
-        import float32_order
-
-        yield float32_order
-    finally:
-        sys.path.remove(str(RESULTS))
+    return import_script("float32_order")
 
 
 def table(*histories: list[tuple[int, int]]) -> pd.DataFrame:
