@@ -4,7 +4,7 @@
 #   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
 #   make lock LOCK_ARGS=--upgrade       newer versions of everything in requirements.lock
 .DEFAULT_GOAL := help
-.PHONY: help run test lab doctor slides kit lint lock clean FORCE
+.PHONY: help run test test-browser lab doctor slides kit lint lock clean FORCE
 
 ARGS ?=
 LAB_ARGS ?=
@@ -19,6 +19,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CODE = $(wildcard ss4rec_lib tests tools results benchmarks workflow docs notebooks workshop)
+CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,\
+    $(shell command -v $(name))))
 UV = $(or $(wildcard $(VENV)/bin/uv),uv)
 LAB := --config tools/jupyter_server_config.py --ServerApp.root_dir=. \
     --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb
@@ -53,6 +55,14 @@ run: $(STAMP) ## run the lessons on real data, print where they are and what the
 test: $(STAMP) ## all tests, the notebooks' committed outputs included
 	@$(PY) -m ss4rec_lib.cli data ml-100k
 	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+# Looks for Chromium first: without one there is nothing to install.
+test-browser: $(STAMP) ## the lessons clicked through in Chromium; pictures in dist/browser
+	@if [ -z "$(CHROMIUM)" ]; then \
+	    echo "skipped: no Chromium on PATH; make test-browser CHROMIUM=/path/to/it"; exit; fi; \
+	$(PY) -c 'import playwright' 2>/dev/null || \
+	    $(PY) -m pip install --quiet -c requirements.lock -e ".[browser]" || exit; \
+	CHROMIUM=$(CHROMIUM) $(PY) -m pytest -m browser --durations 10 tests/browser
 
 # Its root is the repository, so that links out of notebooks/ open. The configuration keeps widgets
 # out of saved notebooks.

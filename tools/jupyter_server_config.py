@@ -7,6 +7,7 @@ script that scrolls to a failed exercise goes too, because it would run again.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -27,3 +28,5 @@ def remove_widgets(model: dict[str, Any], **_: Any) -> None:
 if "get_config" in globals():  # as the server runs it, and not where it is imported
     configuration = globals()["get_config"]()
     configuration.FileContentsManager.pre_save_hook = remove_widgets
+    # Settings of everyone who has not chosen otherwise: no question about news at the first start.
+    configuration.LabApp.app_settings_dir = str(Path(__file__).with_name("jupyterlab"))

@@ -74,11 +74,11 @@ class Slider:
             return ipywidgets.SelectionSlider(options=pairs, **options, value=self.default)
         if self.log:
             ends = {"min": np.log10(self.low), "max": np.log10(self.high)}
-            step = self.step or (ends["max"] - ends["min"]) / 100
+            step = self.step or _step(ends["min"], ends["max"], np.log10(self.default))
             return ipywidgets.FloatLogSlider(**bounds | ends, step=step, readout_format=".3g")
         if all(isinstance(x, int) for x in (self.low, self.high, self.default, self.step or 1)):
             return ipywidgets.IntSlider(**bounds, step=self.step or 1)
-        step = self.step or (self.high - self.low) / 100
+        step = self.step or _step(self.low, self.high, self.default)
         return ipywidgets.FloatSlider(**bounds, step=step, readout_format=".3g")
 
 
@@ -217,7 +217,7 @@ class LiveCurve:
             marker = _MARKERS[i % len(_MARKERS)] if len(curve) <= 40 else ""
             ax.plot(*zip(*curve, strict=True), marker=marker, label=label)
         ax.set(title=self.title, xlabel=self.x, ylabel=self.y)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(self.curves) > 1:
             ax.legend()
         output = _output(figure, self.alt())
@@ -231,6 +231,12 @@ class LiveCurve:
 def track(iterable: Iterable[T], label: str = "", **options: Any) -> Iterable[T]:
     """Go through `iterable` with a progress bar."""
     return progress_bar(iterable, desc=label, **options)
+
+
+def _step(low: float, high: float, default: float) -> float:
+    """Return about a hundredth of the range; the slider rounds its value, the default too."""
+    steps = round(100 * (default - low) / (high - low))
+    return (default - low) / steps if steps else (high - low) / 100
 
 
 def _output(made: Any, alt: str) -> tuple[dict[str, Any], dict[str, Any]]:

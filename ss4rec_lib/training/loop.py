@@ -208,7 +208,7 @@ def _train(run: Run, path: Path | None, on_epoch: OnEpoch | None, show: bool) ->
     bar = progress_bar(total=epochs, show=show, bar_format=_BAR)
     try:
         while not at.stopped:
-            bar.set_description(f"epoch {at.epoch}/{epochs}")
+            bar.set_description_str(f"epoch {at.epoch}/{epochs}")
             for done in _one_epoch(run, path):
                 # To a place and not by a step: rounded steps sum past the end, and tqdm warns.
                 bar.update(done - bar.n)

@@ -164,6 +164,18 @@ class TestControls:
         assert slider.value == pytest.approx(0.1)
         assert (slider.min, slider.max) == pytest.approx((-3, 1))
 
+    @pytest.mark.parametrize(
+        "slider",
+        [Slider(0.0, 9.0, 4.0), Slider(-2.0, -0.01, -0.5), Slider(0.01, 0.99, 0.99),
+         Slider(1e-7, 1.0, 0.1, log=True), Slider(1e-3, 1.0, 1e-3, log=True)],
+    )  # fmt: skip
+    def test_the_default_is_a_whole_number_of_steps_because_a_browser_rounds_to_steps(self, slider):
+        made = slider.widget()
+        at = np.log10(made.value) if slider.log else made.value
+        steps = (at - made.min) / made.step
+        assert steps == pytest.approx(round(steps))
+        assert 60 < (made.max - made.min) / made.step < 140
+
     def test_a_choice_is_named_by_label_or_value(self):
         options = {"a": np.arange(2), "b": np.arange(3)}
         assert Choice(options, "b").default is options["b"]

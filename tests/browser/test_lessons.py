@@ -1,0 +1,48 @@
+"""Every core lesson, used in a browser as a reader would; with small parameters, offline."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from ss4rec_lib.lessons import find_lessons, read_parameters
+from tests.browser.checks import problems_after_restart, problems_of_use
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SMALL = {"dataset": "planted", "epochs": 1, "training_steps": 60, "copy_steps": 100}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("path", find_lessons(), ids=lambda path: path.stem)
+def test_lesson_runs_moves_and_survives_a_restart(path: Path, lab, open_notebook):
+    values = {name: SMALL[name] for name in SMALL.keys() & read_parameters(path).keys()}
+    notebook = parameterize_notebook(load_notebook_node(str(path)), values)
+    nbformat.write(notebook, lab.root / "notebooks" / path.name)
+    opened = open_notebook(f"notebooks/{path.name}")
+    found = problems_of_use(opened, notebook, seconds=600)
+    found += problems_after_restart(opened, open_notebook, lab.restart)
+    assert not found, "\n".join(found)
+
+
+def test_exercises_stop_at_the_first_hole_and_scroll_to_it(open_notebook):
+    (path,) = find_lessons(["01"], find_lessons()[0].parent / "exercises")
+    notebook = open_notebook(f"notebooks/exercises/{path.name}")
+    notebook.run_all(120)
+    cells = nbformat.read(path, as_version=4).cells
+    shown = notebook.look()
+    failed = [number for number, cell in enumerate(shown) if cell["errors"]]
+    hole = next(i for i, cell in enumerate(cells) if "raise NotImplementedError" in cell.source)
+    (message,) = re.findall(r'NotImplementedError\("(.+)"\)', cells[hole].source)
+    assert failed == [hole + 1], "the check under the first hole"
+    assert message in shown[hole + 1]["errors"][0]
+    assert not any(cell["count"] for cell in shown[hole + 2 :])
+    notebook.page.wait_for_timeout(1000)  # the script that scrolls waits half a second
+    notebook.photograph("exercises_stopped")
+    top = notebook.cells.nth(hole + 1).bounding_box()["y"]
+    assert 0 < top < notebook.page.viewport_size["height"]
