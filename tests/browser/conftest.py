@@ -8,6 +8,7 @@ import pytest
 
 from tests.browser.lab import Lab, Notebook
 
+
 @pytest.fixture(scope="session")
 def browser():
     if not (chromium := os.environ.get("CHROMIUM")):
