@@ -38,6 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.stash[_ORDER])
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which lessons were not executed again, because `make run` had just done so."""
+    passed = terminalreporter.stats.get("passed", [])
+    if found := sum(("replayed", True) in report.user_properties for report in passed):
+        where = os.environ.get("SS4REC_EXECUTED")
+        terminalreporter.write_line(f"{found} lessons were compared as executed in {where}")
+
+
 def _number(lesson: Path | None) -> int:
     digits = re.match(r"\d+", lesson.stem) if lesson else None
     return int(digits[0]) if digits else 0
@@ -136,7 +144,8 @@ def tiny_lesson():
         cells = [
             nbformat.v4.new_markdown_cell(f"# A tiny lesson\n\n{skeleton}"),
             code(
-                'dataset = "planted"  # data set\nepochs = 2  # passes\nflag = False  # a switch',
+                'dataset: str = "planted"  # data set\nepochs: int = 2  # passes\n'
+                "flag: bool = False  # a switch",
                 "parameters",
             ),
             code(
@@ -225,7 +234,7 @@ def lessons_folder(tiny_lesson, tiny_solutions, tmp_path):
     folder = tmp_path / "note{books}"  # papermill fills parameters into braces of a path
     (folder / "solutions").mkdir(parents=True)
     second = tiny_lesson("04_second")
-    second.cells[1].source += "\nseed = 0  # of the second lesson only"
+    second.cells[1].source += "\nseed: int = 0  # of the second lesson only"
     second.cells[2].source = second.cells[2].source.replace("False)", "False, seed=0)")
     second.cells[4].source += "\nseed_used = seed"
     for name, lesson in (("01_first", tiny_lesson("01_first")), ("04_second", second)):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import re
 import symtable
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ss4rec_lib.lessons import (
     LESSON_NAME,
     LessonError,
     find_lessons,
+    flatten,
     lesson_number,
     notebooks_folder,
     read_parameters,
@@ -71,6 +73,19 @@ TAGS = frozenset(
 
 NOT_YET: frozenset[str] = frozenset()
 """Lessons that are not yet converted to the form that the rules `CONVERTED` describe."""
+
+FLOORS = {
+    "00_tour": {"test.ndcg@10": "popularity.ndcg@10"},
+    "03_mamba_block": {"valid.ndcg@10": "popularity_valid_ndcg10"},
+    "04_train_ss4rec": {
+        "test.SS4Rec.ndcg@10": "test.popularity.ndcg@10",
+        "test.time-blind.ndcg@10": "test.popularity.ndcg@10",
+    },
+    "05_ranking_vs_rmse": {"with_time": "popularity"},
+}
+"""By lesson, metrics of trained models, each with the recorded metric of popularity."""
+
+ABOVE_FLOOR = 0.012  # NDCG@10 on ML-100K: two standard errors over users
 
 LARGEST_BYTES = 3 * 2**20
 
@@ -235,6 +250,10 @@ def _parameters(notebook: NotebookNode, path: Path) -> Iterator[str]:
     for name, parameter in declared.items():
         if parameter.help == "":
             yield f"the parameter {name!r} has no trailing comment"
+        # `papermill --help-notebook` shows it; papermill does not understand "int | None = None".
+        kind = "int|str|None" if parameter.default is None else type(parameter.default).__name__
+        if parameter.type != kind:
+            yield f"the type of the parameter {name!r} is {parameter.type}, expected {kind}"
     cells = code_cells(notebook)
     assigned = {
         node.id
@@ -260,6 +279,23 @@ def _record(notebook: NotebookNode) -> Iterator[str]:
         read_record(notebook)
     except LessonError as error:
         yield str(error)
+
+
+def below_floor(stem: str, record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each trained model of a lesson that does not clearly beat popularity.
+
+    The tolerance of a metric follows it when the lesson is executed again. This limit does not.
+    """
+    numbers = flatten(record)
+    for metric, popularity in FLOORS.get(stem, {}).items():
+        value, floor = numbers.get(metric), numbers.get(popularity)
+        if value is None or floor is None or value < floor + ABOVE_FLOOR:
+            yield f"{metric} is {value}, expected {ABOVE_FLOOR} more than {popularity}, {floor}"
+
+
+def _floors(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    with contextlib.suppress(LessonError):  # reported elsewhere
+        yield from below_floor(path.stem, read_record(notebook))
 
 
 def _pictures(notebook: NotebookNode) -> Iterator[str]:
@@ -488,7 +524,7 @@ def _no_solutions(notebook: NotebookNode, path: Path) -> Iterator[str]:
 
 CONVERTED = (
     _readable, _alternative_texts, _hidden_cells, _links, _colours, _time_mark, _widgets,
-    _published_defaults, _no_solutions,
+    _published_defaults, _no_solutions, _floors,
 )  # fmt: skip
 """Rules of every lesson that is not in `NOT_YET`; a core lesson also keeps `_limits`."""
 

@@ -46,10 +46,11 @@ class ParameterError(LessonError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A declared parameter: its default, and the trailing comment of its line."""
+    """A declared parameter: its default, the trailing comment of its line, and its annotation."""
 
     default: Any
     help: str
+    type: str = "None"  # papermill's word for a parameter without an annotation
 
 
 def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
@@ -65,7 +66,8 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
     declared = {}
     for name, entry in found.items():
         try:
-            declared[name] = Parameter(ast.literal_eval(entry["default"]), entry["help"])
+            default = ast.literal_eval(entry["default"])
+            declared[name] = Parameter(default, entry["help"], entry["inferred_type_name"])
         except (ValueError, SyntaxError):
             why = "is not a plain literal; derive it in a later cell, after papermill's"
             raise ParameterError(f"{notebook.name}: {name} = {entry['default']} {why}") from None

@@ -71,7 +71,7 @@ class TestReadParameters:
 
     def test_annotation_negative_number_and_several_lines(self, notebook):
         declared = read_parameters(notebook("seed: int = -1  # seed\nsizes = [\n    1,\n    2,\n]"))
-        assert declared["seed"] == Parameter(-1, "seed")
+        assert declared["seed"] == Parameter(-1, "seed", "int")
         assert declared["sizes"].default == [1, 2]
 
     @pytest.mark.parametrize("value", ["epochs * 2", "f'{dataset}.csv'", "a # b"])

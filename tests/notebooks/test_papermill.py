@@ -6,6 +6,8 @@ import json
 
 import papermill
 import pytest
+from click.testing import CliRunner
+from papermill.cli import papermill as papermill_command
 from papermill.exceptions import PapermillExecutionError
 
 from ss4rec_lib.lessons import ParameterError, read_parameters, read_record, run_lessons
@@ -50,6 +52,15 @@ def test_runs_with_other_parameters(core, declared, tmp_path):
     committed = read_record(core)
     assert set(done.record) == set(committed)
     assert done.record != committed
+
+
+def test_papermill_shows_the_type_of_every_parameter(lesson):
+    shown = CliRunner().invoke(papermill_command, ["--help-notebook", str(lesson)])
+    assert shown.exit_code == 0 and "Unknown type" not in shown.output
+    declared = read_parameters(lesson)
+    lines = [line.strip() for line in shown.output.splitlines()]
+    for name, parameter in declared.items():
+        assert [line for line in lines if line.startswith(f"{name}: {parameter.type} (default")]
 
 
 def test_unknown_parameter_is_refused_before_a_kernel_starts(core, misspelt, tmp_path):

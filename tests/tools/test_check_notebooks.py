@@ -133,6 +133,8 @@ def error_output():
             "cannot read the parameters dataset",
         ),
         (source(1, "dataset = 'a'  # x\nepochs = 2\nflag = True  # x"), "'epochs' has no trailing"),
+        (source(1, "user_id = None  # x"), "'user_id' is None, expected int|str|None"),
+        (source(1, "epochs: float = 2  # x"), "'epochs' is float, expected int"),
         (
             source(5, "from ss4rec_lib.data.splits import Split"),
             "imports from the module ss4rec_lib.data.splits",
