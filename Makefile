@@ -18,7 +18,7 @@ NEED_GB ?= 3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-CODE = $(wildcard ss4rec_lib tests tools results benchmarks workflow docs notebooks workshop)
+CODE = $(wildcard conftest.py ss4rec_lib tests tools results benchmarks workflow docs notebooks workshop)
 CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,\
     $(shell command -v $(name))))
 UV = $(or $(wildcard $(VENV)/bin/uv),uv)

@@ -22,12 +22,14 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from ss4rec_lib.experiments import code_revision
 from ss4rec_lib.lessons import DEEPER, LESSON_NAME
 from tools.make_exercises import ExerciseError, blank, pairs, tags
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOTEBOOKS = ROOT / "notebooks"
+REVISION = code_revision()
 
 
 def _lessons(folder: str) -> list[Path]:
@@ -75,22 +77,32 @@ class Comparison:
 
 @pytest.fixture
 def run_nbval(tmp_path):
-    """Runs nbval in a process of its own, the way a reader would, and counts comparisons."""
+    """Types `pytest --nbval NOTEBOOK` in the root of the repository, and counts comparisons.
 
-    def run(notebook: Path, cwd: Path) -> Comparison:
+    With `replay`, a notebook with the same code that has been executed already, nothing is run:
+    its outputs are compared.
+    """
+
+    def run(notebook: Path, replay: Path | None = None) -> Comparison:
         counts = tmp_path / "compared.json"
-        command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"]
-        command += ["--nbval-sanitize-with", str(HERE / "sanitize.cfg")]
-        command += ["--nbval-cell-timeout", "600", "--timeout", "0", "-x", "-q", "--color", "no"]
-        command += ["-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "-p", "no:xdist"]
-        command += ["-p", "nbval_count", str(notebook)]
-        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        own = "-q --color=no -p no:cacheprovider -p no:xdist -p nbval_count"
+        if notebook.is_relative_to(ROOT):
+            notebook = notebook.relative_to(ROOT)
+        else:  # pytest looks for its configuration beside the notebook
+            own += " -c pyproject.toml -p conftest"
+        path = filter(None, [str(HERE), str(ROOT), os.environ.get("PYTHONPATH")])
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
-            "PYTHONPATH": path,
+            "PYTEST_ADDOPTS": own,
+            "PYTHONPATH": os.pathsep.join(path),
             "NBVAL_COUNT_FILE": str(counts),
+            "NBVAL_REPLAY": str(replay or ""),
         }
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+        program = Path(sys.executable).with_name("pytest")
+        done = subprocess.run(
+            [program, "--nbval", notebook],
+            cwd=ROOT, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
         found = json.loads(counts.read_text()) if counts.exists() else {}
         counts.unlink(missing_ok=True)
         return Comparison(
@@ -101,6 +113,29 @@ def run_nbval(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def executed_already():
+    """Finds a lesson as `make run` has executed it just now, where .ci/run says that it has.
+
+    The variable SS4REC_EXECUTED names the folder. The revision of the library, without changes
+    since, and the source of each cell must be those of the lesson; the answer is None otherwise.
+    """
+
+    def find(lesson: Path, revision: str | None = REVISION) -> Path | None:
+        folder = Path(ROOT, os.environ.get("SS4REC_EXECUTED") or "none")
+        executed, record = folder / lesson.name, folder / f"{lesson.stem}.json"
+        if revision is None or not (executed.exists() and record.exists()):
+            return None
+        was, now = (
+            [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
+            for path in (executed, lesson)
+        )
+        same = json.loads(record.read_text())["revision"] == revision and was == now
+        return executed if same and "+" not in revision else None
+
+    return find
 
 
 @dataclass(frozen=True)

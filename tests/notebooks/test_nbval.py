@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import nbformat
 import pytest
+from nbval.plugin import get_sanitize_patterns
 
 from ss4rec_lib.lessons import compare_records, read_record
-from tools.check_notebooks import NOT_YET
+from tools.check_notebooks import NOT_YET, below_floor
 from tools.make_exercises import tags
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_LINE = ("pytest", "--nbval")
 
 PICTURES = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
 
@@ -27,46 +37,34 @@ def comparable_cells(notebook: nbformat.NotebookNode) -> set[int]:
     }
 
 
-def first_text(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The first output that nbval compares as text."""
-    first = min(comparable_cells(notebook))
-    cell = [cell for cell in notebook.cells if cell.cell_type == "code"][first]
-    return cell.outputs[0]
-
-
-def tamper(output: nbformat.NotebookNode) -> None:
-    if output.output_type == "stream":
-        output.text += "tampered\n"
-    else:
-        output.data["text/plain"] += " tampered"
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_fresh_run_gives_the_committed_outputs_and_record(lesson, run_nbval):
+def test_a_fresh_run_gives_the_committed_outputs_and_record(
+    lesson, run_nbval, executed_already, record_property
+):
     expected = comparable_cells(nbformat.read(lesson, as_version=4))
-    done = run_nbval(lesson, lesson.parent)
+    executed = executed_already(lesson)
+    record_property("replayed", executed is not None)
+    done = run_nbval(lesson, replay=executed)
     assert done.code == 0, done.text
     assert set(done.compared) == expected
     least = 1 if lesson.parent.name == "deeper" else 2
     assert len(expected) >= least, "a lesson with nothing to compare is not tested"
     (fresh,) = done.records
     assert lesson.stem in NOT_YET or compare_records(read_record(lesson), fresh) == []
+    assert list(below_floor(lesson.stem, fresh)) == []
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_changed_output_is_noticed(notebooks, run_nbval, tmp_path):
-    """In one lesson: that a change in any cell is noticed, the count of compared cells shows."""
-    lesson = notebooks / "01_time_intervals.ipynb"
-    notebook = nbformat.read(lesson, as_version=4)
-    tamper(first_text(notebook))
-    copy = tmp_path / lesson.name
-    nbformat.write(notebook, copy)
-    done = run_nbval(copy, lesson.parent)
-    assert done.code == 1, done.text
-    assert "Cell outputs differ" in done.text
-    assert "tampered" in done.text
+def test_the_documented_line_collects_every_lesson_and_nothing_else(notebooks):
+    """What `run_nbval` types, with a notebook behind it."""
+    text = (notebooks.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert f"| `{' '.join(ONE_LINE)}` |" in text
+    words = [*ONE_LINE, "--collect-only", "-q"]
+    program = Path(sys.executable).with_name(words[0])
+    done = subprocess.run([program, *words[1:]], cwd=ROOT, capture_output=True, text=True)
+    found = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    lessons = [*notebooks.glob("*.ipynb"), *(notebooks / "deeper").glob("*.ipynb")]
+    assert found == {path.relative_to(ROOT).as_posix() for path in lessons}
 
 
 class TestOnATinyLesson:
@@ -80,30 +78,29 @@ class TestOnATinyLesson:
         return folder / "00_tiny.ipynb"
 
     def test_clean(self, path, run_nbval):
-        done = run_nbval(path, path.parent)
+        done = run_nbval(path)
         assert done.code == 0, done.text
         assert (
             set(done.compared) == comparable_cells(nbformat.read(path, as_version=4)) == {3, 4, 5}
         )
         assert done.records == [read_record(path)], "although its cell is not compared"
 
-    def test_tampered(self, path, run_nbval):
+    def test_a_changed_output_is_noticed(self, path, run_nbval):
         notebook = nbformat.read(path, as_version=4)
-        tamper(first_text(notebook))
+        notebook.cells[4].outputs[0].text += "tampered\n"
         nbformat.write(notebook, path)
-        done = run_nbval(path, path.parent)
+        done = run_nbval(path)
         assert done.code == 1
-        assert "Cell outputs differ" in done.text
+        assert "Cell outputs differ" in done.text and "tampered" in done.text
 
-    def test_a_cell_without_execution_count_is_not_compared_and_we_notice(self, path, run_nbval):
-        """The hole in nbval: it passes, whatever the cell prints; the count shows it."""
+    def test_a_cell_without_execution_count_fails(self, path, run_nbval):
+        """The hole in nbval: it would pass, whatever the cell prints."""
         notebook = nbformat.read(path, as_version=4)
-        whole = comparable_cells(notebook)
         notebook.cells[4].update(execution_count=None, outputs=[])
         nbformat.write(notebook, path)
-        done = run_nbval(path, path.parent)
-        assert done.code == 0, done.text
-        assert set(done.compared) < whole
+        done = run_nbval(path)
+        assert done.code == 1 and set(done.compared) == {4, 5}
+        assert "no execution count" in done.text
 
     def test_the_guard_works_under_nbval_too(self, path, run_nbval):
         """A notebook prepared by `papermill --prepare-only` can be given to nbval."""
@@ -111,7 +108,7 @@ class TestOnATinyLesson:
         injected = nbformat.v4.new_code_cell("# Parameters\nepoch = 3\n", execution_count=2)
         notebook.cells.insert(2, injected)
         nbformat.write(notebook, path)
-        done = run_nbval(path, path.parent)
+        done = run_nbval(path)
         assert done.code == 1
         assert "ParameterError" in done.text
         assert "epoch=3" in done.text
@@ -131,13 +128,51 @@ class TestOnATinyLesson:
         ],
     )
     def test_only_times_speeds_memory_and_dates_may_differ(self, first, second, same):
-        import re
-        from pathlib import Path
-
-        from nbval.plugin import get_sanitize_patterns
-
         rules = get_sanitize_patterns((Path(__file__).parent / "sanitize.cfg").read_text())
         assert len(rules) == 5
         for pattern, replacement in rules:
             first, second = (re.sub(pattern, replacement, text) for text in (first, second))
         assert (first == second) is same
+
+
+class TestALessonThatMakeRunHasExecuted:
+    """Its outputs are compared, and it is not run again, if it is the same lesson and library."""
+
+    @pytest.fixture
+    def first(self, lessons_folder, tmp_path, monkeypatch):
+        """A lesson with an executed copy in the folder that .ci/run names."""
+        lesson, out = lessons_folder / "01_first.ipynb", tmp_path / "executed"
+        out.mkdir()
+        shutil.copy(lesson, out)
+        (out / "01_first.json").write_text('{"revision": "abc"}')
+        monkeypatch.setenv("SS4REC_EXECUTED", str(out))
+        return lesson
+
+    def test_nbval_compares_what_it_holds(self, first, executed_already, run_nbval):
+        executed = executed_already(first, revision="abc")
+        assert executed is not None and executed.name == first.name
+        assert run_nbval(first, replay=executed).code == 0
+        notebook = nbformat.read(executed, as_version=4)
+        notebook.cells[4].outputs[0].text += "other\n"
+        nbformat.write(notebook, executed)
+        done = run_nbval(first, replay=executed)
+        assert done.code == 1 and "other" in done.text, "it was read, not executed"
+
+    @pytest.mark.parametrize("revision", [None, "def", "abc+changes"])
+    def test_another_revision_is_executed(self, first, executed_already, revision):
+        assert executed_already(first, revision=revision) is None
+
+    def test_changed_code_is_executed(self, first, executed_already, run_nbval):
+        executed = executed_already(first, revision="abc")
+        notebook = nbformat.read(first, as_version=4)
+        notebook.cells[5].source = "sum(numbers) + 0"
+        nbformat.write(notebook, first)
+        assert executed_already(first, revision="abc") is None
+        done = run_nbval(first, replay=executed)
+        assert done.code == 1 and "the executed notebook has other code" in done.text
+
+    def test_without_the_variable_everything_is_executed(
+        self, first, executed_already, monkeypatch
+    ):
+        monkeypatch.delenv("SS4REC_EXECUTED")
+        assert executed_already(first, revision="abc") is None
