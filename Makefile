@@ -4,12 +4,13 @@
 #   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
 #   make lock LOCK_ARGS=--upgrade       newer versions of everything in requirements.lock
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser lab doctor slides kit lint lock clean FORCE
+.PHONY: help run test test-browser lab doctor slides site kit lint lock clean FORCE
 
 ARGS ?=
 LAB_ARGS ?=
 LOCK_ARGS ?=
 SLIDES_ARGS ?=
+SITE_ARGS ?=
 KIT_ARGS ?=
 PYTHON ?=
 # GiB that must be free before anything is installed (torch is the largest part).
@@ -78,6 +79,12 @@ doctor: ## check in ten seconds whether this machine is ready for the lessons
 
 slides: $(STAMP) ## slides of the core lessons in dist/slides, to be shown without a network
 	@$(PY) -m tools.make_slides $(SLIDES_ARGS)
+
+# Nothing is executed: the pages show the committed outputs. A link that leads nowhere is an error.
+site: $(STAMP) ## lessons, results and library reference as pages with search: dist/site
+	@$(PY) -c 'import myst_nb, sphinx_book_theme' 2>/dev/null || \
+	    $(PY) -m pip install --quiet -c requirements.lock -e ".[docs]"
+	@$(PY) -m tools.make_site $(SITE_ARGS)
 
 kit: $(STAMP) ## dist/kit: wheels, lessons and checkpoints for a room without a network
 	@$(PY) -m tools.make_kit $(KIT_ARGS)

@@ -1,7 +1,7 @@
-"""Fill the figures of README.md from the committed lessons and the recorded runs.
+"""Fill the figures of README.md and docs/float32.md from the lessons and the recorded runs.
 
-Between two marks such as `<!-- lessons -->` and `<!-- /lessons -->` the README holds what this
-module writes, so that no number in it is typed by hand. A lesson has its own run time between
+Between two marks such as `<!-- lessons -->` and `<!-- /lessons -->` a page holds what this module
+writes, so that no number in it is typed by hand. A lesson has its own run time between
 `<!-- time -->` and `<!-- /time -->`; both come from the record of its committed run.
 `python -m tools.fill_readme` updates the marked parts and the picture; with `--check` it only
 reports what is out of date.
@@ -14,7 +14,7 @@ import base64
 import importlib.util
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -22,7 +22,9 @@ from nbformat import NotebookNode
 
 from ss4rec_lib.lessons import LessonError, find_lessons, notebooks_folder, read_record
 from tools.check_notebooks import all_lessons
+from tools.float32_page import figures
 
+FLOAT32 = Path("docs/float32.md")
 PICTURE = Path("notebooks/pictures/intervals_against_half_lives.png")
 _TIME = re.compile(r"(<!-- time -->)[^<]*(<!-- /time -->)")
 _PICTURE_LESSON, _PICTURE_TITLE = "01_time_intervals", "Intervals against half-lives"
@@ -82,21 +84,19 @@ def picture(folder: Path) -> bytes:
     raise LessonError(f"{_PICTURE_LESSON} draws no picture with the title {_PICTURE_TITLE!r}")
 
 
-def filled(text: str, folder: Path) -> str:
-    """Return the README with its marked parts written anew.
+def filled(text: str, parts: Mapping[str, str]) -> str:
+    """Return a page with its marked parts written anew, tables between lines of their own.
 
     Raises:
-        LessonError: A mark is missing, or something that the README shows.
+        LessonError: A mark is missing.
     """
-    tables = {
-        "lessons": lessons_table(folder),
-        "results": results_table(folder.parent / "results"),
-    }
-    for name, table in tables.items():
-        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    for name, part in parts.items():
+        marks = re.compile(rf"(<!-- {name} -->\n?).*?(<!-- /{name} -->)", re.DOTALL)
         if not marks.search(text):
-            raise LessonError(f"README.md has no part between <!-- {name} --> and <!-- /{name} -->")
-        text = marks.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+            raise LessonError(f"no part between <!-- {name} --> and <!-- /{name} -->")
+        text = marks.sub(
+            lambda at, new=part: at[1] + new + ("\n" if at[1].endswith("\n") else "") + at[2], text
+        )
     return text
 
 
@@ -104,8 +104,11 @@ def out_of_date(write: bool = False) -> list[str]:
     """Name the files that differ from what the lessons and runs say; mend them if asked."""
     folder = notebooks_folder()
     readme, image = folder.parent / "README.md", folder.parent / PICTURE
-    text = readme.read_text(encoding="utf-8")
-    wanted = {readme: filled(text, folder).encode(), image: picture(folder)}
+    results, page = folder.parent / "results", folder.parent / FLOAT32
+    tables = {"lessons": lessons_table(folder), "results": results_table(results)}
+    wanted = {image: picture(folder)}
+    for path, parts in ((readme, tables), (page, figures(results))):
+        wanted[path] = filled(path.read_text(encoding="utf-8"), parts).encode()
     wanted |= {path: timed(path).encode() for path in all_lessons(folder)}
     stale = [p for p, content in wanted.items() if not p.exists() or p.read_bytes() != content]
     for path in stale if write else ():
@@ -122,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m tools.fill_readme",
-        description="Fill the README's figures from the lessons and the recorded runs.",
+        description="Fill the figures of README.md and docs/float32.md.",
     )
     parser.add_argument("--check", action="store_true", help="only report what is out of date")
     options = parser.parse_args(arguments)

