@@ -6,17 +6,17 @@ by hand.
 
 from __future__ import annotations
 
+import csv
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 # What the order of a published figure, as results/published.csv names it, says about float32.
 CARRIES = {
-    "recbole-float32": "yes: float32 steps and tied rows",
+    "recbole-float32": "yes",
     "by time, stable sort": "tied rows only",
-    "by time, unstable sort": "no float32; ties as the sort leaves them",
+    "by time, unstable sort": "no; ties as the sort leaves them",
     "by time, ties not stated": "not known",
 }
 TIMES = {"exact-time": "exact", "recbole-float32": "float32"}
@@ -44,8 +44,8 @@ def figures(results: Path) -> dict[str, str]:
         "agreement": _percent(file["agreement"]),
         "agreement_shuffled": _percent(measured["orders"]["float32, shuffled"]["agreement"]),
         "trained_epochs": key[0],
-        "trained_file": trained[key][ROWS[0]],
-        "trained_shuffled": trained[key][ROWS[1]],
+        "trained_file": trained[key][ROWS[0]].partition(" ")[0],
+        "trained_shuffled": trained[key][ROWS[1]].partition(" ")[0],
         "orders": orders_table(measured),
         "differences": differences_table(measured),
         "trained": _table(
@@ -85,7 +85,7 @@ def differences_table(measured: dict[str, Any]) -> str:
 
 def trained_runs(results: Path) -> dict[tuple[str, str], dict[str, str]]:
     """Return NDCG@10 of SS4Rec on MovieLens-1M by (epochs, times), then by the order of rows."""
-    rows = []
+    runs: dict[tuple[int, str], dict[str, list[dict[str, float]]]] = {}
     for path in sorted(results.glob("*/ml-1m*.json")):  # of records and ablations
         run = json.loads(path.read_text(encoding="utf-8"))
         protocol, training = run["protocol"], run["config"].get("training", {})
@@ -96,28 +96,34 @@ def trained_runs(results: Path) -> dict[tuple[str, str], dict[str, str]]:
             continue
         wanted = {"part": "test", "target_time": "known", "masked": False}
         (test,) = (e["metrics"] for e in run["evaluations"] if wanted.items() <= e.items())
-        order = ROWS[run["dataset"].endswith("shuffled")]
-        rows.append(
-            (run["epochs"], TIMES[protocol["ordering"]], order, test["ndcg@10"], test["ndcg@10_se"])
-        )
-    table = pd.DataFrame(rows, columns=["epochs", "times", "rows", "ndcg", "se"])
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    for (epochs, times, order), runs in table.groupby(["epochs", "times", "rows"]):
-        n, spread = len(runs), runs["ndcg"].std()
-        error = f"{spread:.4f} sd, {n} seeds" if n > 1 else f"{runs['se'].iloc[0]:.4f} se, 1 seed"
-        found.setdefault((str(epochs), times), {})[order] = f"{runs['ndcg'].mean():.4f} ± {error}"
-    return found
+        rows = runs.setdefault((run["epochs"], TIMES[protocol["ordering"]]), {})
+        rows.setdefault(ROWS[run["dataset"].endswith("shuffled")], []).append(test)
+    return {
+        (str(epochs), times): {order: _score(each) for order, each in rows.items()}
+        for (epochs, times), rows in sorted(runs.items())
+    }
+
+
+def _score(runs: list[dict[str, float]]) -> str:
+    """Return the mean over seeds with its spread, or one seed with its standard error."""
+    values = [metrics["ndcg@10"] for metrics in runs]
+    if len(runs) == 1:
+        return f"{values[0]:.4f} ± {runs[0]['ndcg@10_se']:.4f} se, 1 seed"
+    spread = statistics.stdev(values)
+    return f"{statistics.mean(values):.4f} ± {spread:.4f} sd, {len(values)} seeds"
 
 
 def published_table(path: Path) -> str:
     """Return the published figures on MovieLens-1M, and what each carries of the fault."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table = table[(table["task"] == "ranking") & (table["dataset"] == "ml-1m")]
-    order = table["ordering"].map(list(CARRIES).index)
-    table = table.assign(carries=table["ordering"].map(CARRIES)).loc[order.sort_values().index]
-    head = {"model": "figure", "hr@10": "HR@10", "ndcg@10": "NDCG@10", "ordering": "its order"}
-    head |= {"carries": "carries the fault", "source": "source"}
-    return _table(list(head.values()), table[list(head)].to_numpy().tolist())
+    with open(path, encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["dataset"] == "ml-1m"]
+    rows = [row for row in rows if row["task"] == "ranking"]
+    rows.sort(key=lambda row: list(CARRIES).index(row["ordering"]))
+    columns = ("model", "hr@10", "ndcg@10", "ordering")
+    head = ["figure", "HR@10", "NDCG@10", "its order", "carries the fault", "source"]
+    return _table(
+        head, [[*(r[c] for c in columns), CARRIES[r["ordering"]], r["source"]] for r in rows]
+    )
 
 
 def _percent(share: float) -> str:
