@@ -24,13 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         try:
-            return _run(sys.argv[1:] if arguments is None else arguments)
+            code = _run(sys.argv[1:] if arguments is None else arguments)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a program that the signal SIGPIPE has ended
+    if training := sys.modules.get("ss4rec_lib.training"):  # most verbs do not load PyTorch
+        training.leave(code)
+    return code
 
 
 def _run(words: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from ss4rec_lib.training.checkpoint import CheckpointError as CheckpointError
 from ss4rec_lib.training.checkpoint import each as each
 from ss4rec_lib.training.checkpoint import tensors_of as tensors_of
 from ss4rec_lib.training.config import TrainingConfig as TrainingConfig
+from ss4rec_lib.training.distributed import leave as leave
 from ss4rec_lib.training.distributed import make_accelerator as make_accelerator
 from ss4rec_lib.training.distributed import resolve_device as resolve_device
 from ss4rec_lib.training.distributed import same_everywhere as same_everywhere
