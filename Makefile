@@ -135,7 +135,7 @@ $(STAMP): pyproject.toml requirements.lock
 	mkdir -p $(VENV) && : > $(VENV)/.installing && rm -f $(STAMP); \
 	echo "Installing into $(VENV) with $$python: once, some minutes (log: $(VENV)/install.log)"; \
 	if "$$python" -m venv $(VENV) > $(VENV)/install.log 2>&1 \
-	    && $(PY) -m pip install -c requirements.lock -e ".[notebooks,dev]" \
+	    && $(PY) -m pip install -c requirements.lock -e ".[notebooks,batch,dev]" \
 	        >> $(VENV)/install.log 2>&1; then \
 	    $(PY) -c 'import matplotlib.font_manager' >> $(VENV)/install.log 2>&1 || true; \
 	    printf '%s\n' "$(CURDIR)" > $(STAMP) && rm -f $(VENV)/.installing; \

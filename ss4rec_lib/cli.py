@@ -7,6 +7,7 @@ something about become one message and exit code 2, never a traceback.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import re
 import sys
@@ -48,7 +49,7 @@ def _run(words: Sequence[str]) -> int:
         return 130
     except Exception as error:
         # The errors of this package say what to do; training that diverged is a FloatingPointError.
-        ours = type(error).__module__.startswith("ss4rec_lib.")
+        ours = type(error).__module__.startswith(("ss4rec_lib.", "workflow."))
         if not ours and not isinstance(error, FloatingPointError):
             raise  # a bug
         if _is_main_process():
@@ -121,6 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     record("run", metavar="FOLDER")
     record("--as", dest="name", metavar="NAME", help="of the file in results/")
     record("--ablation", action="store_true", help="for the runs that options are chosen by")
+
+    batch = add("batch", _batch, "run an experiment file: many runs, and their leaderboard")
+    batch("file", metavar="EXPERIMENT.yaml", help="see workflow/README.md")
+    batch("--out", default=os.path.join("runs", "batch"), metavar="FOLDER", help="the store")
+    batch("--jobs", type=int, default=1, metavar="N", help="how many at once; 1")
+    batch("--cores", type=int, metavar="N", help="that they share; all of this machine")
+    batch("--profile", metavar="NAME", help="of a cluster: slurm, kubernetes, or a folder")
+    batch("--dry-run", action="store_true", help="show what would be run")
 
     for verb in (data, evaluate, recommend):
         verb("--path", metavar="P", help=_RUN_OPTIONS["path"][-1])
@@ -251,6 +260,20 @@ def _record(options: argparse.Namespace) -> None:
 
     path = record_run(options.run, options.name, ablation=options.ablation)
     print(f"{path.parent.name}/{path.name}: recorded, and the page in results/ renewed")
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from ss4rec_lib.data import checkout
+    from ss4rec_lib.experiments import ExperimentError
+
+    root = checkout()
+    if root is None:
+        remedy = 'clone the repository and install it with pip install -e ".[notebooks,batch]"'
+        raise ExperimentError(f"batches belong to a checkout of this project: {remedy}")
+    sys.path.insert(0, str(root))  # the workflow is beside this package, not in it
+    run_batch = importlib.import_module("workflow.batch").run_batch
+    how = {name: getattr(options, name) for name in ("jobs", "cores", "profile", "dry_run")}
+    return run_batch(options.file, options.out, **how)
 
 
 def _doctor(_: argparse.Namespace) -> int:

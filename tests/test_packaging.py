@@ -99,9 +99,9 @@ def test_every_dependency_has_its_reason_beside_it(project):
 
 
 def test_make_and_conda_install_with_the_lock(environment):
-    assert pip_section(environment) == ["-c requirements.lock", "-e .[notebooks,dev]"]
+    assert pip_section(environment) == ["-c requirements.lock", "-e .[notebooks,batch,dev]"]
     makefile = (ROOT / "Makefile").read_text()
-    assert 'pip install -c requirements.lock -e ".[notebooks,dev]"' in makefile
+    assert 'pip install -c requirements.lock -e ".[notebooks,batch,dev]"' in makefile
     assert "$(STAMP): pyproject.toml requirements.lock\n" in makefile
 
 

@@ -26,8 +26,10 @@ from ss4rec_lib.lessons.records import record as record
 from ss4rec_lib.lessons.runner import DEEPER as DEEPER
 from ss4rec_lib.lessons.runner import LESSON_NAME as LESSON_NAME
 from ss4rec_lib.lessons.runner import LessonRun as LessonRun
+from ss4rec_lib.lessons.runner import assign as assign
 from ss4rec_lib.lessons.runner import find_lessons as find_lessons
 from ss4rec_lib.lessons.runner import lesson_number as lesson_number
+from ss4rec_lib.lessons.runner import lesson_title as lesson_title
 from ss4rec_lib.lessons.runner import notebooks_folder as notebooks_folder
 from ss4rec_lib.lessons.runner import run_lessons as run_lessons
 from ss4rec_lib.lessons.widgets import Choice as Choice

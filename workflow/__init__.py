@@ -1,0 +1,1 @@
+"""Batches of lessons and of training runs: `ss4rec batch EXPERIMENT.yaml`, see README.md."""
