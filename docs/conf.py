@@ -47,6 +47,7 @@ html_context = {"default_mode": "auto"}
 html_extra_path = ["index.html"]
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(ROOT / "docs" / "static" / "scorer.js")
 html_show_copyright = False
 html_use_index = html_domain_indices = False  # the search finds names of the library
 mathjax_path = "mathjax/tex-chtml.js"
