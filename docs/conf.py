@@ -18,7 +18,8 @@ project = "SS4Rec Lab"
 author = project_copyright = "SS4Rec Lab authors"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 root_doc = "docs/index"
-include_patterns = ["docs/**", "notebooks/**", "results/README.md", "workshop/**", "data/README.md"]
+include_patterns = ["docs/**", "notebooks/**", "workshop/**"]
+include_patterns += [f"{folder}/README.md" for folder in ("results", "workflow", "data")]
 exclude_patterns = [".*", "build", "dist", "runs", "work", "data/*/**", "**/.ipynb_checkpoints"]
 
 # Pages. The lessons were executed when they were committed.
