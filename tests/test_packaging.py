@@ -250,8 +250,24 @@ class TestMakefile:
 
     def test_help_lists_every_target(self, checkout):
         shown = self.make(checkout).stdout
-        for target in ("run", "test", "lab", "doctor", "slides", "kit", "lint", "lock", "clean"):
+        for target in (
+            "run",
+            "test",
+            "test-browser",
+            "lab",
+            "doctor",
+            "slides",
+            "kit",
+            "lint",
+            "lock",
+            "clean",
+        ):
             assert f"make {target} " in shown
+        assert not (checkout / ".venv").exists()
+
+    def test_lessons_are_not_clicked_without_a_browser(self, checkout):
+        done = self.make(checkout, "-o", ".venv/.installed", "test-browser", "CHROMIUM=")
+        assert (done.returncode, done.stdout.split(":")[0]) == (0, "skipped")
         assert not (checkout / ".venv").exists()
 
     def test_old_python_is_one_line(self, checkout, tmp_path):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
-from tests.browser.lab import Lab, Notebook
+from tests.browser.lab import PICTURES, Lab, Notebook
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory, browser):
+    shutil.rmtree(PICTURES, ignore_errors=True)
     server = Lab(tmp_path_factory.mktemp("lab"))
     server.start()
     yield server

@@ -102,10 +102,10 @@ class Lab:
             ["make", "-n", "lab", f"LAB_ARGS={more}"],
             cwd=ROOT, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        words = shlex.split(printed.stdout.splitlines()[-1])
+        (line,) = (line for line in printed.stdout.splitlines() if " -m jupyterlab " in line)
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(
-                [sys.executable, *words[1:]],
+                [sys.executable, *shlex.split(line)[1:]],
                 cwd=self.root, env=self.environment, stdout=log, stderr=log,
             )  # fmt: skip
         if not until(self._answers, 120):
@@ -167,13 +167,15 @@ class Notebook:
         states = f"{PANEL}.content.widgets.map(cell => cell.model.executionState)"
         self.page.wait_for_function(f"{states}.includes('running')")
         self.page.wait_for_function(f"!{states}.includes('running')", timeout=1000 * seconds)
-        self.settle()
+        self.settle(self.cells.last)
 
-    def settle(self) -> None:
-        """Wait until the kernel has answered and the outputs are drawn."""
-        idle = f"{PANEL}.sessionContext.session.kernel.status == 'idle'"
-        self.page.wait_for_function(idle, timeout=60_000)
-        self.page.wait_for_timeout(300)
+    def settle(self, cell: Any) -> str:
+        """Return what a cell shows once it no longer changes: a kernel may be behind a slider."""
+        idle, shown = f"{PANEL}.sessionContext.session.kernel.status == 'idle'", None
+        while shown != (shown := cell.evaluate(SHOWN)):
+            self.page.wait_for_timeout(500)
+            self.page.wait_for_function(idle, timeout=60_000)
+        return shown
 
     def save(self) -> None:
         self.page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name=save]").click()
@@ -225,8 +227,7 @@ class Notebook:
                     move()
                     if not until(lambda b=before, c=cell: c.evaluate(SHOWN) != b, 10, self.page):
                         yield f"{name}: move {step} changed nothing"
-                    self.settle()
-                    if "This cannot be drawn" in (shown := cell.evaluate(SHOWN)):
+                    if "This cannot be drawn" in (shown := self.settle(cell)):
                         yield f"{name}: {shown}"
                     self.photograph(f"cell{number:02d}_control{place}_move{step}")
 
