@@ -56,7 +56,7 @@ def problems_after_restart(
 
 
 def _noise(notebook: Notebook) -> list[str]:
-    dialogs = notebook.page.locator(".jp-Dialog, .Toastify__toast--error")
+    dialogs = notebook.page.locator(".jp-Dialog, .Toastify__toast")
     return [*notebook.console, *(f"dialog: {text}" for text in dialogs.all_inner_texts())]
 
 

@@ -86,9 +86,10 @@ class Lab:
                 (self.root / entry.name).symlink_to(entry)
         self.log = folder / "server.log"
         self.token = secrets.token_hex(16)
-        # A person's own settings and open tabs stay out of it.
+        # A person's own settings, open tabs and data sets stay out of it.
         kinds = "JUPYTER_CONFIG JUPYTER_DATA JUPYTERLAB_SETTINGS JUPYTERLAB_WORKSPACES".split()
         self.environment = os.environ | {f"{kind}_DIR": str(folder / kind) for kind in kinds}
+        self.environment["SS4REC_DATA"] = str(folder / "data")
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self, more: str = "") -> None:

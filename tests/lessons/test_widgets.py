@@ -223,6 +223,16 @@ class TestLiveCurve:
         assert len(outputs) == 4
         assert "from 0.1 to 0.5 at epoch 5" in outputs[-1][1]["image/png"]["alt"]
 
+    def test_the_axis_has_whole_epochs_after_the_first_one_too(self, outputs, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(module, "_output", lambda fig, alt: drawn.append(fig) or ({}, {}))
+        monkeypatch.setattr(module, "_display", lambda *_: None)
+        with LiveCurve("A model") as curve:
+            curve.add(1, model=0.5)
+        (low, high), ticks = drawn[0].axes[0].get_xlim(), drawn[0].axes[0].get_xticks()
+        assert [tick for tick in ticks if low <= tick <= high] == [1]
+        plt.close(drawn[0])
+
     def test_it_reads_the_history_of_fit(self, outputs):
         rows = [{"epoch": 1, "ndcg@10": 0.5}, {"epoch": 2, "ndcg@10": 0.6}]
         with LiveCurve("A model") as curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import warnings
@@ -52,6 +53,10 @@ def test_the_server_reads_the_hook():
     config = Config()
     runpy.run_path(jupyter_server_config.__file__, {"get_config": lambda: config})
     assert config.FileContentsManager.pre_save_hook.__name__ == "remove_widgets"
+    overrides = Path(config.LabApp.app_settings_dir, "overrides.json").read_text()
+    assert json.loads(overrides)["@jupyterlab/apputils-extension:notification"] == {
+        "fetchNews": "false"
+    }
 
 
 def test_a_real_server_saves_through_the_hook(tmp_path):
