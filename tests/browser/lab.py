@@ -90,6 +90,7 @@ class Lab:
         kinds = "JUPYTER_CONFIG JUPYTER_DATA JUPYTERLAB_SETTINGS JUPYTERLAB_WORKSPACES".split()
         self.environment = os.environ | {f"{kind}_DIR": str(folder / kind) for kind in kinds}
         self.environment["SS4REC_DATA"] = str(folder / "data")
+        self.environment.pop("TQDM_DISABLE", None)  # a reader sees the bars; CI turns them off
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self, more: str = "") -> None:
