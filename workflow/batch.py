@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -146,20 +146,16 @@ def _overview(
     plan: Plan, store: Path, finished: Mapping[str, Job], at_once: int, threads: int
 ) -> str:
     """Lay out the rows with their seeds, what is done, and the time that the rest may take."""
-    pace, rows = _pace(store, plan.jobs), defaultdict(list)
+    estimate, rows = _estimate(store, plan.jobs), defaultdict(list)
     for job in plan.jobs:
         rows[job.row].append(job)
-    seconds = [
-        pace[job.kind] * job.work if job.kind in pace else math.nan
-        for job in plan.jobs
-        if job.name not in finished
-    ]
+    seconds = [estimate(job) for job in plan.jobs if job.name not in finished]
     what = f"{plan.name}: {plan.experiment.description.strip()}".rstrip(": ")
     lines = [what, f"{len(plan.jobs)} jobs ({title(plan.jobs[0])}), {len(finished)} finished"]
     width = min(60, max(map(len, rows)))
     for row, jobs in rows.items():
         todo = [job for job in jobs if job.name not in finished]
-        each = pace.get(todo[0].kind, math.nan) * todo[0].work if todo else math.nan
+        each = estimate(todo[0]) if todo else math.nan
         state = f"{len(jobs) - len(todo)} of {len(jobs)} finished"
         state += f", about {_span(each)} each" if todo and each == each else ""
         lines.append(f"  {row:<{width}}  {state}")
@@ -176,24 +172,34 @@ def _overview(
     return "\n".join(lines)
 
 
-def _pace(store: Path, jobs: Sequence[Job]) -> dict[str, float]:
-    """Return seconds per unit of work for kinds of jobs, from this store or the recorded runs."""
-    found: defaultdict[str, list[float]] = defaultdict(list)
+def _estimate(store: Path, jobs: Sequence[Job]) -> Callable[[Job], float]:
+    """Return a function that says how many seconds a job may take, NaN if nothing is known of it.
+
+    That is the median of runs of the same kind and work in the store, else of the same kind per
+    unit of work, there or among the recorded runs.
+    """
+    same, here, elsewhere = (defaultdict[Any, list[float]](list) for _ in range(3))
     for job in jobs:
         if record := _record(store, job):
-            found[job.kind].append(record["seconds"]["wall"] / job.work)
-    known = dict(found)
+            same[job.kind, job.work].append(record["seconds"]["wall"])
+            here[job.kind].append(record["seconds"]["wall"] / job.work)
     for record in load_records().values():
         kind = f"{record['task']} {record['dataset']} {record['model']}"
-        if kind not in known and record["seconds"].get("wall"):
-            found[kind].append(record["seconds"]["wall"] / (record["epochs"] or 1))
+        if record["seconds"].get("wall"):
+            elsewhere[kind].append(record["seconds"]["wall"] / (record["epochs"] or 1))
     for stem in {job.spec["lesson"] for job in jobs if "lesson" in job.spec}:
         (lesson,) = find_lessons([stem])  # as it is published
-        seconds = flatten(read_record(lesson)).get("lesson_seconds")
-        if f"lesson {stem}" not in known and seconds:
+        if seconds := flatten(read_record(lesson)).get("lesson_seconds"):
             usual = {name: entry.default for name, entry in read_parameters(lesson).items()}
-            found[f"lesson {stem}"].append(seconds / work_of(usual))
-    return {kind: median(values) for kind, values in found.items()}
+            elsewhere[f"lesson {stem}"].append(seconds / work_of(usual))
+
+    def estimate(job: Job) -> float:
+        if times := same.get((job.kind, job.work)):
+            return median(times)
+        times = here.get(job.kind) or elsewhere.get(job.kind)
+        return median(times) * job.work if times else math.nan
+
+    return estimate
 
 
 def _span(seconds: float) -> str:
