@@ -39,11 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which lessons were not executed again, because `make run` had just done so."""
+    """Say how many runs of lessons were read, because .ci/run had just made them."""
     passed = terminalreporter.stats.get("passed", [])
     if found := sum(("replayed", True) in report.user_properties for report in passed):
         where = os.environ.get("SS4REC_EXECUTED")
-        terminalreporter.write_line(f"{found} lessons were compared as executed in {where}")
+        terminalreporter.write_line(f"{found} runs of lessons were read from {where}, not repeated")
 
 
 def _number(lesson: Path | None) -> int:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
 
-from ss4rec_lib.lessons import find_lessons, read_parameters
+from ss4rec_lib.experiments import code_revision
+from ss4rec_lib.lessons import find_lessons
 from tests.browser.checks import problems_after_restart, problems_of_use
+from tests.browser.lab import PICTURES
+from tests.other_parameters import prepared
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-SMALL = {"dataset": "planted", "epochs": 1, "training_steps": 60, "copy_steps": 100}
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", find_lessons(), ids=lambda path: path.stem)
 def test_lesson_runs_moves_and_survives_a_restart(path: Path, lab, open_notebook):
-    values = {name: SMALL[name] for name in SMALL.keys() & read_parameters(path).keys()}
-    notebook = parameterize_notebook(load_notebook_node(str(path)), values)
-    nbformat.write(notebook, lab.root / "notebooks" / path.name)
+    notebook, place = prepared(path), lab.root / "notebooks" / path.name
+    nbformat.write(notebook, place)
     opened = open_notebook(f"notebooks/{path.name}")
     found = problems_of_use(opened, notebook, seconds=600)
     found += problems_after_restart(opened, open_notebook, lab.restart)
     assert not found, "\n".join(found)
+    # tests/notebooks/test_papermill.py reads what was executed here.
+    shutil.copy(place, PICTURES)
+    (PICTURES / f"{path.stem}.json").write_text(json.dumps({"revision": code_revision()}))
 
 
 def test_exercises_stop_at_the_first_hole_and_scroll_to_it(lab, open_notebook):

@@ -117,23 +117,29 @@ def run_nbval(tmp_path):
 
 @pytest.fixture
 def executed_already():
-    """Finds a lesson as `make run` has executed it just now, where .ci/run says that it has.
+    """Finds a lesson as it has just been executed, where .ci/run says that it has.
 
-    The variable SS4REC_EXECUTED names the folder. The revision of the library, without changes
-    since, and the source of each cell must be those of the lesson; the answer is None otherwise.
+    The variable SS4REC_EXECUTED names folders: one in which `make run` executed the lessons, and
+    one in which `make test-browser` did with other parameters. The revision of the library,
+    without changes since, and the source of each cell must be the same; otherwise the answer is
+    None, and the lesson is executed.
     """
 
-    def find(lesson: Path, revision: str | None = REVISION) -> Path | None:
-        folder = Path(ROOT, os.environ.get("SS4REC_EXECUTED") or "none")
-        executed, record = folder / lesson.name, folder / f"{lesson.stem}.json"
-        if revision is None or not (executed.exists() and record.exists()):
+    def find(
+        lesson: Path, notebook: NotebookNode | None = None, revision: str | None = REVISION
+    ) -> Path | None:
+        if revision is None or "+" in revision:
             return None
-        was, now = (
-            [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
-            for path in (executed, lesson)
-        )
-        same = json.loads(record.read_text())["revision"] == revision and was == now
-        return executed if same and "+" not in revision else None
+        wanted = nbformat.read(lesson, as_version=4) if notebook is None else notebook
+        for folder in filter(None, os.environ.get("SS4REC_EXECUTED", "").split(os.pathsep)):
+            executed = Path(ROOT, folder, lesson.name)
+            record = executed.with_suffix(".json")
+            if executed.exists() and record.exists():
+                found = nbformat.read(executed, as_version=4)
+                same = [cell.source for cell in found.cells] == [c.source for c in wanted.cells]
+                if same and json.loads(record.read_text())["revision"] == revision:
+                    return executed
+        return None
 
     return find
 

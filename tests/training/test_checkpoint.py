@@ -1,5 +1,6 @@
 """Checkpoints: resumed training is the uninterrupted one, and nothing is ever half written."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -218,15 +219,22 @@ def test_resuming_needs_a_file_name(split):
 
 # ------------------------------------------------------------------------------------ kill -9
 
+# One process imports everything and forks a run for each path that it reads: a run is then killed
+# after the import of torch, which takes seconds, and not in it.
 SCRIPT = """
-import sys
+import os, sys
 sys.path.insert(0, {folder!r})
 import test_checkpoint as t
 from ss4rec_lib.data import leave_one_out, planted_ratings
 split = leave_one_out(planted_ratings(n_users=80, n_items=40, mean_length=25, seed=3))
-print("ready", flush=True)
-model, result = t.train(split, t.KILL, sys.argv[1], resume=True)
-print(result.history[t.TIMELESS].to_json(double_precision=15), flush=True)
+for path in iter(sys.stdin.readline, ""):
+    run = os.fork()
+    if run == 0:
+        model, result = t.train(split, t.KILL, path.strip(), resume=True)
+        print(result.history[t.TIMELESS].to_json(double_precision=15), flush=True)
+        os._exit(0)
+    print(run, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]), flush=True)
 """
 KILL = FAST.replace(epochs=12, max_tokens=200)
 
@@ -238,30 +246,33 @@ def test_killed_twenty_times_it_ends_as_if_nothing_had_happened(split, tmp_path)
     path = tmp_path / "checkpoint.safetensors"
     program = [sys.executable, "-c", SCRIPT.format(folder=str(Path(__file__).parent))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    how = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(program, **how) as forks:
 
-    def to_the_end(path):
-        done = subprocess.run(
-            [*program, str(path)], capture_output=True, text=True, env=environment, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()[-1]
+        def start(path):
+            print(path, file=forks.stdin, flush=True)
+            return int(forks.stdout.readline())
 
-    expected = to_the_end(tmp_path / "uninterrupted.safetensors")
-    rng = random.Random(0)
-    kills = 0
-    while kills < 20:
-        process = subprocess.Popen(
-            [*program, str(path)], stdout=subprocess.PIPE, text=True, env=environment
-        )
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.0, 0.6))
-        kills += process.poll() is None  # one that had already finished was not killed
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        if path.exists() and read_checkpoint(path).progress.stopped:  # start anew
-            path.unlink()
-    assert to_the_end(path) == expected
+        def to_the_end(path):
+            start(path)
+            curve = forks.stdout.readline()
+            assert forks.stdout.readline() == "0\n"
+            return curve
+
+        expected = to_the_end(tmp_path / "uninterrupted.safetensors")
+        rng = random.Random(0)
+        kills = 0
+        while kills < 20:
+            run = start(path)
+            time.sleep(rng.uniform(0.0, 0.6))
+            with contextlib.suppress(ProcessLookupError):  # it had already finished
+                os.kill(run, signal.SIGKILL)
+            while (status := forks.stdout.readline()).startswith("{"):
+                pass  # the curve of one that got to its end
+            kills += status == "-9\n"
+            if path.exists() and read_checkpoint(path).progress.stopped:  # start anew
+                path.unlink()
+        assert to_the_end(path) == expected
     saved, uninterrupted = (
         read_checkpoint(p).best for p in (path, tmp_path / "uninterrupted.safetensors")
     )
