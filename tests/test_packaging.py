@@ -324,10 +324,76 @@ class TestMakefile:
 
 def test_ci_runs_what_a_person_runs_and_the_tests_last():
     text = (ROOT / ".ci/run").read_text()
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     assert os.access(ROOT / ".ci/run", os.X_OK)
     assert "set -euo pipefail" in text
-    assert text.index("make lint") < text.index("make run") < text.index("make test")
+    commands = [line for line in text.splitlines() if line.startswith("make ")]
+    assert commands[:2] == ["make lint", "make run"] and commands[-1] == "make test"
+
+
+class TestWorkflow:
+    """GitHub's steps and .ci/run are the same commands, in the same environment."""
+
+    @pytest.fixture
+    def job(self) -> dict:
+        text = (ROOT / ".github/workflows/ci.yml").read_text()
+        assert "never been" in text.partition("name:")[0], "it says that nobody has executed it"
+        (job,) = yaml.safe_load(text)["jobs"].values()
+        return job
+
+    def test_it_runs_every_command_of_the_local_script_and_no_other(self, job):
+        lines = (ROOT / ".ci/run").read_text().splitlines()
+        commands = [line for line in lines if line and not line.startswith(("#", "export "))]
+        assert commands[:2] == ["set -euo pipefail", 'cd "$(dirname "${BASH_SOURCE[0]}")/.."']
+        assert [step["run"] for step in job["steps"] if "run" in step] == commands[2:]
+        exports = dict(
+            line.removeprefix("export ").split("=", 1)
+            for line in lines
+            if line.startswith("export ")
+        )
+        assert exports.keys() == {"TQDM_DISABLE", "SS4REC_EXECUTED"}
+        assert exports.items() <= {name: str(value) for name, value in job["env"].items()}.items()
+
+    def test_its_python_is_that_of_the_lessons(self, job, environment):
+        versions = [
+            step["with"]["python-version"]
+            for step in job["steps"]
+            if step.get("with", {}).get("python-version")
+        ]
+        assert [f"python={version}" for version in versions] == environment["dependencies"][:1]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "valid"),
+        [
+            ("", "", True),
+            ("runs-on:", "run-on:", False),
+            ("      - run: make lint", "      - rum: make lint", False),
+            ("timeout-minutes: 60", "timeout-minutes: [60]", False),
+        ],
+    )
+    def test_it_follows_the_published_schema(self, old, new, valid, tmp_path):
+        text = (ROOT / ".github/workflows/ci.yml").read_text()
+        assert old in text
+        (tmp_path / "ci.yml").write_text(text.replace(old, new, 1))
+        program = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
+        done = subprocess.run(
+            [*program, "vendor.github-workflows", "ci.yml"], cwd=tmp_path, capture_output=True
+        )
+        assert (done.returncode == 0) is valid, done.stdout
+
+
+def test_binder_installs_with_the_lock_and_the_python_of_the_lessons(environment, tmp_path):
+    folder = ROOT / ".binder"
+    python = (folder / "runtime.txt").read_text().strip().replace("-", "=")
+    assert [python] == environment["dependencies"][:1]
+    assert os.access(folder / "postBuild", os.X_OK)
+    stub = tmp_path / "python"
+    stub.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\n')
+    stub.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run([folder / "postBuild"], cwd=ROOT, env={"PATH": path}, check=True)
+    install, fonts = (tmp_path / "calls").read_text().splitlines()
+    assert install == "-m pip install --no-cache-dir -c requirements.lock -e .[notebooks]"
+    assert fonts == "-c import matplotlib.font_manager"
 
 
 def test_lint_checks_rules_formatting_types_and_spelling():
