@@ -27,14 +27,16 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups; 3.8 cannot under pytest 9.2
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module, and the runs of a lesson, on one worker; longest first."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
         in_notebooks = "notebooks" in item.path.parts[-3:-1]
         params = item.callspec.params if hasattr(item, "callspec") else {}
         lesson = params.get("lesson") or params.get("core") or params.get("solutions")
         group = f"lesson {lesson.stem}" if lesson else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
-        item.stash[_ORDER] = (not in_notebooks, not lesson, -_number(lesson))
-    # Later lessons take longer, because they train. The longest run must not start last.
+        order = (not in_notebooks, not lesson, -_number(lesson), item.path not in long)
+        item.stash[_ORDER] = order
+    # Later lessons take longer, because they train. The longest group must not start last.
     items.sort(key=lambda item: item.stash[_ORDER])
 
 
