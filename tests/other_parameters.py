@@ -10,7 +10,8 @@ from papermill.parameterize import parameterize_notebook
 
 from ss4rec_lib.lessons import read_parameters
 
-OTHER = {"dataset": "planted", "epochs": 1, "seed": 1, "training_steps": 30, "copy_steps": 50}
+OTHER = {"dataset": "planted", "epochs": 1, "seed": 1, "training_steps": 30}
+OTHER |= {"copy_steps": 50, "d_model": 16, "d_state": 4}  # of lesson 03
 
 
 def other_parameters(lesson: Path) -> dict[str, object]:

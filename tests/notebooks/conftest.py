@@ -85,7 +85,7 @@ def run_nbval(tmp_path):
 
     def run(notebook: Path, replay: Path | None = None) -> Comparison:
         counts = tmp_path / "compared.json"
-        own = "-q --color=no -p no:cacheprovider -p no:xdist -p nbval_count"
+        own = "-q --color=no -p no:cacheprovider -p no:xdist -p no:hypothesispytest -p nbval_count"
         if notebook.is_relative_to(ROOT):
             notebook = notebook.relative_to(ROOT)
         else:  # pytest looks for its configuration beside the notebook

@@ -56,9 +56,10 @@ class Replay:
         self._messages: Iterator[dict[str, Any]] = iter(())
 
     def execute_cell_input(self, source: str, allow_stdin: bool | None = None) -> str:
-        cell = next(self._cells)
-        if cell.source != source:
-            raise RuntimeError(f"the executed notebook has other code: {cell.source!r}")
+        # A cell that failed before its run has been passed over.
+        cell = next((cell for cell in self._cells if cell.source == source), None)
+        if cell is None:
+            raise RuntimeError(f"the executed notebook has other code than {source!r}")
         sent = [(output.output_type, output) for output in cell.outputs]
         sent.append(("status", {"execution_state": "idle"}))
         parent = {"msg_id": "replay"}
