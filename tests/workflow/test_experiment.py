@@ -197,16 +197,16 @@ def test_a_dry_run_of_a_thousand_jobs_needs_little_memory(tmp_path):
         "seeds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
     )
     program = (
-        "import resource, sys\n"
+        "import sys\n"
         "from ss4rec_lib.cli import main\n"
+        "from ss4rec_lib.machine import peak_rss_bytes\n"
         f"code = main(['batch', {str(path)!r}, '--out', {str(tmp_path / 's')!r}, '--dry-run'])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+        "print(peak_rss_bytes(), file=sys.stderr)\n"
         "sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "1000 jobs" in done.stdout
     assert done.stdout.count("0 of 10 finished") == 100
-    kilobytes = int(done.stderr.splitlines()[-1])
-    assert kilobytes < 1_000_000
+    assert int(done.stderr.splitlines()[-1]) < 1e9
     assert not (tmp_path / "s").exists()
