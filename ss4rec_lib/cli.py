@@ -263,14 +263,10 @@ def _record(options: argparse.Namespace) -> None:
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from ss4rec_lib.data import checkout
-    from ss4rec_lib.experiments import ExperimentError
+    from ss4rec_lib.lessons import notebooks_folder
 
-    root = checkout()
-    if root is None:
-        remedy = 'clone the repository and install it with pip install -e ".[notebooks,batch]"'
-        raise ExperimentError(f"batches belong to a checkout of this project: {remedy}")
-    sys.path.insert(0, str(root))  # the workflow is beside this package, not in it
+    # The workflow is beside this package, not in it.
+    sys.path.insert(0, str(notebooks_folder().parent))  # an error where there is no checkout
     run_batch = importlib.import_module("workflow.batch").run_batch
     how = {name: getattr(options, name) for name in ("jobs", "cores", "profile", "dry_run")}
     return run_batch(options.file, options.out, **how)

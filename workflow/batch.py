@@ -23,11 +23,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ss4rec_lib.experiments import ExperimentError, RunFolder, load_records
 from ss4rec_lib.files import write_json
 from ss4rec_lib.lessons import find_lessons, flatten, read_parameters, read_record
 from workflow.experiment import BatchError, Job, Plan, load_data, title, work_of
-from workflow.leaderboard import write_leaderboard
 
 HERE = Path(__file__).resolve().parent
 POLL = 0.5  # seconds between two looks at the store
@@ -57,6 +55,8 @@ def run_batch(
         BatchError: Before anything is run or written.
     """
     plan, store = Plan(Path(file)), Path(out).resolve()
+    from workflow.leaderboard import write_leaderboard  # imports PyTorch
+
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = (here or 1) if cores is None else cores
     for name, value in (("jobs", jobs), ("cores", cores)):
@@ -100,6 +100,8 @@ def run_batch(
 
 def _record(store: Path, job: Job) -> dict[str, Any] | None:
     """Return the record of a job, None if it is not finished or cannot be read."""
+    from ss4rec_lib.experiments import ExperimentError, RunFolder
+
     path = store / "jobs" / job.name
     if not (path / "record.json").exists():
         return None
@@ -178,6 +180,8 @@ def _estimate(store: Path, jobs: Sequence[Job]) -> Callable[[Job], float]:
     That is the median of runs of the same kind and work in the store, else of the same kind per
     unit of work, there or among the recorded runs.
     """
+    from ss4rec_lib.experiments import load_records
+
     same, here, elsewhere = (defaultdict[Any, list[float]](list) for _ in range(3))
     for job in jobs:
         if record := _record(store, job):
@@ -241,7 +245,7 @@ class _Watch(threading.Thread):
         for job in list(self.open.values()):
             folder = self.store / "jobs" / job.name
             if (folder / "record.json").exists():
-                record = RunFolder(folder).read_record()
+                record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
                 self._say(job, f"{record['seconds']['wall']:.0f} s")
             elif (folder / "error.json").exists():
                 error = json.loads((folder / "error.json").read_text(encoding="utf-8"))

@@ -12,12 +12,13 @@
 
 With `lesson: 04` at the top the jobs are runs of this lesson. A job's name is a hash of everything
 that its numbers follow from, beside the library and the machine, so the same job has the same name
-in every experiment.
+in every experiment. A mistake is answered at once, so PyTorch is imported only for training runs.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import json
 import re
@@ -28,13 +29,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pandas.util import hash_pandas_object
 from pydantic import Field
 
 from ss4rec_lib.configuration import Config, ConfigError, as_text, did_you_mean
-from ss4rec_lib.data import DATASETS, DataError, is_path, load_dataset, lookup
-from ss4rec_lib.evaluation import KS
-from ss4rec_lib.experiments import absolute, run_config
 from ss4rec_lib.lessons import (
     RecordError,
     assign,
@@ -45,7 +42,6 @@ from ss4rec_lib.lessons import (
     read_record,
 )
 
-RANKING = tuple(f"{name}@{k}" for k in KS for name in ("hr", "ndcg", "mrr"))
 RATING = ("rmse", "mae", "r2")
 CARRIED_OUT = ("device", "checkpoint_seconds")  # how a run is carried out: not in its name
 
@@ -223,6 +219,9 @@ def _axis(axis: str, values: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _training_job(row: str, options: Mapping[str, Any], seed: int) -> Job:
+    from ss4rec_lib.data import is_path
+    from ss4rec_lib.experiments import absolute, run_config  # not above: see the head
+
     own = ("task", "dataset", "path", "model", "ordering", "split", "min_interactions", "folds")
     given = {name: value for name, value in options.items() if name in own}
     rest = [f"{name}={as_text(value)}" for name, value in options.items() if name not in own]
@@ -253,7 +252,10 @@ def _lesson_maker(name: str) -> Callable[[str, Mapping[str, Any], int], Job]:
         values = assign({lesson: defaults}, given, from_text=True)[lesson]
         dataset = values.get("dataset")
         if dataset is not None:
-            dataset = values["dataset"] = absolute(dataset) if is_path(dataset) else dataset
+            from ss4rec_lib.data import is_path
+            from ss4rec_lib.experiments import absolute
+
+            values["dataset"] = absolute(dataset) if is_path(dataset) else dataset
         in_force = defaults | values
         content = {"lesson": lesson.stem, "code": code, "parameters": dict(in_force)}
         if "dataset" in in_force:
@@ -280,12 +282,14 @@ def title(job: Job) -> str:
 @cache
 def _content(dataset: str) -> str:
     """Return what identifies a data set: its name, or a hash of a file's interactions."""
+    from ss4rec_lib.data import DATASETS, is_path, load_dataset, lookup
+
     if dataset in DATASETS:
         return dataset
     if not is_path(dataset):
         lookup(dataset)  # its error
     table = load_dataset(dataset)
-    hashes: Any = hash_pandas_object  # its type is not declared
+    hashes: Any = importlib.import_module("pandas.util").hash_pandas_object
     rows = hashes(table, index=False).to_numpy().tobytes()
     return f"{table.attrs['dataset']} {hashlib.sha256(rows).hexdigest()}"
 
@@ -299,9 +303,12 @@ def _known_metrics(job: Job) -> tuple[list[str], tuple[str, ...]]:
     """Return the metrics that a job's record will have, and those that are shown by default."""
     if "lesson" in job.spec:
         return _metrics_of_lesson(job.spec["lesson"])
+    from ss4rec_lib.evaluation import KS
+
+    ranking = [f"{name}@{k}" for k in KS for name in ("hr", "ndcg", "mrr")]
     if job.spec["config"]["task"] == "rating":
-        return [*RATING, *RANKING], ("rmse", "mae")
-    return list(RANKING), ("ndcg@10", "hr@10")
+        return [*RATING, *ranking], ("rmse", "mae")
+    return ranking, ("ndcg@10", "hr@10")
 
 
 @cache
@@ -318,6 +325,8 @@ def _metrics_of_lesson(stem: str) -> tuple[list[str], tuple[str, ...]]:
 
 def load_data(jobs: list[Job]) -> None:
     """Load every data set once, so that one that is missing or unusable stops the batch here."""
+    from ss4rec_lib.data import DataError, load_dataset
+
     for dataset in dict.fromkeys(job.dataset for job in jobs if job.dataset):
         paths = {(job.spec.get("config") or {}).get("data", {}).get("path") for job in jobs}
         for path in paths:
