@@ -4,7 +4,7 @@
 #   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
 #   make lock LOCK_ARGS=--upgrade       newer versions of everything in requirements.lock
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser lab doctor slides site kit lint lock clean FORCE
+.PHONY: help run test test-browser lab exercises-copy doctor slides site kit lint lock clean FORCE
 
 ARGS ?=
 LAB_ARGS ?=
