@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 WORKER = "PYTEST_XDIST_WORKER"
+# tqdm reads it when it is imported. Tests of bars want them; those without bars set it again.
+os.environ.pop("TQDM_DISABLE", None)
+
 _ORDER = pytest.StashKey[tuple]()
 
 if WORKER in os.environ:

@@ -158,7 +158,8 @@ def run_lessons(
         for lesson in find_lessons(names, folder)
     }
     assigned = assign(defaults, parameters or {}, from_text)
-    usable = {n: _usable(value) for n, value in (parameters or {}).items() if n == "dataset"}
+    named = [(defaults[lesson] | values).get("dataset") for lesson, values in assigned.items()]
+    usable = {name: _usable(name) for name in dict.fromkeys(named) if name is not None}
     out, runs = Path(out), []
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -230,15 +231,20 @@ def format_summary(runs: Sequence[LessonRun], details: Path) -> str:
 
 
 def _usable(dataset: str) -> str:
-    """Return a data set as kernels must know it, which run elsewhere; raise if it is unusable."""
+    """Return a data set as kernels must know it, which run elsewhere; raise if it is unusable.
+
+    It is fetched here and now: the licence is shown once, and no kernel waits for the network.
+    """
     # Here and not above: every lesson imports this module, and these packages are heavy.
-    from ss4rec_lib.data import DATASETS, is_path, load_dataset, lookup
+    from ss4rec_lib.data import fetch, is_path, load_dataset
     from ss4rec_lib.experiments import absolute
 
-    if dataset in DATASETS:
-        return dataset
-    load_dataset(dataset) if is_path(dataset) else lookup(dataset)
-    return absolute(dataset)
+    if is_path(dataset):
+        load_dataset(dataset)
+        return absolute(dataset)
+    if dataset != "planted":
+        fetch(dataset)
+    return dataset
 
 
 def _run_one(
@@ -254,7 +260,9 @@ def _run_one(
             papermill.execute_notebook(
                 literal_path(lesson),
                 literal_path(part),
-                parameters=values | {name: usable[name] for name in usable.keys() & values},
+                parameters={
+                    n: usable.get(v, v) if n == "dataset" else v for n, v in values.items()
+                },
                 cwd=str(lesson.parent.resolve()),
                 execution_timeout=timeout,
                 # Options of tqdm; papermill declares the argument as bool.

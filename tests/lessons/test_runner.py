@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from ss4rec_lib.data import DataError
 from ss4rec_lib.files import write_json
 from ss4rec_lib.lessons import LessonError, ParameterError, read_parameters, read_record, runner
 
@@ -240,3 +241,21 @@ class TestExecution:
         (done,) = runner.run_lessons(["01"], out=tmp_path / "out", folder=lessons_folder)
         assert "01_first" in done.error
         assert "0 records" in done.error
+
+
+def test_data_are_fetched_before_a_kernel_starts(lessons_folder, tmp_path, monkeypatch):
+    """Also those of a default value; a data set that cannot be had stops everything."""
+    asked = []
+
+    def fetch(name):
+        asked.append(name)
+        raise DataError(f"{name} is not here")
+
+    monkeypatch.setattr("ss4rec_lib.data.fetch", fetch)
+    path = lessons_folder / "01_first.ipynb"
+    path.write_text(path.read_text().replace("planted", "ml-1m"))
+    how = {"folder": lessons_folder, "out": tmp_path / "out"}
+    with pytest.raises(DataError, match="ml-1m"):
+        runner.run_lessons(["01", "04"], **how)
+    assert asked == ["ml-1m"]
+    assert not (tmp_path / "out").exists()
