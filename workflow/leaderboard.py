@@ -165,7 +165,7 @@ def as_markdown(plan: Plan, found: pd.DataFrame) -> str:
             if first["from"] == first["from"]:
                 text += f" ({first['from']:+.4f} to {first['to']:+.4f})"
         line[f"{_condition(str(first['metric']), None)} minus {against}"] = text
-        line["seconds"] = f"{first['seconds']:.0f}"
+        line["seconds"] = "-" if math.isnan(first["seconds"]) else f"{first['seconds']:.0f}"
         lines.append(line)
     return "\n".join(
         " | ".join(["", *map(str, cells), ""]).strip()
