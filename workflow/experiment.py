@@ -22,7 +22,7 @@ import importlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,8 +91,12 @@ class Plan:
         """Read and check a file; a `BatchError` says what is wrong in it."""
         self.name, self.experiment = path.stem, _read(path)
         try:
-            self.jobs = list(_jobs(self.experiment))
             self.leaderboard = Leaderboard(**self.experiment.leaderboard)
+            if self.experiment.lesson is not None:  # before anything that imports PyTorch
+                (first, *_) = find_lessons([self.experiment.lesson])
+                self._check_metrics(_metrics_of_lesson(first.stem)[0])
+            self.jobs = list(_jobs(self.experiment))
+            self._check_metrics(_known_metrics(self.jobs[0])[0])
             self._check()
         except (ValueError, OSError) as error:  # those of the library name the value
             raise BatchError(f"{path}: {error}") from None
@@ -108,12 +112,13 @@ class Plan:
         usual = _known_metrics(self.jobs[0])[1]
         return self.leaderboard.metrics or usual
 
-    def _check(self) -> None:
-        for job, metric in itertools.product(self.jobs[:1], self.metrics):
-            known = _known_metrics(job)[0]
+    def _check_metrics(self, known: Sequence[str]) -> None:
+        for metric in self.leaderboard.metrics:
             if metric not in known:
                 near = did_you_mean(metric, known) or f" They are {', '.join(known[:12])}, ..."
                 raise BatchError(f"leaderboard: no record has the metric {metric!r}.{near}")
+
+    def _check(self) -> None:
         if len(set(self.metrics)) < len(self.metrics):
             raise BatchError(f"leaderboard: metrics {', '.join(self.metrics)}: one is given twice")
         if not self.leaderboard.masked:
