@@ -22,6 +22,7 @@ import importlib
 import itertools
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +42,10 @@ from ss4rec_lib.lessons import (
     read_parameters,
     read_record,
 )
+
+# papermill imports jsonschema, which builds a grammar of addresses for two seconds if it finds this
+# package, and does without it otherwise. Nothing here has addresses to check.
+sys.modules.setdefault("rfc3987_syntax", None)  # pyright: ignore[reportArgumentType]
 
 RATING = ("rmse", "mae", "r2")
 CARRIED_OUT = ("device", "checkpoint_seconds")  # how a run is carried out: not in its name
