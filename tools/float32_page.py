@@ -12,6 +12,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from results.page_text import markdown
+
 # What the order of a published figure, as results/published.csv names it, says about float32.
 CARRIES = {
     "recbole-float32": "yes",
@@ -131,5 +133,4 @@ def _percent(share: float) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(head, rows).rstrip()

@@ -16,16 +16,20 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
 from ss4rec_lib.files import write_json
 from ss4rec_lib.lessons import find_lessons, flatten, read_parameters, read_record
+from ss4rec_lib.machine import describe_machine
 from workflow.experiment import BatchError, Job, Plan, load_data, title, work_of
+
+if TYPE_CHECKING:
+    from workflow.leaderboard import Records
 
 HERE = Path(__file__).resolve().parent
 POLL = 0.5  # seconds between two looks at the store
@@ -57,17 +61,16 @@ def run_batch(
     plan, store = Plan(Path(file)), Path(out).resolve()
     from workflow.leaderboard import write_leaderboard  # imports PyTorch
 
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = (here or 1) if cores is None else cores
+    cores = cast(int, describe_machine()["cores"]) if cores is None else cores
     for name, value in (("jobs", jobs), ("cores", cores)):
         if value < 1:
             raise BatchError(f"--{name} {value}: expected at least 1")
     threads = cores if profile else max(1, cores // jobs)
     profile_folder = _profile(profile) if profile else None
-    finished = {job.name: job for job in plan.jobs if _record(store, job) is not None}
+    finished = _records(store, plan.jobs)
     todo = [job for job in plan.jobs if job.name not in finished]
     at_once = min(jobs, len(todo) or 1)
-    print(_overview(plan, store, finished, at_once, threads), flush=True)
+    print(_overview(plan, finished, at_once, threads), flush=True)
     if dry_run:
         return 0
     load_data(todo)
@@ -85,7 +88,7 @@ def run_batch(
                 else:
                     _snakemake(folder, jobs, cores, profile_folder)
             failed = watch.failed
-        records = {job.name: record for job in plan.jobs if (record := _record(store, job))}
+        records = finished | _records(store, todo)
         missing = [job for job in plan.jobs if job.name not in records]
         if records:
             print(f"\n{write_leaderboard(plan, records, store, folder)}")
@@ -98,17 +101,20 @@ def run_batch(
         return 1 if missing else 0
 
 
-def _record(store: Path, job: Job) -> dict[str, Any] | None:
-    """Return the record of a job, None if it is not finished or cannot be read."""
+def _records(store: Path, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+    """Return the records of those jobs that are finished, by the name of the job."""
     from ss4rec_lib.experiments import ExperimentError, RunFolder
 
-    path = store / "jobs" / job.name
-    if not (path / "record.json").exists():
-        return None
-    try:
-        return RunFolder(path).read_record()
-    except ExperimentError as error:
-        raise BatchError(f"{error}. Remove {os.path.relpath(path)} to make it again") from None
+    found = {}
+    for job in jobs:
+        run = RunFolder(store / "jobs" / job.name)
+        try:
+            if run.record.exists():
+                found[job.name] = run.read_record()
+        except ExperimentError as error:
+            remedy = f"Remove {os.path.relpath(run.path)} to make it again"
+            raise BatchError(f"{error}. {remedy}") from None
+    return found
 
 
 def _profile(name: str) -> Path:
@@ -144,11 +150,9 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
 # ------------------------------------------------------------------ what will be run
 
 
-def _overview(
-    plan: Plan, store: Path, finished: Mapping[str, Job], at_once: int, threads: int
-) -> str:
+def _overview(plan: Plan, finished: Records, at_once: int, threads: int) -> str:
     """Lay out the rows with their seeds, what is done, and the time that the rest may take."""
-    estimate, rows = _estimate(store, plan.jobs), defaultdict(list)
+    estimate, rows = _estimate(finished, plan.jobs), defaultdict(list)
     for job in plan.jobs:
         rows[job.row].append(job)
     seconds = [estimate(job) for job in plan.jobs if job.name not in finished]
@@ -174,17 +178,17 @@ def _overview(
     return "\n".join(lines)
 
 
-def _estimate(store: Path, jobs: Sequence[Job]) -> Callable[[Job], float]:
+def _estimate(finished: Records, jobs: Sequence[Job]) -> Callable[[Job], float]:
     """Return a function that says how many seconds a job may take, NaN if nothing is known of it.
 
-    That is the median of runs of the same kind and work in the store, else of the same kind per
+    That is the median of finished runs of the same kind and work, else of the same kind per
     unit of work, there or among the recorded runs.
     """
     from ss4rec_lib.experiments import load_records
 
     same, here, elsewhere = (defaultdict[Any, list[float]](list) for _ in range(3))
     for job in jobs:
-        if record := _record(store, job):
+        if record := finished.get(job.name):
             same[job.kind, job.work].append(record["seconds"]["wall"])
             here[job.kind].append(record["seconds"]["wall"] / job.work)
     for record in load_records().values():

@@ -97,11 +97,12 @@ class Plan:
         self.name, self.experiment = path.stem, _read(path)
         try:
             self.leaderboard = Leaderboard(**self.experiment.leaderboard)
-            if self.experiment.lesson is not None:  # before anything that imports PyTorch
-                (first, *_) = find_lessons([self.experiment.lesson])
-                self._check_metrics(_metrics_of_lesson(first.stem)[0])
+            if (lesson := self.experiment.lesson) is not None:
+                # First, because the jobs may import PyTorch, to know their data set.
+                self._check_metrics(_metrics_of_lesson(find_lessons([lesson])[0].stem)[0])
             self.jobs = list(_jobs(self.experiment))
-            self._check_metrics(_known_metrics(self.jobs[0])[0])
+            if lesson is None:
+                self._check_metrics(_known_metrics(self.jobs[0])[0])
             self._check()
         except (ValueError, OSError) as error:  # those of the library name the value
             raise BatchError(f"{path}: {error}") from None
@@ -230,9 +231,9 @@ def _axis(axis: str, values: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def _training_job(row: str, options: Mapping[str, Any], seed: int) -> Job:
     from ss4rec_lib.data import is_path
-    from ss4rec_lib.experiments import absolute, run_config  # not above: see the head
+    from ss4rec_lib.experiments import DataConfig, absolute, run_config  # not above: see the head
 
-    own = ("task", "dataset", "path", "model", "ordering", "split", "min_interactions", "folds")
+    own = ("task", "model", *DataConfig.model_fields)
     given = {name: value for name, value in options.items() if name in own}
     rest = [f"{name}={as_text(value)}" for name, value in options.items() if name not in own]
     dataset = given.get("dataset")

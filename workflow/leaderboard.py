@@ -16,13 +16,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from results.page_text import markdown
+from ss4rec_lib.evaluation import standard_error
 from ss4rec_lib.experiments import ExperimentError, compare, evaluation_of
 from ss4rec_lib.files import whole_file, write_text
 
 if TYPE_CHECKING:
     from workflow.experiment import Plan
 
-Records = Mapping[str, Mapping[str, Any]]
+Records = Mapping[str, Mapping[str, Any]]  # by the name of the job
 SMALLER_IS_BETTER = ("rmse", "mae", "seconds", "loss")
 MOST_ROWS = 40  # of the picture
 
@@ -30,11 +32,10 @@ MOST_ROWS = 40  # of the picture
 def write_leaderboard(plan: Plan, records: Records, store: Path, folder: Path) -> str:
     """Write the three files into a folder and return the table as text."""
     found = table(plan, records, store)
-    title = f"# {plan.name}\n\n{plan.experiment.description.strip()}\n\n".replace(
-        "\n\n\n\n", "\n\n"
-    )
-    text = as_markdown(plan, found)
-    write_text(folder / "leaderboard.md", f"{title}{text}\n\n{notes(plan, found, records)}\n")
+    text = as_markdown(found)
+    parts = [f"# {plan.name}", plan.experiment.description.strip(), text]
+    parts += [notes(plan, found, records)]
+    write_text(folder / "leaderboard.md", "\n\n".join(filter(None, parts)) + "\n")
     write_text(folder / "leaderboard.csv", found.to_csv(index=False, lineterminator="\n"))
     picture(plan, found, folder / "leaderboard.png")
     return text
@@ -97,12 +98,11 @@ def _wall(record: Mapping[str, Any]) -> float:
 
 def _spread(values: Sequence[float], errors: Sequence[float]) -> dict[str, float]:
     """Return mean, standard deviation over seeds, and the 95 % interval of the mean."""
-    n, nothing = len(values), math.nan
-    mean = float(np.mean(values)) if n else nothing
-    sd = float(np.std(values, ddof=1)) if n > 1 else nothing
-    half = nothing
+    n, sd, half = len(values), math.nan, math.nan
+    mean = float(np.mean(values)) if n else math.nan
     if n > 1:
-        half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+        error = standard_error(np.array(values))
+        sd, half = error * math.sqrt(n), float(stats.t.ppf(0.975, n - 1)) * error
     elif n and errors:
         half = 1.96 * errors[0]
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
@@ -150,7 +150,7 @@ def _condition(metric: str, masked: Any) -> str:
     return f"{name}, masked" if masked is True or masked == 1 else name
 
 
-def as_markdown(plan: Plan, found: pd.DataFrame) -> str:
+def as_markdown(found: pd.DataFrame) -> str:
     """Return the table: a column per metric and condition, and the difference of the first."""
     lines = []
     for row, group in found.groupby("row", sort=False):
@@ -167,14 +167,8 @@ def as_markdown(plan: Plan, found: pd.DataFrame) -> str:
         line[f"{_condition(str(first['metric']), None)} minus {against}"] = text
         line["seconds"] = "-" if math.isnan(first["seconds"]) else f"{first['seconds']:.0f}"
         lines.append(line)
-    return "\n".join(
-        " | ".join(["", *map(str, cells), ""]).strip()
-        for cells in [
-            list(lines[0]),
-            ["---"] * len(lines[0]),
-            *([str(value).replace("|", "\\|") for value in line.values()] for line in lines),
-        ]
-    )
+    rows = [[str(value).replace("|", "\\|") for value in line.values()] for line in lines]
+    return markdown([str(name) for name in lines[0]], rows).rstrip()
 
 
 def _figure(entry: Mapping[str, Any]) -> str:

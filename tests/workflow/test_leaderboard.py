@@ -85,7 +85,7 @@ def test_runs_that_are_missing_are_counted_and_change_no_other_row(plan, records
     found = table(plan, none, tmp_path)
     assert list(dict.fromkeys(found["row"]))[-1] == "c"
     assert line(found, "c")["seeds"] == 0 and np.isnan(line(found, "c")["mean"])
-    assert "| c | 0 of 3 | - |" in as_markdown(plan, found)
+    assert "| c | 0 of 3 | - |" in as_markdown(found)
 
 
 def test_the_files_say_the_same(plan, records, tmp_path):
