@@ -91,8 +91,10 @@ def run_nbval(tmp_path):
         else:  # pytest looks for its configuration beside the notebook
             own += " -c pyproject.toml -p conftest"
         path = filter(None, [str(HERE), str(ROOT), os.environ.get("PYTHONPATH")])
+        # CI and BUILD_NUMBER make pytest repeat every failure in its summary.
+        left_out = ("PYTEST_", "CI", "BUILD_NUMBER")
         environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
+            **{key: value for key, value in os.environ.items() if not key.startswith(left_out)},
             "PYTEST_ADDOPTS": own,
             "PYTHONPATH": os.pathsep.join(path),
             "NBVAL_COUNT_FILE": str(counts),
