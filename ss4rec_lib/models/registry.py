@@ -35,6 +35,7 @@ def _preset(model: Any, training: Mapping[str, Any] | None = None, **options: An
 
 RANKING_PRESETS: Mapping[str, Preset] = {
     "official": Preset(SS4Rec, SS4RecConfig.official()),  # as published
+    "plus": Preset(SS4Rec, SS4RecConfig.plus()),  # SS4Rec+, chosen on validation
     "bpr": Preset(SS4Rec, SS4RecConfig.bpr()),  # as it circulates with another loss
     "gru4rec": _preset(GRU4Rec),  # a recurrent network that ignores time
     "sasrec": _preset(SASRec),  # causal self-attention that ignores time

@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ss4rec_lib.configuration import Count, Positive, Probability
+from ss4rec_lib.models.additions import SwiGLU, TargetInterval, TargetTime, time_buckets
 from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel, check_history
 
 LAYER_NORM_EPS = 1e-12  # as RecBole's
-BUCKET_WIDTH = 0.301  # natural logarithm, as in HSTU's published code: a factor of 1.35 per bucket
 
 
 class SASRecConfig(ModelConfig):
@@ -52,7 +52,9 @@ class SASRecConfig(ModelConfig):
     loss_type: LossType = "CE"
     max_positions: Count = 200  # the longest row `forward` accepts
     time: Literal["none", "bias", "intervals"] = "none"
+    target_interval: TargetTime = "none"  # the interval in the last hidden state too
     n_time_buckets: Count = 72  # logarithmic buckets of seconds; 72 reach past 60 years
+    feed_forward: Literal["gelu", "swiglu"] = "gelu"  # swiglu has its own inner width
     initializer_range: Positive = 0.02
 
     @model_validator(mode="after")
@@ -64,21 +66,12 @@ class SASRecConfig(ModelConfig):
     @property
     def display_name(self) -> str:
         """The name of the model in a table."""
-        return "SASRec" if self.time == "none" else "SASRec with time"
+        return "SASRec with time" if self.uses_time else "SASRec"
 
     @property
     def uses_time(self) -> bool:
-        """True unless `time` is `none`."""
-        return self.time != "none"
-
-
-def time_buckets(seconds: Tensor, n_buckets: int) -> Tensor:
-    """Map seconds, any shape, to int64 buckets 0 .. n_buckets - 1 of the same shape.
-
-    floor(log(1 + s) / 0.301); ties (0 s) have a bucket of their own, negative counts as 0.
-    """
-    scale = torch.log1p(seconds.clamp_min(0).float()) / BUCKET_WIDTH
-    return scale.long().clamp_max_(n_buckets - 1)
+        """True unless `time` and `target_interval` are `none`."""
+        return self.time != "none" or self.target_interval != "none"
 
 
 def elapsed_seconds(delta: Tensor) -> Tensor:
@@ -123,8 +116,10 @@ class SASRecLayer(nn.Module):
         self.query_key_value = nn.Linear(d, 3 * d)  # one product instead of three
         self.attention_out = nn.Linear(d, d)
         self.attention_norm = nn.LayerNorm(d, eps=LAYER_NORM_EPS)
-        self.inner = nn.Linear(d, config.inner_size)
-        self.outer = nn.Linear(config.inner_size, d)
+        gated = config.feed_forward == "swiglu"
+        self.gated = SwiGLU(d) if gated else None
+        self.inner = None if gated else nn.Linear(d, config.inner_size)
+        self.outer = None if gated else nn.Linear(config.inner_size, d)
         self.outer_norm = nn.LayerNorm(d, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -141,7 +136,8 @@ class SASRecLayer(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=bias is None)
         y = self.attention_out(y.transpose(1, 2).reshape(B, L, d))
         x = self.attention_norm(self.dropout(y) + x)  # (B, L, d)
-        return self.outer_norm(self.dropout(self.outer(F.gelu(self.inner(x)))) + x)
+        y = self.gated(x) if self.gated else self.outer(F.gelu(self.inner(x)))  # type: ignore
+        return self.outer_norm(self.dropout(y) + x)
 
 
 class SASRec(SequenceModel):
@@ -166,6 +162,8 @@ class SASRec(SequenceModel):
         self.norm = nn.LayerNorm(d, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.n_layers))
+        kind = config.target_interval
+        self.target_interval = None if kind == "none" else TargetInterval(d, kind, n)
         self.apply(self.initialise)
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
@@ -184,4 +182,4 @@ class SASRec(SequenceModel):
         biases = self.time_bias(delta).unbind(0) if self.time_bias else none  # (B, H, L, L) each
         for layer, bias in zip(self.layers, biases, strict=True):
             x = layer(x, bias)
-        return x
+        return x if self.target_interval is None else self.target_interval(x, delta)

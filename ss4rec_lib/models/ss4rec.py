@@ -7,6 +7,8 @@ arXiv 2502.08132. The computation is the published one:
     for block in blocks:
         x = norm(dropout(s5(x, delta)) + x)        # one LayerNorm, shared by both sums of a block
         x = norm(dropout(mamba(x)) + x)
+        # SS4Rec+ only:     x = norm(dropout(swiglu(x)) + x)
+    # SS4Rec+ only:         x = x * (1 + gate[bucket(delta)]) + add[bucket(delta)]
     scores = x @ item_embedding.weight.T           # tied weights, id 0 is padding
 
 `delta[k]` is the time from interaction k to interaction k + 1, in seconds; at the last position it
@@ -15,12 +17,14 @@ reaches to the target. The model receives the *time* of the next interaction, ne
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from ss4rec_lib.configuration import Count, NotNegative, Positive, Probability
+from ss4rec_lib.models.additions import SwiGLU, TargetInterval, TargetTime
 from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel, check_history
 from ss4rec_lib.ssm import S5, Mamba, MambaState
 
@@ -53,6 +57,13 @@ class SS4RecConfig(ModelConfig):
     d_state: Count = 32  # states of Mamba
     d_conv: Count = 4  # length of Mamba's convolution
     expand: Count = 2  # Mamba's inner width is expand * hidden_size
+    # Not published, and off in `official`; see `plus`.
+    target_interval: TargetTime = "none"  # the interval to the target in the last hidden state
+    n_time_buckets: Count = 72  # of `target_interval`; 72 reach past 60 years
+    feed_forward: Literal["none", "swiglu"] = "none"  # a third line of a block
+    # One LayerNorm for all sums of a block, one for each, or one before each layer and one at the
+    # end of the model.
+    norms: Literal["shared", "own", "before"] = "shared"
     initializer_range: Positive = 0.02  # standard deviation of embeddings and Linear weights
     # Of the scans, see `ss4rec_lib.ssm`.
     backend: Literal["auto", "reference", "numba", "parallel", "mamba_ssm"] = "auto"
@@ -69,12 +80,13 @@ class SS4RecConfig(ModelConfig):
     def display_name(self) -> str:
         """The name of the model in a table."""
         names = {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}
-        return names[self.model_type]
+        added = (self.target_interval, self.feed_forward, self.norms) != ("none", "none", "shared")
+        return names[self.model_type] + "+" * added
 
     @property
     def uses_time(self) -> bool:
-        """True unless the S5 layers are left out."""
-        return self.model_type != "mamba_only"
+        """True unless nothing reads the intervals: no S5 layer, and not the head."""
+        return self.model_type != "mamba_only" or self.target_interval != "none"
 
     @classmethod
     def official(cls, **changes: Any) -> Self:
@@ -85,6 +97,13 @@ class SS4RecConfig(ModelConfig):
     def bpr(cls, **changes: Any) -> Self:
         """The second configuration that circulates: BPR, dropout 0.5, d_state 16, clipped time."""
         base = {"loss_type": "BPR", "dropout_prob": 0.5, "d_state": 16, "interval": "clip"}
+        return cls(**(base | changes))
+
+    @classmethod
+    def plus(cls, **changes: Any) -> Self:
+        """With what helped on the validation part of MovieLens-1M, see lesson 06."""
+        base = {"target_interval": "both", "feed_forward": "swiglu", "dropout_prob": 0.1}
+        base |= {"interval": "log1p", "interval_floor": 1.0}
         return cls(**(base | changes))
 
 
@@ -110,23 +129,36 @@ class SS4RecBlock(nn.Module):
         sizes = (config.hidden_size, config.d_state, config.d_conv, config.expand)
         self.s5 = None if kind == "mamba_only" else S5(config.d_H, config.d_P, **options)
         self.mamba = None if kind == "s5_only" else Mamba(*sizes, backend=config.backend)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS)
-        self.dropout = Dropout(config.dropout_prob)
+        self.feed_forward = SwiGLU(config.hidden_size) if config.feed_forward == "swiglu" else None
+        layers = (self.s5, self.mamba, self.feed_forward)
+        n_norms = 1 if config.norms == "shared" else sum(layer is not None for layer in layers)
+        norms = [nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS) for _ in range(n_norms)]
+        self.norm, self.more_norms = norms[0], nn.ModuleList(norms[1:])
+        self.before, self.dropout = config.norms == "before", Dropout(config.dropout_prob)
 
     def forward(
         self, x: Tensor, delta: Tensor, state: BlockState | None = None
     ) -> tuple[Tensor, BlockState]:
         """Map hidden (B, L, d_model) and seconds (B, L) to hidden and the state after L."""
         s5_state, mamba_state = state or (None, None)
+        norms = itertools.chain([self.norm], self.more_norms or itertools.repeat(self.norm))
         if self.s5 is not None:
-            x, s5_state = self._add(self.s5, x, delta, s5_state)
+            x, s5_state = self._add(next(norms), self.s5, x, delta, s5_state)
         if self.mamba is not None:
-            x, mamba_state = self._add(self.mamba, x, mamba_state)
+            x, mamba_state = self._add(next(norms), self.mamba, x, mamba_state)
+        if self.feed_forward is not None:
+            x, _ = self._add(next(norms), self.feed_forward, x)
         return x, (s5_state, mamba_state)
 
-    def _add(self, layer: Any, x: Tensor, *given: Any) -> tuple[Tensor, Any]:
-        y, state = layer(x, *given, return_state=True)
-        return self.norm(self.dropout(y) + x), state
+    def _add(self, norm: Any, layer: Any, x: Tensor, *given: Any) -> tuple[Tensor, Any]:
+        """Return x after a layer, dropout, residual sum and norm, and the layer's state, if any."""
+        inside = norm(x) if self.before else x
+        if layer is self.feed_forward:
+            y, state = layer(inside), None
+        else:
+            y, state = layer(inside, *given, return_state=True)
+        x = self.dropout(y) + x
+        return (x if self.before else norm(x)), state
 
     def initial_state(self, batch_size: int) -> BlockState:
         """Return the state before the first interaction."""
@@ -147,6 +179,10 @@ class SS4Rec(SequenceModel):
         config = self.config
         self.item_embedding = nn.Embedding(self.n_items + 1, config.hidden_size, padding_idx=0)
         self.blocks: Any = nn.ModuleList(SS4RecBlock(config) for _ in range(config.n_layers))
+        ending = config.norms == "before"
+        self.norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS) if ending else None
+        kind, sizes = config.target_interval, (config.hidden_size, config.n_time_buckets)
+        self.target_interval = None if kind == "none" else TargetInterval(sizes[0], kind, sizes[1])
         self.apply(self.initialise)  # as published, Mamba's own `dt_proj` too
 
     def forward(
@@ -170,6 +206,8 @@ class SS4Rec(SequenceModel):
         for i, block in enumerate(self.blocks):
             x, block_state = block(x, delta, state and state.layers[i])
             after.append(block_state)
+        x = x if self.norm is None else self.norm(x)
+        x = x if self.target_interval is None else self.target_interval(x, delta)
         return (x, SS4RecState(x[:, -1], tuple(after))) if return_state else x
 
     def initial_state(self, batch_size: int) -> SS4RecState:

@@ -12,7 +12,8 @@ from ss4rec_lib.configuration import ConfigError
 from ss4rec_lib.data import leave_one_out, planted_ratings, planted_truth
 from ss4rec_lib.evaluation import evaluate_ranking
 from ss4rec_lib.models import Popularity
-from ss4rec_lib.models.sasrec import SASRec, SASRecConfig, elapsed_seconds, time_buckets
+from ss4rec_lib.models.additions import time_buckets
+from ss4rec_lib.models.sasrec import SASRec, SASRecConfig, elapsed_seconds
 from ss4rec_lib.training import TrainingConfig, fit
 
 # Larger weights than the initial ones, as after training: attention is then far from uniform.
