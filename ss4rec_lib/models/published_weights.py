@@ -112,6 +112,13 @@ def _published(model: SS4Rec) -> dict[str, Tensor]:
         raise ValueError(f"model is a {type(model).__name__}, expected an SS4Rec")
     if model.config.model_type != "ss4rec":
         raise ValueError(f"model_type={model.config.model_type!r}: expected 'ss4rec', both layers")
+    for name, published in (
+        ("feed_forward", "none"),
+        ("target_interval", "none"),
+        ("norms", "shared"),
+    ):
+        if (value := getattr(model.config, name)) != published:
+            raise ValueError(f"{name}={value!r}: published weights have {published!r}")
     embedding: Tensor = model.item_embedding.weight
     unused = torch.ones_like(embedding[0]), torch.zeros_like(embedding[0])
     found = {"item_embedding.weight": embedding, **dict(zip(_UNUSED, unused, strict=True))}

@@ -1,0 +1,142 @@
+"""SS4Rec+ and the rivals with the same additions: formulas, causality, streaming, refusals."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ss4rec_lib.models import (
+    SASRec,
+    SASRecConfig,
+    SS4Rec,
+    SS4RecConfig,
+    load_official_state_dict,
+    official_state_dict,
+)
+from ss4rec_lib.models.additions import SwiGLU, TargetInterval, time_buckets
+
+SMALL = {"hidden_size": 16, "d_H": 16, "d_P": 8, "d_state": 4, "initializer_range": 0.3}
+VARIANTS = [
+    {},
+    {"norms": "own"},
+    {"norms": "before"},
+    {"target_interval": "gate"},
+    {"feed_forward": "none", "target_interval": "add"},
+    {"model_type": "mamba_only"},
+    {"model_type": "s5_only", "norms": "own"},
+]
+variants = pytest.mark.parametrize("changes", VARIANTS, ids=str)
+
+
+def model_and_batch(config, kind=SS4Rec, batch=3, length=12):
+    torch.manual_seed(0)
+    model = kind(30, config).eval()
+    items = torch.randint(1, 31, (batch, length))
+    delta = 10 ** (torch.rand(batch, length) * 6)
+    delta[torch.rand(batch, length) < 0.4] = 0
+    return model, items, delta
+
+
+def test_the_head_is_its_formula():
+    torch.manual_seed(0)
+    layer = TargetInterval(4, "both", 20)
+    hidden, delta = torch.randn(2, 3, 4), torch.tensor([[0.0, 1.0, 60.0], [3_600.0, 1e6, 1e12]])
+    found = layer(hidden, delta)
+    for row in range(2):
+        for place in range(3):
+            seconds = delta[row, place].item()
+            bucket = min(int(math.log1p(seconds) / 0.301), 19)
+            expected = hidden[row, place] * (1 + layer.gate.weight[bucket])
+            assert torch.allclose(found[row, place], expected + layer.add.weight[bucket])
+    assert time_buckets(torch.tensor([0.0, 0.3, 0.4]), 20).tolist() == [0, 0, 1]
+
+
+def test_the_feed_forward_is_its_formula():
+    torch.manual_seed(0)
+    layer, x = SwiGLU(64), torch.randn(5, 64)
+    a, b = layer.inner.weight[:176] @ x[0], layer.inner.weight[176:] @ x[0]
+    assert torch.allclose(layer(x)[0], layer.outer.weight @ (F.silu(a) * b), atol=1e-5)
+
+
+def test_a_block_is_its_formula():
+    model, items, delta = model_and_batch(SS4RecConfig.plus(**SMALL))
+    x = model.item_embedding(items)
+    for block in model.blocks:
+        x = block.norm(block.s5(x, delta) + x)
+        x = block.norm(block.mamba(x) + x)
+        x = block.norm(block.feed_forward(x) + x)
+    assert torch.allclose(model(items, delta), model.target_interval(x, delta), atol=1e-6)
+    model, items, delta = model_and_batch(SS4RecConfig.plus(norms="before", **SMALL))
+    x = model.item_embedding(items)
+    for block in model.blocks:
+        x = x + block.s5(block.norm(x), delta)
+        x = x + block.mamba(block.more_norms[0](x))
+        x = x + block.feed_forward(block.more_norms[1](x))
+    expected = model.target_interval(model.norm(x), delta)
+    assert torch.allclose(model(items, delta), expected, atol=1e-5)
+
+
+@variants
+def test_steps_and_pieces_give_the_whole_pass(changes):
+    model, items, delta = model_and_batch(SS4RecConfig.plus(**SMALL | changes))
+    whole = model(items, delta)
+    state = model.initial_state(len(items))
+    for place in range(items.shape[1]):
+        state = model.step(state, items[:, place], delta[:, place])
+    assert torch.allclose(state.hidden, whole[:, -1], atol=1e-5)
+    first, state = model(items[:, :5], delta[:, :5], return_state=True)
+    rest = model(items[:, 5:], delta[:, 5:], state)
+    assert torch.allclose(torch.cat([first, rest], 1), whole, atol=1e-5)
+
+
+@variants
+def test_no_position_sees_what_follows(changes):
+    model, items, delta = model_and_batch(SS4RecConfig.plus(**SMALL | changes))
+    before = model(items, delta)
+    items[:, 7], delta[:, 7] = items[:, 7] % 30 + 1, delta[:, 7] + 86_400
+    after = model(items, delta)
+    assert torch.equal(before[:, :7], after[:, :7])
+    assert not torch.allclose(before[:, 7], after[:, 7])
+
+
+def test_an_interval_alone_reaches_its_own_position():
+    """S5 sees an interval at its position as well; without it, the head alone does."""
+    config = SS4RecConfig.plus(**SMALL, model_type="mamba_only")
+    assert config.uses_time
+    model, items, delta = model_and_batch(config)
+    before = model(items, delta)
+    delta[:, 7] += 86_400
+    changed = (before != model(items, delta)).any(-1).any(0)
+    assert changed.nonzero().flatten().tolist() == [7]
+
+
+def test_sasrec_with_the_same_additions_is_causal():
+    config = SASRecConfig(hidden_size=16, target_interval="both", feed_forward="swiglu")
+    assert config.uses_time
+    model, items, delta = model_and_batch(config, SASRec)
+    before = model(items, delta)
+    delta[:, 7] += 86_400
+    changed = (before != model(items, delta)).any(-1).any(0)
+    assert changed.nonzero().flatten().tolist() == [7]
+    assert not any(name.endswith("inner_size") for name, _ in model.named_parameters())
+
+
+def test_the_published_model_is_as_it_was():
+    config = SS4RecConfig.official()
+    assert (config.target_interval, config.feed_forward, config.norms) == ("none", "none", "shared")
+    names = {name for name, _ in SS4Rec(30, config).named_parameters()}
+    assert not any("norms" in name or "target" in name or "feed" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"norms": "own"}, {"feed_forward": "swiglu"}, {"target_interval": "gate"}], ids=str
+)
+def test_published_weights_do_not_fit_a_model_with_additions(changes):
+    weights = official_state_dict(SS4Rec(30, SS4RecConfig.official(**SMALL)))
+    model = SS4Rec(30, SS4RecConfig.official(**SMALL | changes))
+    (name,) = changes
+    with pytest.raises(ValueError, match=name):
+        load_official_state_dict(model, weights)
+    with pytest.raises(ValueError, match=name):
+        official_state_dict(model)
