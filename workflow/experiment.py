@@ -241,7 +241,14 @@ def _training_job(row: str, options: Mapping[str, Any], seed: int) -> Job:
         given["dataset"] = absolute(dataset)
     config = run_config(given | {"seed": seed}, rest)
     config.check_packages()
-    content = {n: v for n, v in config.in_force().items() if n not in CARRIED_OUT}
+    # An option of the model at its default is left out, so that a new one, which changes nothing
+    # unless it is used, renames no run.
+    usual = config.preset.model.config_type().model_dump(mode="json")
+    content = {
+        name: value
+        for name, value in config.in_force().items()
+        if name not in CARRIED_OUT and (name not in usual or value != usual[name])
+    }
     content["dataset"] = _content(config.data.dataset)
     kind = f"{config.task} {config.data.dataset} {config.name}"
     epochs = getattr(config.training_options, "epochs", 1) if config.preset.model.learns else 1

@@ -6,6 +6,7 @@ from ss4rec_lib.models.base import ModelConfig as ModelConfig
 from ss4rec_lib.models.base import Recommender as Recommender
 from ss4rec_lib.models.base import TrainingDiverged as TrainingDiverged
 from ss4rec_lib.models.base import last_of as last_of
+from ss4rec_lib.models.base import seen_items as seen_items
 from ss4rec_lib.models.factorization import ALS as ALS
 from ss4rec_lib.models.factorization import ALSConfig as ALSConfig
 from ss4rec_lib.models.factorization import MatrixBPR as MatrixBPR

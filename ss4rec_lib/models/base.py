@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -147,10 +148,41 @@ class Recommender(nn.Module):
         return cls(n_items, config)
 
 
+class SequenceConfig(ModelConfig):
+    """The options that all sequence models have."""
+
+    loss_type: LossType = "CE"
+    # One learned number is added to the scores of the items of the history: a mask that is learned.
+    # Training then holds the scores of a step, (targets, n_items + 1).
+    seen_offset: bool = False
+
+    @model_validator(mode="after")
+    def _offset_is_learned(self) -> Self:
+        if self.seen_offset and self.loss_type != "CE":
+            loss = self.loss_type
+            raise ValueError(
+                f"seen_offset=True needs loss_type='CE', which trains it; got {loss!r}"
+            )
+        return self
+
+
 class SequenceModel(Recommender):
     """A model of hidden states whose products with the items' embeddings are the scores."""
 
     item_embedding: nn.Embedding
+    seen_offset: nn.Parameter | None
+
+    def __init__(self, n_items: int, config: Any = None) -> None:
+        super().__init__(n_items, config)
+        self.seen_offset = nn.Parameter(torch.zeros(())) if self.config.seen_offset else None
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the scores after each row's last interaction, (B, n_items + 1); 0 is padding."""
+        scores = super().scores(batch)
+        if self.seen_offset is None:
+            return scores
+        seen = torch.zeros_like(scores).scatter_(1, batch.items, 1.0)
+        return scores + self.seen_offset * seen
 
     @property
     def score_weight(self) -> Tensor:
@@ -205,6 +237,12 @@ def import_peer(name: str) -> ModuleType:
     except ImportError as error:
         what = f"this baseline needs the package {name.partition('.')[0]!r}, not importable here"
         raise ImportError(f'{what} ({error}): pip install -e ".[peers]"') from error
+
+
+def seen_items(items: Tensor, n_items: int) -> Tensor:
+    """Mark the items that a row holds up to each position, (B, L) -> (B, L, n_items + 1) bool."""
+    here = torch.zeros(*items.shape, n_items + 1, dtype=torch.bool, device=items.device)
+    return here.scatter_(2, items[..., None], True).cumsum(1, dtype=torch.int32) > 0
 
 
 def last_of(values: Tensor, batch: Batch) -> Tensor:

@@ -15,17 +15,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ss4rec_lib.configuration import Count, Probability
-from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel, check_history
+from ss4rec_lib.models.base import Dropout, SequenceConfig, SequenceModel, check_history
 
 
-class GRU4RecConfig(ModelConfig):
+class GRU4RecConfig(SequenceConfig):
     """Shape and options under RecBole's names, with its defaults."""
 
     embedding_size: Count = 64
     hidden_size: Count = 128
     num_layers: Count = 1
     dropout_prob: Probability = 0.3
-    loss_type: LossType = "CE"
 
 
 class GRU4Rec(SequenceModel):

@@ -116,6 +116,7 @@ def _published(model: SS4Rec) -> dict[str, Tensor]:
         ("feed_forward", "none"),
         ("target_interval", "none"),
         ("norms", "shared"),
+        ("seen_offset", False),
     ):
         if (value := getattr(model.config, name)) != published:
             raise ValueError(f"{name}={value!r}: published weights have {published!r}")

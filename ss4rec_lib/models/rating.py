@@ -55,6 +55,10 @@ class RatingConfig(SS4RecConfig):
     def _check_levels(self) -> Self:
         if list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels={self.levels}: expected ascending ratings")
+        if self.seen_offset:
+            raise ValueError(
+                "seen_offset=True: a model with ratings ranks without it; leave it out"
+            )
         return self
 
     @property

@@ -31,12 +31,12 @@ from torch.nn import functional as F
 
 from ss4rec_lib.configuration import Count, Positive, Probability
 from ss4rec_lib.models.additions import SwiGLU, TargetInterval, TargetTime, time_buckets
-from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel, check_history
+from ss4rec_lib.models.base import Dropout, SequenceConfig, SequenceModel, check_history
 
 LAYER_NORM_EPS = 1e-12  # as RecBole's
 
 
-class SASRecConfig(ModelConfig):
+class SASRecConfig(SequenceConfig):
     """Shape and options under RecBole's names; its defaults but for dropout (0.5 there).
 
     `time` is `none`; `bias`, the age of each item as a bias of the attention (as HSTU); or
@@ -49,7 +49,6 @@ class SASRecConfig(ModelConfig):
     n_heads: Count = 2  # must divide `hidden_size`
     hidden_dropout_prob: Probability = 0.2  # on the input and on the output of each sub-layer
     attn_dropout_prob: Probability = 0.2
-    loss_type: LossType = "CE"
     max_positions: Count = 200  # the longest row `forward` accepts
     time: Literal["none", "bias", "intervals"] = "none"
     target_interval: TargetTime = "none"  # the interval in the last hidden state too

@@ -25,13 +25,13 @@ from torch import Tensor, nn
 
 from ss4rec_lib.configuration import Count, NotNegative, Positive, Probability
 from ss4rec_lib.models.additions import SwiGLU, TargetInterval, TargetTime
-from ss4rec_lib.models.base import Dropout, LossType, ModelConfig, SequenceModel, check_history
+from ss4rec_lib.models.base import Dropout, SequenceConfig, SequenceModel, check_history
 from ss4rec_lib.ssm import S5, Mamba, MambaState
 
 LAYER_NORM_EPS = 1e-12  # as published
 
 
-class SS4RecConfig(ModelConfig):
+class SS4RecConfig(SequenceConfig):
     """Shape and options of an SS4Rec model. The defaults are those published for MovieLens-1M.
 
     `model_type` is the ablation switch (the published code never reads it): `s5_only` leaves out
@@ -43,7 +43,6 @@ class SS4RecConfig(ModelConfig):
     n_layers: Count = 2  # blocks, each an S5 layer followed by a Mamba layer
     model_type: Literal["ss4rec", "s5_only", "mamba_only"] = "ss4rec"
     dropout_prob: Probability = 0.2  # on the output of each layer, before the residual sum
-    loss_type: LossType = "CE"
     d_P: Count = 32  # states of S5
     d_H: Count = 64  # width of S5; must equal `hidden_size`
     # S5's learned steps start log-uniform between these; also the ends of `interval="clip"`.

@@ -23,7 +23,14 @@ from torch.nn import functional as F
 
 from ss4rec_lib.data import Batch, Split, train_ratings
 from ss4rec_lib.evaluation import evaluate_both, evaluate_ranking
-from ss4rec_lib.models import BiasBaseline, RatingConfig, RatingSS4Rec, Recommender, SS4Rec
+from ss4rec_lib.models import (
+    BiasBaseline,
+    RatingConfig,
+    RatingSS4Rec,
+    Recommender,
+    SS4Rec,
+    seen_items,
+)
 from ss4rec_lib.training.checkpoint import each
 from ss4rec_lib.training.config import TrainingConfig
 from ss4rec_lib.training.linear_cross_entropy import linear_cross_entropy
@@ -79,9 +86,12 @@ def at_targets(values: Tensor, batch: Batch) -> Tensor:
 
 def cross_entropy(model: Recommender, hidden: Tensor, batch: Batch, n: int) -> Tensor:
     """Return the softmax cross entropy over the catalogue, padding included, as published."""
-    targets = at_targets(batch.targets, batch)
-    if model.score_weight is None:
-        return F.cross_entropy(model.logits(hidden), targets, reduction="sum") / n
+    targets, offset = at_targets(batch.targets, batch), getattr(model, "seen_offset", None)
+    if model.score_weight is None or offset is not None:
+        logits = model.logits(hidden)  # (M, V)
+        if offset is not None:
+            logits = logits + offset * at_targets(seen_items(batch.items, model.n_items), batch)
+        return F.cross_entropy(logits, targets, reduction="sum") / n
     return linear_cross_entropy(hidden, model.score_weight, targets) / n
 
 

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ss4rec_lib.data import make_batch
 from ss4rec_lib.models import (
+    GRU4Rec,
+    RatingConfig,
     SASRec,
     SASRecConfig,
     SS4Rec,
@@ -15,6 +18,7 @@ from ss4rec_lib.models import (
     official_state_dict,
 )
 from ss4rec_lib.models.additions import SwiGLU, TargetInterval, time_buckets
+from ss4rec_lib.training.objectives import cross_entropy
 
 SMALL = {"hidden_size": 16, "d_H": 16, "d_P": 8, "d_state": 4, "initializer_range": 0.3}
 VARIANTS = [
@@ -122,6 +126,35 @@ def test_sasrec_with_the_same_additions_is_causal():
     assert not any(name.endswith("inner_size") for name, _ in model.named_parameters())
 
 
+@pytest.mark.parametrize("kind", [SS4Rec, SASRec, GRU4Rec])
+def test_the_offset_of_seen_items_is_its_formula(kind):
+    model, items, delta = model_and_batch(kind.config_type(seen_offset=True), kind)
+    targets = torch.randint(1, 31, items.shape)
+    batch = make_batch(items, delta, 30, targets=targets)
+    with torch.no_grad():
+        model.seen_offset.fill_(-1.5)
+    hidden = model(items, delta)
+    total, last = 0.0, []
+    for row in range(len(items)):
+        for place in range(items.shape[1]):
+            scores = model.logits(hidden[row, place]).clone()
+            scores[list(set(items[row, : place + 1].tolist()))] -= 1.5
+            total += scores.logsumexp(0) - scores[targets[row, place]]
+        last.append(scores)
+    found = cross_entropy(model, hidden.flatten(0, 1), batch, batch.n_targets)
+    assert torch.allclose(found * batch.n_targets, total, rtol=1e-5)
+    assert torch.allclose(model.scores(batch), torch.stack(last), atol=1e-5)
+    found.backward()
+    assert model.seen_offset.grad != 0
+
+
+def test_an_offset_that_nothing_trains_is_refused():
+    with pytest.raises(ValueError, match="seen_offset=True.*BPR"):
+        SASRecConfig(seen_offset=True, loss_type="BPR")
+    with pytest.raises(ValueError, match="seen_offset=True"):
+        RatingConfig(seen_offset=True)
+
+
 def test_the_published_model_is_as_it_was():
     config = SS4RecConfig.official()
     assert (config.target_interval, config.feed_forward, config.norms) == ("none", "none", "shared")
@@ -130,7 +163,14 @@ def test_the_published_model_is_as_it_was():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"norms": "own"}, {"feed_forward": "swiglu"}, {"target_interval": "gate"}], ids=str
+    "changes",
+    [
+        {"norms": "own"},
+        {"feed_forward": "swiglu"},
+        {"target_interval": "gate"},
+        {"seen_offset": True},
+    ],
+    ids=str,
 )
 def test_published_weights_do_not_fit_a_model_with_additions(changes):
     weights = official_state_dict(SS4Rec(30, SS4RecConfig.official(**SMALL)))
