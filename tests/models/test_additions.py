@@ -149,7 +149,7 @@ def test_the_offset_of_seen_items_is_its_formula(kind):
 
 
 def test_an_offset_that_nothing_trains_is_refused():
-    with pytest.raises(ValueError, match="seen_offset=True.*BPR"):
+    with pytest.raises(ValueError, match=r"seen_offset=True.*BPR"):
         SASRecConfig(seen_offset=True, loss_type="BPR")
     with pytest.raises(ValueError, match="seen_offset=True"):
         RatingConfig(seen_offset=True)
