@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _MODELS = (
-    "ranking: official (default), bpr, gru4rec, sasrec, sasrec_time, popularity, "
+    "ranking: official (default), plus, bpr, gru4rec, sasrec, sasrec_time, popularity, "
     "recent_popularity, recent_popularity_user, item_knn, als, bpr_mf, neural_cf; rating: mean, "
     "bias, svd, svdpp, fm, fm-implicit, neural_cf, ss4rec-rating, ss4rec-ranking, ss4rec-both, "
     "ss4rec-user"

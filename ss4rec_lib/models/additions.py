@@ -1,4 +1,4 @@
-"""What can be added to a sequence model: the time to the target at its head, and a feed-forward.
+"""What can be added to a sequence model: embeddings of its intervals, and a feed-forward layer.
 
 Neither is part of the published SS4Rec. Other models get the same modules, so that a comparison
 says what a model does with the same additions.
@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 BUCKET_WIDTH = 0.301  # natural logarithm, as in HSTU's published code: a factor of 1.35 per bucket
 
-# How the interval to the target enters the last hidden state, see `TargetInterval`.
-TargetTime = Literal["none", "add", "gate", "both"]
+# Where the interval after each interaction enters beside S5, see `IntervalEmbedding`: in the sum of
+# the item embeddings, or in the last hidden state.
+IntervalPlace = Literal["none", "input", "add", "gate", "both"]
 
 
 def time_buckets(seconds: Tensor, n_buckets: int) -> Tensor:
@@ -27,19 +28,20 @@ def time_buckets(seconds: Tensor, n_buckets: int) -> Tensor:
     return scale.long().clamp_max_(n_buckets - 1)
 
 
-class TargetInterval(nn.Module):
-    """The seconds to the next interaction in the hidden state that predicts it.
+class IntervalEmbedding(nn.Module):
+    """Learned vectors for the interval after each interaction, on a logarithmic scale.
 
-    Each bucket of the interval, on a logarithmic scale, has a vector that is added to the hidden
-    state (`add`), one that it is multiplied with, as 1 + vector (`gate`), or both. A position is
-    changed by its own interval alone.
+    Each bucket has a vector that is added to the hidden state (`input` and `add`), one that it is
+    multiplied with, as 1 + vector (`gate`), or both. At the input of the first block all layers
+    read every interval. In the last hidden state a position receives its own interval alone, the
+    time from the last interaction to the target.
     """
 
-    def __init__(self, d_model: int, kind: TargetTime, n_buckets: int) -> None:
+    def __init__(self, d_model: int, place: IntervalPlace, n_buckets: int) -> None:
         super().__init__()
         self.n_buckets = n_buckets
-        self.add = nn.Embedding(n_buckets, d_model) if kind in ("add", "both") else None
-        self.gate = nn.Embedding(n_buckets, d_model) if kind in ("gate", "both") else None
+        self.add = nn.Embedding(n_buckets, d_model) if place != "gate" else None
+        self.gate = nn.Embedding(n_buckets, d_model) if place in ("gate", "both") else None
 
     def forward(self, hidden: Tensor, delta: Tensor) -> Tensor:
         """Map hidden (B, L, d_model) and seconds (B, L) to hidden."""

@@ -156,6 +156,14 @@ class SequenceConfig(ModelConfig):
     # Training then holds the scores of a step, (targets, n_items + 1).
     seen_offset: bool = False
 
+    @property
+    def display_name(self) -> str:
+        """The name of the model in a table."""
+        return self._name() + ", learned mask" * self.seen_offset
+
+    def _name(self) -> str:
+        return ModelConfig.display_name.fget(self)  # type: ignore
+
     @model_validator(mode="after")
     def _offset_is_learned(self) -> Self:
         if self.seen_offset and self.loss_type != "CE":

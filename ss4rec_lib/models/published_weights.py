@@ -114,7 +114,7 @@ def _published(model: SS4Rec) -> dict[str, Tensor]:
         raise ValueError(f"model_type={model.config.model_type!r}: expected 'ss4rec', both layers")
     for name, published in (
         ("feed_forward", "none"),
-        ("target_interval", "none"),
+        ("interval_embedding", "none"),
         ("norms", "shared"),
         ("seen_offset", False),
     ):

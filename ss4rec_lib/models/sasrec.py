@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ss4rec_lib.configuration import Count, Positive, Probability
-from ss4rec_lib.models.additions import SwiGLU, TargetInterval, TargetTime, time_buckets
+from ss4rec_lib.models.additions import SwiGLU, time_buckets
 from ss4rec_lib.models.base import Dropout, SequenceConfig, SequenceModel, check_history
 
 LAYER_NORM_EPS = 1e-12  # as RecBole's
@@ -51,7 +51,6 @@ class SASRecConfig(SequenceConfig):
     attn_dropout_prob: Probability = 0.2
     max_positions: Count = 200  # the longest row `forward` accepts
     time: Literal["none", "bias", "intervals"] = "none"
-    target_interval: TargetTime = "none"  # the interval in the last hidden state too
     n_time_buckets: Count = 72  # logarithmic buckets of seconds; 72 reach past 60 years
     feed_forward: Literal["gelu", "swiglu"] = "gelu"  # swiglu has its own inner width
     initializer_range: Positive = 0.02
@@ -62,15 +61,14 @@ class SASRecConfig(SequenceConfig):
             raise ValueError(f"n_heads={self.n_heads} must divide hidden_size={self.hidden_size}")
         return self
 
-    @property
-    def display_name(self) -> str:
-        """The name of the model in a table."""
-        return "SASRec with time" if self.uses_time else "SASRec"
+    def _name(self) -> str:
+        gated = "+" * (self.feed_forward == "swiglu")
+        return f"SASRec{gated}" if self.time == "none" else f"SASRec{gated} with time"
 
     @property
     def uses_time(self) -> bool:
-        """True unless `time` and `target_interval` are `none`."""
-        return self.time != "none" or self.target_interval != "none"
+        """True unless `time` is `none`."""
+        return self.time != "none"
 
 
 def elapsed_seconds(delta: Tensor) -> Tensor:
@@ -161,8 +159,6 @@ class SASRec(SequenceModel):
         self.norm = nn.LayerNorm(d, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.n_layers))
-        kind = config.target_interval
-        self.target_interval = None if kind == "none" else TargetInterval(d, kind, n)
         self.apply(self.initialise)
 
     def forward(self, items: Tensor, delta: Tensor) -> Tensor:
@@ -181,4 +177,4 @@ class SASRec(SequenceModel):
         biases = self.time_bias(delta).unbind(0) if self.time_bias else none  # (B, H, L, L) each
         for layer, bias in zip(self.layers, biases, strict=True):
             x = layer(x, bias)
-        return x if self.target_interval is None else self.target_interval(x, delta)
+        return x

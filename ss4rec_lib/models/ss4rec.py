@@ -4,11 +4,11 @@ Paper: "SS4Rec: Continuous-Time Sequential Recommendation with State Space Model
 arXiv 2502.08132. The computation is the published one:
 
     x = item_embedding(items)                      # no positional embedding, no input norm
+    # SS4Rec+ only:     x = x + interval_embedding[bucket(delta)]
     for block in blocks:
         x = norm(dropout(s5(x, delta)) + x)        # one LayerNorm, shared by both sums of a block
         x = norm(dropout(mamba(x)) + x)
         # SS4Rec+ only:     x = norm(dropout(swiglu(x)) + x)
-    # SS4Rec+ only:         x = x * (1 + gate[bucket(delta)]) + add[bucket(delta)]
     scores = x @ item_embedding.weight.T           # tied weights, id 0 is padding
 
 `delta[k]` is the time from interaction k to interaction k + 1, in seconds; at the last position it
@@ -24,7 +24,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from ss4rec_lib.configuration import Count, NotNegative, Positive, Probability
-from ss4rec_lib.models.additions import SwiGLU, TargetInterval, TargetTime
+from ss4rec_lib.models.additions import IntervalEmbedding, IntervalPlace, SwiGLU
 from ss4rec_lib.models.base import Dropout, SequenceConfig, SequenceModel, check_history
 from ss4rec_lib.ssm import S5, Mamba, MambaState
 
@@ -57,8 +57,8 @@ class SS4RecConfig(SequenceConfig):
     d_conv: Count = 4  # length of Mamba's convolution
     expand: Count = 2  # Mamba's inner width is expand * hidden_size
     # Not published, and off in `official`; see `plus`.
-    target_interval: TargetTime = "none"  # the interval to the target in the last hidden state
-    n_time_buckets: Count = 72  # of `target_interval`; 72 reach past 60 years
+    interval_embedding: IntervalPlace = "none"  # where intervals enter beside S5
+    n_time_buckets: Count = 72  # of `interval_embedding`; 72 reach past 60 years
     feed_forward: Literal["none", "swiglu"] = "none"  # a third line of a block
     # One LayerNorm for all sums of a block, one for each, or one before each layer and one at the
     # end of the model.
@@ -75,17 +75,15 @@ class SS4RecConfig(SequenceConfig):
             raise ValueError(f"dt_min={self.dt_min} is above dt_max={self.dt_max}")
         return self
 
-    @property
-    def display_name(self) -> str:
-        """The name of the model in a table."""
+    def _name(self) -> str:
         names = {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}
-        added = (self.target_interval, self.feed_forward, self.norms) != ("none", "none", "shared")
-        return names[self.model_type] + "+" * added
+        added = self.interval_embedding, self.feed_forward, self.norms
+        return names[self.model_type] + "+" * (added != ("none", "none", "shared"))
 
     @property
     def uses_time(self) -> bool:
-        """True unless nothing reads the intervals: no S5 layer, and not the head."""
-        return self.model_type != "mamba_only" or self.target_interval != "none"
+        """True unless nothing reads the intervals: no S5 layer and no embedding."""
+        return self.model_type != "mamba_only" or self.interval_embedding != "none"
 
     @classmethod
     def official(cls, **changes: Any) -> Self:
@@ -101,7 +99,7 @@ class SS4RecConfig(SequenceConfig):
     @classmethod
     def plus(cls, **changes: Any) -> Self:
         """With what helped on the validation part of MovieLens-1M, see lesson 06."""
-        base = {"target_interval": "both", "feed_forward": "swiglu", "dropout_prob": 0.1}
+        base = {"interval_embedding": "input", "feed_forward": "swiglu", "dropout_prob": 0.1}
         base |= {"interval": "log1p", "interval_floor": 1.0}
         return cls(**(base | changes))
 
@@ -180,8 +178,8 @@ class SS4Rec(SequenceModel):
         self.blocks: Any = nn.ModuleList(SS4RecBlock(config) for _ in range(config.n_layers))
         ending = config.norms == "before"
         self.norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS) if ending else None
-        kind, sizes = config.target_interval, (config.hidden_size, config.n_time_buckets)
-        self.target_interval = None if kind == "none" else TargetInterval(sizes[0], kind, sizes[1])
+        place, sizes = config.interval_embedding, (config.hidden_size, config.n_time_buckets)
+        self.intervals = None if place == "none" else IntervalEmbedding(sizes[0], place, sizes[1])
         self.apply(self.initialise)  # as published, Mamba's own `dt_proj` too
 
     def forward(
@@ -196,6 +194,9 @@ class SS4Rec(SequenceModel):
         check_history(items, delta)
         x = self.item_embedding(items)  # (B, L, d_model)
         x = x if extra is None else x + extra
+        place = self.config.interval_embedding
+        if self.intervals is not None and place == "input":
+            x = self.intervals(x, delta)
         if state is not None:  # the layers check shapes
             here = [(block.s5 is not None, block.mamba is not None) for block in self.blocks]
             there = [(s5 is not None, mamba is not None) for s5, mamba in state.layers]
@@ -206,7 +207,8 @@ class SS4Rec(SequenceModel):
             x, block_state = block(x, delta, state and state.layers[i])
             after.append(block_state)
         x = x if self.norm is None else self.norm(x)
-        x = x if self.target_interval is None else self.target_interval(x, delta)
+        if self.intervals is not None and place != "input":
+            x = self.intervals(x, delta)
         return (x, SS4RecState(x[:, -1], tuple(after))) if return_state else x
 
     def initial_state(self, batch_size: int) -> SS4RecState:

@@ -200,7 +200,7 @@ def test_changed_options_are_in_the_command():
 def test_a_model_without_time_receives_none():
     for time in ("known", "hidden", "previous", "none"):
         for name in PRESETS["ranking"]:
-            if name in ("official", "bpr", "sasrec_time"):
+            if name in ("official", "plus", "bpr", "sasrec_time"):
                 continue
             config = RunConfig(data=PLANTED, model=name, training={"target_time": time})
             assert config.training_options.target_time == "none"

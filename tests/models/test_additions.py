@@ -17,7 +17,7 @@ from ss4rec_lib.models import (
     load_official_state_dict,
     official_state_dict,
 )
-from ss4rec_lib.models.additions import SwiGLU, TargetInterval, time_buckets
+from ss4rec_lib.models.additions import IntervalEmbedding, SwiGLU, time_buckets
 from ss4rec_lib.training.objectives import cross_entropy
 
 SMALL = {"hidden_size": 16, "d_H": 16, "d_P": 8, "d_state": 4, "initializer_range": 0.3}
@@ -25,8 +25,9 @@ VARIANTS = [
     {},
     {"norms": "own"},
     {"norms": "before"},
-    {"target_interval": "gate"},
-    {"feed_forward": "none", "target_interval": "add"},
+    {"interval_embedding": "gate"},
+    {"feed_forward": "none", "interval_embedding": "add"},
+    {"interval_embedding": "both"},
     {"model_type": "mamba_only"},
     {"model_type": "s5_only", "norms": "own"},
 ]
@@ -44,7 +45,7 @@ def model_and_batch(config, kind=SS4Rec, batch=3, length=12):
 
 def test_the_head_is_its_formula():
     torch.manual_seed(0)
-    layer = TargetInterval(4, "both", 20)
+    layer = IntervalEmbedding(4, "both", 20)
     hidden, delta = torch.randn(2, 3, 4), torch.tensor([[0.0, 1.0, 60.0], [3_600.0, 1e6, 1e12]])
     found = layer(hidden, delta)
     for row in range(2):
@@ -65,19 +66,20 @@ def test_the_feed_forward_is_its_formula():
 
 def test_a_block_is_its_formula():
     model, items, delta = model_and_batch(SS4RecConfig.plus(**SMALL))
-    x = model.item_embedding(items)
+    x = model.intervals(model.item_embedding(items), delta)
     for block in model.blocks:
         x = block.norm(block.s5(x, delta) + x)
         x = block.norm(block.mamba(x) + x)
         x = block.norm(block.feed_forward(x) + x)
-    assert torch.allclose(model(items, delta), model.target_interval(x, delta), atol=1e-6)
-    model, items, delta = model_and_batch(SS4RecConfig.plus(norms="before", **SMALL))
+    assert torch.allclose(model(items, delta), x, atol=1e-6)
+    changes = {"norms": "before", "interval_embedding": "both"}
+    model, items, delta = model_and_batch(SS4RecConfig.plus(**SMALL | changes))
     x = model.item_embedding(items)
     for block in model.blocks:
         x = x + block.s5(block.norm(x), delta)
         x = x + block.mamba(block.more_norms[0](x))
         x = x + block.feed_forward(block.more_norms[1](x))
-    expected = model.target_interval(model.norm(x), delta)
+    expected = model.intervals(model.norm(x), delta)
     assert torch.allclose(model(items, delta), expected, atol=1e-5)
 
 
@@ -104,26 +106,32 @@ def test_no_position_sees_what_follows(changes):
     assert not torch.allclose(before[:, 7], after[:, 7])
 
 
-def test_an_interval_alone_reaches_its_own_position():
-    """S5 sees an interval at its position as well; without it, the head alone does."""
-    config = SS4RecConfig.plus(**SMALL, model_type="mamba_only")
+@pytest.mark.parametrize(("place", "reached"), [("both", [7]), ("input", [7, 8, 9, 10, 11])])
+def test_an_interval_is_read_without_s5(place, reached):
+    """At the input, Mamba carries an interval on; in the last hidden state it stays where it is."""
+    changes = {"model_type": "mamba_only", "interval_embedding": place}
+    config = SS4RecConfig.plus(**SMALL | changes)
     assert config.uses_time
     model, items, delta = model_and_batch(config)
     before = model(items, delta)
     delta[:, 7] += 86_400
     changed = (before != model(items, delta)).any(-1).any(0)
-    assert changed.nonzero().flatten().tolist() == [7]
+    assert changed.nonzero().flatten().tolist() == reached
 
 
-def test_sasrec_with_the_same_additions_is_causal():
-    config = SASRecConfig(hidden_size=16, target_interval="both", feed_forward="swiglu")
-    assert config.uses_time
+def test_sasrec_with_the_same_feed_forward():
+    config = SASRecConfig(hidden_size=16, time="intervals", feed_forward="swiglu")
     model, items, delta = model_and_batch(config, SASRec)
     before = model(items, delta)
     delta[:, 7] += 86_400
     changed = (before != model(items, delta)).any(-1).any(0)
-    assert changed.nonzero().flatten().tolist() == [7]
-    assert not any(name.endswith("inner_size") for name, _ in model.named_parameters())
+    assert changed.nonzero().flatten().tolist() == [7, 8, 9, 10, 11]
+    with torch.no_grad():  # without its feed-forward a layer ends in the norm of its attention
+        model.layers[0].gated.outer.weight.zero_()
+    x = torch.randn(2, 5, 16)
+    plain = model.layers[0](x, None)
+    model.layers[0].gated.outer.reset_parameters()
+    assert not torch.allclose(plain, model.layers[0](x, None))
 
 
 @pytest.mark.parametrize("kind", [SS4Rec, SASRec, GRU4Rec])
@@ -148,6 +156,25 @@ def test_the_offset_of_seen_items_is_its_formula(kind):
     assert model.seen_offset.grad != 0
 
 
+def test_models_with_additions_have_names_of_their_own():
+    names = [
+        SS4RecConfig.official().display_name,
+        SS4RecConfig.plus().display_name,
+        SS4RecConfig.plus(model_type="mamba_only", seen_offset=True).display_name,
+        SASRecConfig(time="intervals", feed_forward="swiglu").display_name,
+        SASRecConfig(seen_offset=True).display_name,
+        GRU4Rec.config_type(seen_offset=True).display_name,
+    ]
+    assert names == [
+        "SS4Rec",
+        "SS4Rec+",
+        "Mamba4Rec+, learned mask",
+        "SASRec+ with time",
+        "SASRec, learned mask",
+        "GRU4Rec, learned mask",
+    ]
+
+
 def test_an_offset_that_nothing_trains_is_refused():
     with pytest.raises(ValueError, match=r"seen_offset=True.*BPR"):
         SASRecConfig(seen_offset=True, loss_type="BPR")
@@ -157,9 +184,10 @@ def test_an_offset_that_nothing_trains_is_refused():
 
 def test_the_published_model_is_as_it_was():
     config = SS4RecConfig.official()
-    assert (config.target_interval, config.feed_forward, config.norms) == ("none", "none", "shared")
+    added = config.interval_embedding, config.feed_forward, config.norms
+    assert added == ("none", "none", "shared")
     names = {name for name, _ in SS4Rec(30, config).named_parameters()}
-    assert not any("norms" in name or "target" in name or "feed" in name for name in names)
+    assert not any("norms" in name or "interval" in name or "feed" in name for name in names)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +195,7 @@ def test_the_published_model_is_as_it_was():
     [
         {"norms": "own"},
         {"feed_forward": "swiglu"},
-        {"target_interval": "gate"},
+        {"interval_embedding": "gate"},
         {"seen_offset": True},
     ],
     ids=str,
