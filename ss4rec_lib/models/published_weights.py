@@ -116,6 +116,7 @@ def _published(model: SS4Rec) -> dict[str, Tensor]:
         ("feed_forward", "none"),
         ("interval_embedding", "none"),
         ("norms", "shared"),
+        ("scores", "product"),
         ("seen_offset", False),
     ):
         if (value := getattr(model.config, name)) != published:

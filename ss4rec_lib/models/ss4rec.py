@@ -20,8 +20,10 @@ from __future__ import annotations
 import itertools
 from typing import Any, Literal, NamedTuple, Self
 
+import torch
 from pydantic import model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ss4rec_lib.configuration import Count, NotNegative, Positive, Probability
 from ss4rec_lib.models.additions import IntervalEmbedding, IntervalPlace, SwiGLU
@@ -29,6 +31,7 @@ from ss4rec_lib.models.base import Dropout, SequenceConfig, SequenceModel, check
 from ss4rec_lib.ssm import S5, Mamba, MambaState
 
 LAYER_NORM_EPS = 1e-12  # as published
+LOG_SCALE = 2.5  # where the logarithm of the factor of `scores="cosine"` starts
 
 
 class SS4RecConfig(SequenceConfig):
@@ -63,6 +66,8 @@ class SS4RecConfig(SequenceConfig):
     # One LayerNorm for all sums of a block, one for each, or one before each layer and one at the
     # end of the model.
     norms: Literal["shared", "own", "before"] = "shared"
+    # `cosine`: of the hidden state and the item's embedding, times a learned factor.
+    scores: Literal["product", "cosine"] = "product"
     initializer_range: Positive = 0.02  # standard deviation of embeddings and Linear weights
     # Of the scans, see `ss4rec_lib.ssm`.
     backend: Literal["auto", "reference", "numba", "parallel", "mamba_ssm"] = "auto"
@@ -77,8 +82,8 @@ class SS4RecConfig(SequenceConfig):
 
     def _name(self) -> str:
         names = {"ss4rec": "SS4Rec", "mamba_only": "Mamba4Rec", "s5_only": "S5 alone"}
-        added = self.interval_embedding, self.feed_forward, self.norms
-        return names[self.model_type] + "+" * (added != ("none", "none", "shared"))
+        added = self.interval_embedding, self.feed_forward, self.norms, self.scores
+        return names[self.model_type] + "+" * (added != ("none", "none", "shared", "product"))
 
     @property
     def uses_time(self) -> bool:
@@ -180,6 +185,8 @@ class SS4Rec(SequenceModel):
         self.norm = nn.LayerNorm(config.hidden_size, eps=LAYER_NORM_EPS) if ending else None
         place, sizes = config.interval_embedding, (config.hidden_size, config.n_time_buckets)
         self.intervals = None if place == "none" else IntervalEmbedding(sizes[0], place, sizes[1])
+        cosine = config.scores == "cosine"
+        self.log_scale = nn.Parameter(torch.tensor(LOG_SCALE)) if cosine else None
         self.apply(self.initialise)  # as published, Mamba's own `dt_proj` too
 
     def forward(
@@ -209,7 +216,15 @@ class SS4Rec(SequenceModel):
         x = x if self.norm is None else self.norm(x)
         if self.intervals is not None and place != "input":
             x = self.intervals(x, delta)
+        if self.log_scale is not None:
+            x = F.normalize(x, dim=-1) * self.log_scale.exp()
         return (x, SS4RecState(x[:, -1], tuple(after))) if return_state else x
+
+    @property
+    def score_weight(self) -> Tensor:
+        """The item embeddings, (n_items + 1, d_model), of length 1 for `scores="cosine"`."""
+        weight = super().score_weight
+        return weight if self.log_scale is None else F.normalize(weight, dim=-1)
 
     def initial_state(self, batch_size: int) -> SS4RecState:
         """Return the state of a user without history."""

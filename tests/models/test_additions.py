@@ -27,7 +27,7 @@ VARIANTS = [
     {"norms": "before"},
     {"interval_embedding": "gate"},
     {"feed_forward": "none", "interval_embedding": "add"},
-    {"interval_embedding": "both"},
+    {"interval_embedding": "both", "scores": "cosine"},
     {"model_type": "mamba_only"},
     {"model_type": "s5_only", "norms": "own"},
 ]
@@ -81,6 +81,16 @@ def test_a_block_is_its_formula():
         x = x + block.feed_forward(block.more_norms[1](x))
     expected = model.intervals(model.norm(x), delta)
     assert torch.allclose(model(items, delta), expected, atol=1e-5)
+
+
+def test_cosine_scores_are_their_formula():
+    model, items, delta = model_and_batch(SS4RecConfig.official(**SMALL, scores="cosine"))
+    plain, _, _ = model_and_batch(SS4RecConfig.official(**SMALL))
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if k != "log_scale"})
+    hidden = plain(items, delta)[:, -1, None]  # (B, 1, d)
+    cosine = F.cosine_similarity(hidden, plain.item_embedding.weight[None], dim=-1)
+    found = model.logits(model(items, delta)[:, -1])
+    assert torch.allclose(found, cosine * model.log_scale.exp(), atol=1e-5)
 
 
 @variants
@@ -196,6 +206,7 @@ def test_the_published_model_is_as_it_was():
         {"norms": "own"},
         {"feed_forward": "swiglu"},
         {"interval_embedding": "gate"},
+        {"scores": "cosine"},
         {"seen_offset": True},
     ],
     ids=str,
