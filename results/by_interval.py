@@ -1,8 +1,9 @@
-"""Group the recorded rankings by the time that passes before the target.
+"""Group the recorded rankings by the time that passes before the target, and by its popularity.
 
 `python results/by_interval.py` reads the per-target ranks of the recorded runs and the timestamps
 of their data set, and writes by_interval.json: NDCG@10 of the test part for targets that are tied
-with the film before, follow in the same sitting, or come hours, days or months later. The data set
+with the film before, follow in the same sitting, or come hours, days or months later, and for four
+groups of about as many targets by the number of their training interactions. The data set
 must be the one of the records (same fingerprint); `SS4REC_ML_1M` names a local copy of
 MovieLens-1M. `--check` writes nothing and reports whether the file is out of date.
 """
@@ -10,6 +11,7 @@ MovieLens-1M. `--check` writes nothing and reports whether the file is out of da
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -40,8 +42,18 @@ MODELS = [  # display name, target time
     ("SASRec with time", "known"),
     ("SASRec", "none"),
     ("Mamba4Rec", "none"),
+    ("SS4Rec+", "known"),
+    ("SASRec+ with time", "known"),
+    ("Mamba4Rec+", "known"),
 ]
-DIFFERENCES = [(0, 2), (0, 3), (1, 2), (3, 4)]  # rows of MODELS: the first minus the second
+DIFFERENCES = [  # the first minus the second
+    (("SS4Rec", "known"), ("SS4Rec", "none")),
+    (("SS4Rec", "known"), ("SASRec with time", "known")),
+    (("SS4Rec", "previous"), ("SS4Rec", "none")),
+    (("SASRec with time", "known"), ("SASRec", "none")),
+    (("SS4Rec+", "known"), ("SS4Rec", "known")),
+    (("SS4Rec+", "known"), ("SASRec+ with time", "known")),
+]
 
 
 def of_dataset(dataset: str, folder: Path) -> dict[str, Any]:
@@ -82,16 +94,37 @@ def of_dataset(dataset: str, folder: Path) -> dict[str, Any]:
                 rows.append(build_page._values(arrays, time, masked))
             values[model, time, masked] = np.stack(rows)  # (seeds, users)
 
+    counts = split.train_counts()[split.sequences.items[at]]  # of each target
+    ends = [-1, *np.quantile(counts, [0.25, 0.5, 0.75]).astype(int).tolist(), int(counts.max())]
+    popular = {
+        f"{low + 1} to {high}": (counts > low) & (counts <= high)
+        for low, high in itertools.pairwise(ends)
+    }
+    seeds = {key: group.seeds for key, group in found.items()}
+    return {
+        "epochs": EPOCHS[dataset],
+        "fingerprint": split.fingerprint(),
+        "data_verified": all(group.verified for group in found.values()),
+        "records": [name for group in found.values() for name in group.names],
+        **_grouped(values, seeds, inside),
+        "by_popularity": _grouped(values, seeds, popular),
+    }
+
+
+def _grouped(
+    values: Mapping[tuple, np.ndarray], seeds: Mapping[tuple, Any], inside: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Return NDCG@10 of each model and the differences of pairs of them, by group of targets."""
     rows = []
-    for key, group in found.items():
+    for key in seeds:
         for masked in (False, True):
             own = values[*key, masked]
             shared = {"model": key[0], "target_time": key[1], "masked": masked}
-            shared |= {"seeds": group.seeds}
+            shared |= {"seeds": seeds[key]}
             rows += [shared | part for part in _parts(own, np.zeros_like(own), inside)]
     pairs = []
-    for a, b in ((MODELS[i], MODELS[j]) for i, j in DIFFERENCES):
-        for masked in (False, True) if a in found and b in found else ():
+    for a, b in DIFFERENCES:
+        for masked in (False, True) if a in seeds and b in seeds else ():
             sides = values[*a, masked], values[*b, masked]
             over = "users" if min(map(len, sides)) < 2 else "users and seeds"
             if over == "users":  # the lowest seed of both
@@ -99,15 +132,8 @@ def of_dataset(dataset: str, folder: Path) -> dict[str, Any]:
             shared = {"model_a": a[0], "target_time_a": a[1], "model_b": b[0]}
             shared |= {"target_time_b": b[1], "masked": masked, "interval_over": over}
             pairs += [shared | part for part in _parts(*sides, inside)]
-    return {
-        "epochs": EPOCHS[dataset],
-        "fingerprint": split.fingerprint(),
-        "data_verified": all(group.verified for group in found.values()),
-        "targets": {name: int(rows.sum()) for name, rows in inside.items()},
-        "records": [name for group in found.values() for name in group.names],
-        "ndcg@10": rows,
-        "differences": pairs,
-    }
+    targets = {name: int(rows.sum()) for name, rows in inside.items()}
+    return {"targets": targets, "ndcg@10": rows, "differences": pairs}
 
 
 def _parts(a: np.ndarray, b: np.ndarray, inside: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

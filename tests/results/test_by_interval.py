@@ -12,10 +12,16 @@ RESULTS = Path(__file__).parents[2] / "results"
 STORED = json.loads((RESULTS / "by_interval.json").read_text(encoding="utf-8"))
 
 
+def groupings(found):
+    """Return the figures by interval and those by popularity, each with what both share."""
+    return found, found | found["by_popularity"]
+
+
+@pytest.mark.parametrize("grouping", [0, 1], ids=["interval", "popularity"])
 @pytest.mark.parametrize("dataset", ["ml-1m", "ml-100k"])
-def test_parts_add_up_to_the_recorded_figures(dataset):
-    found = STORED["datasets"][dataset]
-    assert list(found["targets"]) == list(STORED["parts"])
+def test_parts_add_up_to_the_recorded_figures(dataset, grouping):
+    found = groupings(STORED["datasets"][dataset])[grouping]
+    assert grouping == 1 or list(found["targets"]) == list(STORED["parts"])
     records = [
         json.loads((RESULTS / "records" / f"{name}.json").read_text(encoding="utf-8"))
         for name in found["records"]
@@ -44,7 +50,7 @@ def test_parts_add_up_to_the_recorded_figures(dataset):
 
 
 def test_differences_are_those_of_the_means():
-    for found in STORED["datasets"].values():
+    for found in (each for stored in STORED["datasets"].values() for each in groupings(stored)):
         means = {
             (row["model"], row["target_time"], row["masked"], row["part"]): row["mean"]
             for row in found["ndcg@10"]
