@@ -1,5 +1,8 @@
 """Models: SS4Rec and what it is compared with, all behind one interface, `Recommender`."""
 
+from ss4rec_lib.models.additions import IntervalEmbedding as IntervalEmbedding
+from ss4rec_lib.models.additions import SwiGLU as SwiGLU
+from ss4rec_lib.models.additions import time_buckets as time_buckets
 from ss4rec_lib.models.base import CRITERION as CRITERION
 from ss4rec_lib.models.base import Dropout as Dropout
 from ss4rec_lib.models.base import ModelConfig as ModelConfig
