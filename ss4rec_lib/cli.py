@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     train("--resume", action="store_true", help="continue the run in FOLDER, with its options")
 
     evaluate = add("evaluate", _evaluate, "evaluate a finished run, on other conditions too")
-    evaluate("run", metavar="FOLDER")
+    evaluate("run", nargs="+", metavar="FOLDER", help="of a run; several are ranked together")
     evaluate("--part", choices=("test", "valid"), default="test")
     evaluate("--target-time", metavar="T", help="known, hidden, previous or none; as trained")
     evaluate("--max-len", metavar="N", help="or none: whole histories; as in training")
@@ -233,8 +233,8 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from ss4rec_lib.experiments import evaluate_run
 
-    how = (options.part, options.mask_seen, options.target_time, options.max_len, options.path)
-    print(evaluate_run(options.run, *how))
+    how = {name: getattr(options, name) for name in ("part", "mask_seen", "target_time", "max_len")}
+    print(evaluate_run(*options.run, data=options.path, **how))
 
 
 def _recommend(options: argparse.Namespace) -> None:

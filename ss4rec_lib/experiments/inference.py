@@ -34,7 +34,7 @@ from ss4rec_lib.experiments.config import RunConfig
 from ss4rec_lib.experiments.record import with_error
 from ss4rec_lib.experiments.run import RunFolder
 from ss4rec_lib.experiments.task import ExperimentError
-from ss4rec_lib.models import Recommender
+from ss4rec_lib.models import Ensemble, Recommender
 from ss4rec_lib.training import resolve_device
 
 
@@ -70,11 +70,12 @@ def open_run(path: str | Path, data: str | None = None) -> FinishedRun:
 
 
 def evaluate_run(
-    path: str | Path, part: str = "test", mask_seen: bool = False, target_time: str | None = None,
+    *paths: str | Path, part: str = "test", mask_seen: bool = False, target_time: str | None = None,
     max_len: str | None = None, data: str | None = None,
 ) -> str:  # fmt: skip
     """Rank the targets of a `part` (`test` or `valid`) again, and return a small table of metrics.
 
+    Several runs are ranked together, see `Ensemble`; they must have been given the same targets.
     `target_time` and `max_len` (a number as text, or `none` for whole histories) say what the model
     receives, as in training when None. `mask_seen` leaves items of the history out of the ranking.
     `data` is a new place of the data.
@@ -88,18 +89,27 @@ def evaluate_run(
             how["max_len"] = None if length is None else check_integer("max_len", length, 1)
     except ValueError as error:
         raise ExperimentError(str(error)) from error
-    run = open_run(path, data)
+    runs = [open_run(path, data) for path in paths]
+    run, model = runs[0], runs[0].model
     protocol = run.record["protocol"]
+    for path, other in zip(paths, runs, strict=True):
+        for name in ("fingerprint", "target_time", "max_len"):
+            if (found := other.record["protocol"][name]) != protocol[name]:
+                differs = f"{path}: {name}={found}, that of {paths[0]} is {protocol[name]}"
+                raise ExperimentError(f"{differs}: only runs of the same protocol rank together")
+    if len(runs) > 1:
+        model = Ensemble([each.model for each in runs]).eval()
     how = {name: protocol[name] for name in ("target_time", "max_len")} | how
-    if not run.model.config.uses_time:
+    if not any(each.model.config.uses_time for each in runs):
         how["target_time"] = "none"  # the figures under other conditions would be these
-    result = evaluate_ranking(run.model, run.split, part, mask_seen=mask_seen, **how)
+    result = evaluate_ranking(model, run.split, part, mask_seen=mask_seen, **how)
     table = {
         f"@{k}": {name.upper(): with_error(result, f"{name}@{k}") for name in ("hr", "ndcg", "mrr")}
         for k in result.ks
     }
+    together = f"{len(runs)} runs together, " if len(runs) > 1 else ""
     return (
-        f"{protocol['split']}, {protocol['ordering']}, {part}: {len(result.users):,} targets, "
+        f"{together}{protocol['split']}, {protocol['ordering']}, {part}: {len(result.users):,} targets, "
         f"{protocol['catalogue']:,} items, seen ones {'masked' if mask_seen else 'not masked'}, "
         f"target time {how['target_time']}, at most {how['max_len'] or 'all'} interactions of the "
         f"history; ± one standard error over users\n{pd.DataFrame(table).to_string()}"

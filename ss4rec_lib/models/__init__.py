@@ -5,6 +5,7 @@ from ss4rec_lib.models.additions import SwiGLU as SwiGLU
 from ss4rec_lib.models.additions import time_buckets as time_buckets
 from ss4rec_lib.models.base import CRITERION as CRITERION
 from ss4rec_lib.models.base import Dropout as Dropout
+from ss4rec_lib.models.base import Ensemble as Ensemble
 from ss4rec_lib.models.base import ModelConfig as ModelConfig
 from ss4rec_lib.models.base import Recommender as Recommender
 from ss4rec_lib.models.base import TrainingDiverged as TrainingDiverged

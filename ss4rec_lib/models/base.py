@@ -208,6 +208,18 @@ class SequenceModel(Recommender):
             nn.init.zeros_(module.bias)
 
 
+class Ensemble(Recommender):
+    """Several models of the same catalogue, which rank by the mean of their log-probabilities."""
+
+    def __init__(self, models: Sequence[Recommender]) -> None:
+        super().__init__(models[0].n_items, models[0].config)
+        self.models = nn.ModuleList(models)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the scores after each row's last interaction, (B, n_items + 1); 0 is padding."""
+        return torch.stack([m.scores(batch).log_softmax(-1) for m in self.models]).mean(0)  # type: ignore
+
+
 class Baseline(Recommender):
     """A model that is fitted in one go, without epochs."""
 

@@ -1,5 +1,6 @@
 """`ss4rec evaluate`, `ss4rec recommend` and `ss4rec compare` on finished runs."""
 
+import json
 import re
 import shutil
 
@@ -50,6 +51,20 @@ def test_evaluate_under_conditions_that_were_not_recorded(finished, capsys):
         assert cli.main(["evaluate", str(finished), *words]) == 0
         figures.append(ndcg_at_10(capsys.readouterr().out))
     assert len({figures[0], figures[1], figures[2]}) == 3
+
+
+def test_runs_that_are_ranked_together(finished, copy, record_of, capsys):
+    assert cli.main(["evaluate", str(finished), str(copy)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("2 runs together")
+    expected = evaluation_of(record_of(finished), "test", "known", False)
+    assert ndcg_at_10(shown)[0] == f"{expected['ndcg@10']:.4f}"  # the same run twice
+    record = json.loads((copy / "record.json").read_text())
+    record["protocol"]["target_time"] = "previous"
+    (copy / "record.json").write_text(json.dumps(record))
+    assert cli.main(["evaluate", str(finished), str(copy)]) == 2
+    shown = capsys.readouterr().err
+    assert all(part in shown for part in ("copy", "target_time", "previous", "known"))
 
 
 @pytest.mark.parametrize(

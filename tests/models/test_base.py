@@ -7,10 +7,12 @@ import torch
 from ss4rec_lib.data import make_batch
 from ss4rec_lib.models import (
     Dropout,
+    Ensemble,
     GRU4RecConfig,
     Popularity,
     RatingConfig,
     SASRecConfig,
+    SS4Rec,
     SS4RecConfig,
     make_model,
 )
@@ -109,3 +111,13 @@ def test_what_a_model_cannot_do_is_an_error_that_names_it():
     with pytest.raises(NotImplementedError, match="Popularity"):
         model.initial_state(1)
     assert model.score_weight is None
+
+
+def test_an_ensemble_ranks_by_the_mean_of_log_probabilities():
+    models, batch = [], make_batch([[3, 1, 2], [4, 0, 0]], [[1.0, 20, 3], [5, 0, 0]], 6)
+    for seed in (0, 1, 2):
+        torch.manual_seed(seed)
+        models.append(SS4Rec(6, SS4RecConfig(hidden_size=8, d_H=8, d_P=4, d_state=4)).eval())
+    found = Ensemble(models).eval().scores(batch)
+    each = [model.scores(batch).softmax(-1).log() for model in models]
+    assert torch.allclose(found, sum(each) / 3, atol=1e-6)
