@@ -108,9 +108,10 @@ def evaluate_run(
         for k in result.ks
     }
     together = f"{len(runs)} runs together, " if len(runs) > 1 else ""
+    seen = "masked" if mask_seen else "not masked"
     return (
-        f"{together}{protocol['split']}, {protocol['ordering']}, {part}: {len(result.users):,} targets, "
-        f"{protocol['catalogue']:,} items, seen ones {'masked' if mask_seen else 'not masked'}, "
+        f"{together}{protocol['split']}, {protocol['ordering']}, {part}: "
+        f"{len(result.users):,} targets, {protocol['catalogue']:,} items, seen ones {seen}, "
         f"target time {how['target_time']}, at most {how['max_len'] or 'all'} interactions of the "
         f"history; ± one standard error over users\n{pd.DataFrame(table).to_string()}"
     )
