@@ -55,7 +55,7 @@ class SS4RecConfig(ModelConfig):
     expand: Count = 2  # Mamba's inner width is expand * hidden_size
     initializer_range: Positive = 0.02  # standard deviation of embeddings and Linear weights
     # Of the scans, see `ss4rec_lib.ssm`.
-    backend: Literal["auto", "reference", "numba", "parallel", "mamba_ssm"] = "auto"
+    backend: Literal["auto", "reference", "numba", "parallel", "triton", "mamba_ssm"] = "auto"
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
