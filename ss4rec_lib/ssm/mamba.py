@@ -80,6 +80,7 @@ class Mamba(nn.Module):
         sizes = self.d_conv - 1, self.d_state
         return MambaState(*(self.D.new_zeros(batch_size, self.d_inner, size) for size in sizes))
 
+    @torch.compiler.assume_constant_result  # torch.compile asks once and does not look inside
     def _as_made(self, *names: str) -> bool:
         """Return True if the weights of these inner layers may be used without calling them."""
         same = (getattr(self, name).extra_repr() == self._made[name] for name in names)

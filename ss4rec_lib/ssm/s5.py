@@ -128,9 +128,11 @@ class S5(nn.Module):
         B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
         # Under autocast the product is bfloat16; the recurrence keeps the parameters' precision.
         Bu = (u @ B_re_im.T).to(self.B.dtype)  # (B, L, 2P)
-        state = self.initial_state(len(delta)) if state is None else state
-        check("initial_state", state, (len(delta), self.d_P), "(B, P)", self.D)
-        x0 = torch.cat((state.real, state.imag), dim=-1).to(Bu.dtype)  # (B, 2P)
+        if state is None:
+            x0 = Bu.new_zeros(len(delta), 2 * self.d_P)
+        else:
+            check("initial_state", state, (len(delta), self.d_P), "(B, P)", self.D)
+            x0 = torch.cat((state.real, state.imag), dim=-1).to(Bu.dtype)  # (B, 2P)
         Lambda = torch.cat((self._Lambda_re(), self.Lambda_im))  # (2P,)
         delta = self._transformed(delta).to(Bu.dtype)
         inputs = Lambda, torch.exp(self.log_step), delta, Bu, x0

@@ -50,19 +50,16 @@ def _numba_kernels() -> tuple[ModuleType | None, str]:
 
 
 @cache
-def _triton_kernels() -> tuple[dict[str, ModuleType], str]:
-    """Return the modules of the triton backend by operation, or none and the reason."""
+def _without_triton() -> str:
+    """Return why the triton backend cannot be loaded here; empty when it can."""
     try:
         import triton
     except ImportError as error:
-        remedy = "CUDA builds of torch for Linux bring it; elsewhere use backend='parallel'"
-        return {}, f"{error}; {remedy}"
+        return f"{error}; CUDA builds of torch for Linux bring it, elsewhere use backend='parallel'"
     if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
         oldest = ".".join(map(str, OLDEST_TRITON))
-        return {}, f"triton {triton.__version__} is too old, it needs {oldest} or newer"
-    from ss4rec_lib.ssm.kernels import triton_mamba, triton_s5
-
-    return {"diagonal_scan": triton_s5, "selective_scan": triton_mamba}, ""
+        return f"triton {triton.__version__} is too old, it needs {oldest} or newer"
+    return ""
 
 
 def numba_available() -> bool:
@@ -72,17 +69,20 @@ def numba_available() -> bool:
 
 def numba_applies(backend: str, sample: Tensor) -> bool:
     """Return True if `backend` leaves a call to the compiled passes and they take its tensors."""
-    return backend in ("auto", "numba") and not _why_not("numba", "", sample, False)
+    given = "numba", "", sample.device, sample.dtype, False
+    return backend in ("auto", "numba") and not _why_not(*given)
 
 
 def irregular_kernels(backend: str, sample: Tensor) -> Any:
     """Return the module whose `irregular_scan` fuses S5's discretisation and scan, or None."""
     chosen = choose("diagonal_scan", backend, sample)
     if chosen == "numba":
-        from ss4rec_lib.ssm.kernels import numba_s5
-
-        return numba_s5
-    return _triton_kernels()[0]["diagonal_scan"] if chosen == "triton" else None
+        from ss4rec_lib.ssm.kernels import numba_s5 as kernels
+    elif chosen == "triton":
+        from ss4rec_lib.ssm.kernels import triton_s5 as kernels
+    else:
+        return None
+    return kernels
 
 
 def is_plain(*modules: nn.Module) -> bool:
@@ -106,31 +106,33 @@ def _log_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> 
     _log.info("%s on %s, %s: backend %r", operation, device, dtype, backend)
 
 
-def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) -> str:
+def _why_not(
+    backend: str, operation: str, device: torch.device, dtype: torch.dtype, carries_state: bool
+) -> str:
     """Return why a backend does not apply to this call; empty when it does."""
     if backend != "reference" and transformed():
         return "torch.jit.trace, torch.export and torch.func need backend='reference' or 'auto'"
     if backend == "numba":
-        expected = torch.complex64 if sample.is_complex() else torch.float32
-        if sample.device.type != "cpu" or sample.dtype != expected:
-            return f"it takes {expected} on the CPU, not {sample.dtype} on {sample.device}"
+        expected = torch.complex64 if dtype.is_complex else torch.float32
+        if device.type != "cpu" or dtype != expected:
+            return f"it takes {expected} on the CPU, not {dtype} on {device}"
         return _numba_kernels()[1]
     if backend == "triton":
-        device, interpreted = sample.device, os.environ.get("TRITON_INTERPRET") == "1"
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
         if device.type not in ("cuda", "meta") and not interpreted:
             return f"it takes CUDA tensors, not tensors on {device}; use backend='auto'"
-        if sample.dtype in (torch.float64, torch.complex128):
-            return f"it computes in float32 and does not take {sample.dtype}"
-        if sample.is_cuda and torch.cuda.get_device_capability(device) < (7, 5):
-            return f"{device} has a compute capability below 7.5"
-        return _triton_kernels()[1]
+        if dtype in (torch.float64, torch.complex128):
+            return f"it computes in float32 and does not take {dtype}"
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (7, 5):
+            return f"the compute capability of {device} is below 7.5"
+        return _without_triton()
     if backend == "mamba_ssm":
         if operation != "selective_scan":
             return "it has no diagonal scan; use backend='parallel'"
         if importlib.util.find_spec("mamba_ssm") is None:
             return f"the package mamba-ssm is missing; {mamba_ssm.HOW_TO_INSTALL}"
-        if sample.device.type != "cuda" or sample.dtype == torch.float64:
-            return f"it takes CUDA tensors below float64, not {sample.dtype} on {sample.device}"
+        if device.type != "cuda" or dtype == torch.float64:
+            return f"it takes CUDA tensors below float64, not {dtype} on {device}"
         if carries_state:
             return "its kernel starts from an empty state; use backend='parallel' to continue one"
     return ""
@@ -138,23 +140,32 @@ def _why_not(backend: str, operation: str, sample: Tensor, carries_state: bool) 
 
 def choose(operation: str, backend: str, sample: Tensor, carries_state: bool = False) -> str:
     """Return the backend of a call; raise RuntimeError if the one that is named can't do it."""
+    return _choose(operation, backend, sample.device, sample.dtype, carries_state)
+
+
+@torch.compiler.assume_constant_result  # torch.compile asks once and does not look inside
+def _choose(
+    operation: str, backend: str, device: torch.device, dtype: torch.dtype, carries_state: bool
+) -> str:
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    given = operation, device, dtype, carries_state
     if backend == "auto":
-        preferred = "triton" if sample.device.type == "cuda" else "numba"
-        order = preferred, "parallel", "reference"
-        backend = next(b for b in order if not _why_not(b, operation, sample, carries_state))
-        _log_once(operation, backend, str(sample.device), sample.dtype)
-    elif why_not := _why_not(backend, operation, sample, carries_state):
+        order = ("triton" if device.type == "cuda" else "numba"), "parallel", "reference"
+        backend = next(b for b in order if not _why_not(b, *given))
+        _log_once(operation, backend, str(device), dtype)
+    elif why_not := _why_not(backend, *given):
         raise RuntimeError(f"{operation}: backend {backend!r} is not available: {why_not}")
     return backend
 
 
 def _kernels(operation: str, backend: str, sample: Tensor, carries_state: bool) -> Any:
     backend = choose(operation, backend, sample, carries_state)
-    modules = {"reference": reference, "parallel": parallel, "mamba_ssm": mamba_ssm}
     if backend == "triton":
-        return _triton_kernels()[0][operation]
+        from ss4rec_lib.ssm.kernels import triton_mamba, triton_s5
+
+        return triton_s5 if operation == "diagonal_scan" else triton_mamba
+    modules = {"reference": reference, "parallel": parallel, "mamba_ssm": mamba_ssm}
     return modules.get(backend) or _numba_kernels()[0]
 
 
