@@ -23,7 +23,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shutil
+import sysconfig
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -60,6 +63,18 @@ def _without_triton() -> str:
         oldest = ".".join(map(str, OLDEST_TRITON))
         return f"triton {triton.__version__} is too old, it needs {oldest} or newer"
     return ""
+
+
+@cache
+def _without_launcher() -> str:
+    """Return why Triton cannot build the small C library that starts its kernels on a GPU."""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler for its launcher: install gcc"
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")  # as Triton does
+    header = Path(sysconfig.get_path("include", scheme), "Python.h")
+    return (
+        "" if header.is_file() else f"Triton needs {header} for its launcher: install python3-dev"
+    )
 
 
 def numba_available() -> bool:
@@ -125,7 +140,7 @@ def _why_not(
             return f"it computes in float32 and does not take {dtype}"
         if device.type == "cuda" and torch.cuda.get_device_capability(device) < (7, 5):
             return f"the compute capability of {device} is below 7.5"
-        return _without_triton()
+        return _without_triton() or (_without_launcher() if device.type == "cuda" else "")
     if backend == "mamba_ssm":
         if operation != "selective_scan":
             return "it has no diagonal scan; use backend='parallel'"

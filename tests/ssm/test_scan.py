@@ -304,9 +304,15 @@ def test_numba_asked_for_by_name_says_why_it_cannot():
 
 
 @pytest.fixture
-def triton(monkeypatch):
-    """Stand-ins: a Triton, whose version a test may change, and a GPU of compute capability 8.0."""
+def triton(monkeypatch, tmp_path):
+    """Stand-ins: a Triton, whose version a test may change, a compiler, a GPU of capability 8.0."""
     scan._without_triton.cache_clear()
+    scan._without_launcher.cache_clear()
+    include = tmp_path / "include"
+    include.mkdir()
+    (include / "Python.h").write_text("")
+    monkeypatch.setenv("CC", "cc")
+    monkeypatch.setattr(scan.sysconfig, "get_path", lambda *given: str(include))
     module = types.ModuleType("triton")
     module.__version__ = "3.7.1"
     monkeypatch.setitem(sys.modules, "triton", module)
@@ -314,6 +320,7 @@ def triton(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     yield module
     scan._without_triton.cache_clear()
+    scan._without_launcher.cache_clear()
 
 
 def sample(device="cuda:0", dtype=torch.float32):
@@ -356,6 +363,16 @@ def test_without_triton_a_gpu_is_used_by_the_parallel_backend(triton, monkeypatc
     monkeypatch.setitem(sys.modules, "triton", None)  # importing it fails
     check_refused("triton.*parallel", sample())
     assert scan.choose("selective_scan", "auto", sample()) == "parallel"
+
+
+def test_what_the_launcher_of_triton_needs_is_named(triton, monkeypatch, tmp_path):
+    (tmp_path / "include" / "Python.h").unlink()
+    check_refused(r"Python\.h.*python3-dev", sample())
+    assert scan.choose("selective_scan", "triton", sample("meta")) == "triton"  # launches nothing
+    scan._without_launcher.cache_clear()
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr(scan.shutil, "which", lambda name: None)
+    check_refused("compiler.*gcc", sample())
 
 
 def test_the_layers_refuse_triton_on_the_cpu_by_name(monkeypatch):

@@ -26,7 +26,7 @@ from ss4rec_lib.ssm.kernels import reference
 from ss4rec_lib.ssm.kernels.triton_s5 import launch
 
 CHUNK = 16  # one state in CHUNK is saved; L/CHUNK + CHUNK states per channel, least near sqrt(L)
-_STATES = 512  # of a program, 16 per lane of its warp
+PROGRAM = 512  # states of a program, 16 per lane of its warp
 
 
 @triton.jit
@@ -129,7 +129,7 @@ def _tiles(A: Tensor) -> tuple[int, dict[str, int]]:
     """Return the number of tiles of channels, and the sizes of one, powers of two."""
     channels, N = A.shape
     STATES = triton.next_power_of_2(N)
-    TILE = min(triton.next_power_of_2(channels), max(1, _STATES // STATES))
+    TILE = min(triton.next_power_of_2(channels), max(1, PROGRAM // STATES))
     return triton.cdiv(channels, TILE), {"CHUNK": CHUNK, "TILE": TILE, "STATES": STATES}
 
 
