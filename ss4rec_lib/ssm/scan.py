@@ -121,6 +121,7 @@ def _log_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> 
     _log.info("%s on %s, %s: backend %r", operation, device, dtype, backend)
 
 
+@torch.compiler.assume_constant_result  # torch.compile asks once and does not look inside
 def _why_not(
     backend: str, operation: str, device: torch.device, dtype: torch.dtype, carries_state: bool
 ) -> str:
@@ -158,7 +159,7 @@ def choose(operation: str, backend: str, sample: Tensor, carries_state: bool = F
     return _choose(operation, backend, sample.device, sample.dtype, carries_state)
 
 
-@torch.compiler.assume_constant_result  # torch.compile asks once and does not look inside
+@torch.compiler.assume_constant_result
 def _choose(
     operation: str, backend: str, device: torch.device, dtype: torch.dtype, carries_state: bool
 ) -> str:

@@ -13,18 +13,29 @@ from triton.compiler import ASTSource  # noqa: E402
 
 from ss4rec_lib.ssm.kernels import triton_mamba, triton_s5  # noqa: E402
 
+S5 = {"TILE": 32}
 MAMBA = {"CHUNK": 16, "TILE": 16, "STATES": 32}
+ONE = {"CHUNK": 16, "TILE": 1, "STATES": 1}
+# Triton makes a constant of an integer that is 1.
 KERNELS = {
-    "irregular_forward": (triton_s5.irregular_forward, {"TILE": 32}),
-    "irregular_backward": (triton_s5.irregular_backward, {"TILE": 32}),
-    "irregular_backward of one state": (triton_s5.irregular_backward, {"TILE": 1}),
-    "diagonal_forward": (triton_s5.diagonal_forward, {"TILE": 32}),
+    "irregular_forward": (triton_s5.irregular_forward, S5),
+    "irregular_forward, L 1": (triton_s5.irregular_forward, S5 | {"length": 1}),
+    "irregular_backward": (triton_s5.irregular_backward, S5),
+    "irregular_backward, L 1": (triton_s5.irregular_backward, S5 | {"length": 1}),
+    "irregular_backward, P 1": (triton_s5.irregular_backward, {"TILE": 1, "P": 1}),
+    "diagonal_forward": (triton_s5.diagonal_forward, S5),
+    "diagonal_forward, L 1": (triton_s5.diagonal_forward, S5 | {"length": 1}),
     "selective_forward": (triton_mamba.selective_forward, MAMBA | {"KEEP": False}),
-    "selective_forward that saves": (triton_mamba.selective_forward, MAMBA | {"KEEP": True}),
+    "selective_forward, saving": (triton_mamba.selective_forward, MAMBA | {"KEEP": True}),
+    "selective_forward, L 1": (
+        triton_mamba.selective_forward,
+        MAMBA | {"KEEP": True, "length": 1},
+    ),
     "selective_backward": (triton_mamba.selective_backward, MAMBA),
-    "selective_backward of one state": (
+    "selective_backward, L 1": (triton_mamba.selective_backward, MAMBA | {"length": 1}),
+    "selective_backward, D 1, N 1": (
         triton_mamba.selective_backward,
-        {"CHUNK": 16, "TILE": 1, "STATES": 1},
+        ONE | {"channels": 1, "N": 1},
     ),
 }
 TYPES = {"length": "i32", "P": "i32", "channels": "i32", "N": "i32", "cycles": "*fp64"}
