@@ -1,6 +1,8 @@
 """The triton kernels are compiled for GPUs that are not here, to the code that such a GPU runs."""
 
 import os
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from triton.compiler import ASTSource  # noqa: E402
 
 from ss4rec_lib.ssm.kernels import triton_mamba, triton_s5  # noqa: E402
 
+RATES = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "gpu_rates.py"))
 S5 = {"TILE": 32}
 MAMBA = {"CHUNK": 16, "TILE": 16, "STATES": 32}
 ONE = {"CHUNK": 16, "TILE": 1, "STATES": 1}
@@ -37,8 +40,10 @@ KERNELS = {
         triton_mamba.selective_backward,
         ONE | {"channels": 1, "N": 1},
     ),
+    "the rate of exponentials": (RATES["_loop"], {"EXPONENTIAL": True, "SIZE": 256}),
+    "the rate of multiply-adds": (RATES["_loop"], {"EXPONENTIAL": False, "SIZE": 256}),
 }
-TYPES = {"length": "i32", "P": "i32", "channels": "i32", "N": "i32", "cycles": "*fp64"}
+TYPES = dict.fromkeys(("length", "P", "channels", "N", "times"), "i32") | {"cycles": "*fp64"}
 
 
 @pytest.mark.parametrize("capability", [75, 80, 90])

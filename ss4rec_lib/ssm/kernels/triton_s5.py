@@ -260,7 +260,7 @@ def irregular_scan(lam: Tensor, step: Tensor, delta: Tensor, Bu: Tensor, x0: Ten
 
 @torch.library.custom_op("ss4rec::diagonal_scan", mutates_args=())
 def _diagonal(a: Tensor, b: Tensor, x0: Tensor) -> Tensor:
-    a, b, x0 = (torch.view_as_real(t.resolve_conj().contiguous()) for t in (a, b, x0))
+    a, b, x0 = (torch.view_as_real(t.contiguous()) for t in (a, b, x0))
     x, (B, L, P, _) = torch.empty_like(b), b.shape
     tiles, TILE = _tiles(P)
     launch(diagonal_forward, (B, tiles), a, b, x0, x, L, P, TILE=TILE)
