@@ -192,6 +192,17 @@ def test_without_gradients_no_state_is_saved():
     assert (saved.shape, empty.numel()) == ((2, 3, 3, 4), 0)  # 40 positions are three chunks
 
 
+@pytest.mark.parametrize("wanted", range(7))
+def test_the_gradient_of_one_input_alone_is_the_same(wanted):
+    inputs = [t.to(DEVICE) for t in selective_inputs(2, 20, 3, 4, 6)]
+    _, expected = values_and_gradients(lambda *t: selective("triton")(*t)[0], inputs)
+    inputs[wanted].requires_grad_()
+    y, _ = selective("triton")(*inputs)
+    weights = torch.cos(torch.arange(y.numel(), dtype=torch.float64)).view(y.shape)
+    (y * weights.to(y) + y * y).abs().sum().backward()
+    assert_close([inputs[wanted].grad.cpu()], [expected[wanted]], 1e-5)
+
+
 @pytest.mark.parametrize("kind", ["selective", "diagonal", "irregular"])
 def test_second_derivatives_are_those_of_the_reference(kind):
     function, plain, inputs = {
