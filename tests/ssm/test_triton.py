@@ -74,7 +74,8 @@ def irregular_inputs(batch, length, P, seed, longest=1e9):
     """Inputs of S5's scan: ties, intervals over eight powers of ten, up to 30 years; slow states.
 
     Eigenvalue 0 stays near 0. The last one turns fast and decays slowly: thousands of turns count.
-    With the longest interval a second, the series near 0 decide; with 30 years nobody sees them.
+    With the longest interval a second, all gradients depend on the series near 0; with 30 years
+    their part of a sum is too small to be seen.
     """
     generator = torch.Generator().manual_seed(seed)
 

@@ -154,7 +154,8 @@ def irregular_backward(
         vr, vi = _times_conj(vr, vi, tr, ti)
         sum_r, sum_i = sum_r + vr, sum_i + vi
         # Through Lambda_bar; g becomes the gradient at the state before.
-        before_r, before_i = _load(x + (at - 1) * 2 * P, p, P, here & (k > 0))
+        row_before = b * length + max(k - 1, 0)  # there is none before the first
+        before_r, before_i = _load(x + row_before * 2 * P, p, P, here)
         before_r = tl.where(k > 0, before_r, first_r)
         before_i = tl.where(k > 0, before_i, first_i)
         gr, gi = _times_conj(gr, gi, ar, ai)
