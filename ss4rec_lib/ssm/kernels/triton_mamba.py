@@ -8,9 +8,9 @@ A walk in order of time is simple, and other people's trials found it faster at 
 histories than a scan in parallel, which does several times the work.
 
 Sums over the channels of a tile are made in the kernel, those over tiles and sequences by PyTorch,
-in a fixed order: atomic additions would give other last digits in every run. float32. CUDA, or a
-CPU under TRITON_INTERPRET=1. Launch, registration and the last two conventions as in
-`triton_s5.py`; glossary as in `reference.py`; `g` is the gradient at the state, `d*` at `*`.
+in a fixed order: atomic additions would give other last digits in every run. Kernels are launched
+and registered as in `triton_s5.py`. float32. CUDA, or a CPU under TRITON_INTERPRET=1. Glossary as
+in `reference.py`; `g` is the gradient at the state, `d*` at `*`.
 """
 
 from __future__ import annotations
