@@ -4,7 +4,7 @@
 #   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
 #   make lock LOCK_ARGS=--upgrade       newer versions of everything in requirements.lock
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser lab exercises-copy doctor slides site kit lint lock clean FORCE
+.PHONY: help run test test-browser test-triton gpu-check lab exercises-copy doctor slides site kit lint lock clean FORCE
 
 ARGS ?=
 LAB_ARGS ?=
@@ -12,6 +12,7 @@ LOCK_ARGS ?=
 SLIDES_ARGS ?=
 SITE_ARGS ?=
 KIT_ARGS ?=
+GPU_ARGS ?=
 PYTHON ?=
 # GiB that must be free before anything is installed (torch is the largest part).
 NEED_GB ?= 3
@@ -65,6 +66,17 @@ test-browser: $(STAMP) ## the lessons clicked through in Chromium; pictures in d
 	    $(PY) -m pip install --quiet -c requirements.lock -e ".[browser]" || exit; \
 	CHROMIUM=$(CHROMIUM) $(PY) -m pytest -m browser --durations 10 tests/browser
 
+# Two runs: interpreted on the CPU, then compiled for GPUs that need not be here.
+test-triton: $(STAMP) ## the GPU kernels in Triton's interpreter on the CPU; installs 1 GB
+	@if [ "$$(uname)" != Linux ]; then echo "skipped: Triton has packages for Linux only"; exit; fi; \
+	$(PY) -c 'import triton' 2>/dev/null || \
+	    $(PY) -m pip install --quiet -c requirements.lock -e ".[triton]" || exit; \
+	TRITON_INTERPRET=1 $(PY) -m pytest -n 2 --dist load -k triton tests/ssm tests/training && \
+	$(PY) -m pytest tests/ssm/test_triton_compiles.py
+
+gpu-check: $(STAMP) ## tests and measurements on a GPU, under 9 minutes: benchmarks/results/gpu.md
+	@$(PY) benchmarks/gpu.py $(GPU_ARGS)
+
 # Its root is the repository, so that links out of notebooks/ open. The configuration keeps widgets
 # out of saved notebooks.
 lab: $(STAMP) ## JupyterLab, opened on the tour
@@ -100,7 +112,8 @@ lint: $(STAMP) ## rules and formatting (ruff), types (pyright), spelling (codesp
 lock: ## write requirements.lock again after a change of pyproject.toml
 	@command -v $(UV) >/dev/null || { echo "error: uv not found; pip install uv" >&2; exit 1; }
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --annotation-style line \
-	    --extra notebooks --extra peers --extra batch --extra docs --extra browser --extra dev \
+	    --extra notebooks --extra peers --extra triton --extra batch --extra docs --extra browser \
+	    --extra dev \
 	    --custom-compile-command "make lock" $(LOCK_ARGS) pyproject.toml -o requirements.lock
 
 clean: ## remove .venv, runs and caches; the data sets in data/ stay

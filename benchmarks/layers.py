@@ -70,20 +70,20 @@ PLANS = {
 def evaluate(call: Call) -> tuple[torch.Tensor, dict[str, float]]:
     """The output as (B, L, ...), and the norm of each leaf's gradient of a fixed function."""
     output = call.view(call.run())
-    weights = torch.cos(torch.arange(output.numel())).view(output.shape)
+    weights = torch.cos(torch.arange(output.numel(), device=output.device)).view(output.shape)
     gradients = torch.autograd.grad((output * weights).sum(), list(call.leaves.values()))
     norms = {name: g.norm().item() for name, g in zip(call.leaves, gradients, strict=True)}
     return output.detach(), norms
 
 
-def disagreement(operation: str, contender: str) -> float:
+def disagreement(operation: str, contender: str, device: str = "cpu") -> float:
     """How far a contender is from the reference loop, at a small size; values and gradients.
 
     Whoever computes something else has no place in the table.
     """
     sizes = {"B": 3, "L": 40, **WIDTHS[operation]}
-    expected, norms = evaluate(build(operation, "ours reference", sizes))
-    found, found_norms = evaluate(build(operation, contender, sizes))
+    expected, norms = evaluate(build(operation, "ours reference", sizes, device))
+    found, found_norms = evaluate(build(operation, contender, sizes, device))
     errors = [((found - expected).abs().max() / expected.abs().max()).item()]
     errors += [abs(found_norms[k] - norms[k]) / norms[k] for k in norms.keys() & found_norms.keys()]
     return max(errors)
@@ -92,7 +92,8 @@ def disagreement(operation: str, contender: str) -> float:
 # ------------------------------------------------------------------------------------------- time
 
 
-def _row(operation: str, contender: str, sizes: dict, mode: str, taken: list[float]) -> dict:
+def row_of(operation: str, contender: str, sizes: dict, mode: str, taken: list[float]) -> dict:
+    """One contender at one size: the median of its times, and their ends."""
     return {
         "operation": operation,
         "contender": contender,
@@ -127,7 +128,7 @@ def sweep(operation: str, shapes: list[tuple[int, int]], names: list[str], plan:
             taken = interleaved(calls, mode, plan.sweep_rounds, plan.sweep_limit)
             for (name, B, L), seconds in taken.items():
                 sizes = {"B": B, "L": L, **WIDTHS[operation]}
-                rows.append(_row(operation, name, sizes, mode, seconds))
+                rows.append(row_of(operation, name, sizes, mode, seconds))
                 if rows[-1]["seconds"] > plan.sweep_limit:
                     stopped.add((name, mode))
     return rows
@@ -197,7 +198,7 @@ def run(plan: Plan, say=lambda text: print(text, file=sys.stderr, flush=True)) -
         rows = []
         for mode in MODES:
             taken = interleaved(calls, mode, plan.rounds, plan.limit)
-            rows += [_row(operation, name, sizes, mode, s) for (name,), s in taken.items()]
+            rows += [row_of(operation, name, sizes, mode, s) for (name,), s in taken.items()]
         for row in rows:
             row["disagreement"] = disagreement(operation, row["contender"])
         result["side_by_side"] += rows

@@ -73,8 +73,8 @@ def _identity(output: Tensor) -> Tensor:
     return output
 
 
-def _selective_scan(contender: str, sizes: dict[str, int]) -> Call:
-    leaves = _scan_inputs(**sizes)
+def _selective_scan(contender: str, sizes: dict[str, int], device: str) -> Call:
+    leaves = {name: t.to(device) for name, t in _scan_inputs(**sizes).items()}
     view = _identity
     if contender.startswith("ours "):
         from ss4rec_lib.ssm import selective_scan
@@ -121,13 +121,13 @@ def _call_of(module: torch.nn.Module, x: Tensor, run: Callable[[], Tensor]) -> C
     return Call(run, _identity, {name.removeprefix("seq."): t for name, t in leaves.items()})
 
 
-def _mamba(contender: str, sizes: dict[str, int]) -> Call:
+def _mamba(contender: str, sizes: dict[str, int], device: str) -> Call:
     from ss4rec_lib.ssm import Mamba, mamba
 
     B, L, d_model, N = (sizes[name] for name in ("B", "L", "d_model", "N"))
     torch.manual_seed(0)
-    ours = Mamba(d_model, d_state=N)
-    x = torch.randn(B, L, d_model, generator=_numbers())
+    ours = Mamba(d_model, d_state=N).to(device)
+    x = torch.randn(B, L, d_model, generator=_numbers()).to(device)
     if contender.startswith("ours "):
         ours.backend = contender.removeprefix("ours ")
         return _call_of(ours, x, lambda: ours(x))
@@ -154,7 +154,7 @@ def _mamba(contender: str, sizes: dict[str, int]) -> Call:
     return _call_of(block, x, run)
 
 
-def _s5(contender: str, sizes: dict[str, int]) -> Call:
+def _s5(contender: str, sizes: dict[str, int], device: str) -> Call:
     from ss4rec_lib.ssm import S5
 
     B, L, P, H = (sizes[name] for name in ("B", "L", "P", "H"))
@@ -163,6 +163,7 @@ def _s5(contender: str, sizes: dict[str, int]) -> Call:
     u = torch.randn(B, L, H, generator=_numbers())
     delta = 10 ** (6 * torch.rand(B, L, generator=_numbers(1)))  # seconds, up to 12 days
     delta[torch.rand(B, L, generator=_numbers(2)) < 0.4] = 0  # ties
+    ours, u, delta = ours.to(device), u.to(device), delta.to(device)
     if contender.startswith("ours "):
         ours.backend = contender.removeprefix("ours ")
         return _call_of(ours, u, lambda: ours(u, delta))
@@ -204,7 +205,7 @@ def contenders(operation: str) -> list[str]:
     return [f"ours {name}" for name in BACKENDS if name != "auto"] + list(_PEERS[operation])
 
 
-def build(operation: str, contender: str, sizes: dict[str, int]) -> Call:
+def build(operation: str, contender: str, sizes: dict[str, int], device: str = "cpu") -> Call:
     """Prepare one contender.
 
     Args:
@@ -212,15 +213,16 @@ def build(operation: str, contender: str, sizes: dict[str, int]) -> Call:
             `s5` (B, L, P, H).
         contender: One of `contenders(operation)`.
         sizes: As named above.
+        device: Where it runs; the public peers are measured on the CPU only.
 
     Raises:
         Missing: It cannot run here.
     """
     try:
-        call = _BUILDERS[operation](contender, sizes)
+        call = _BUILDERS[operation](contender, sizes, device)
         if contender.startswith("ours "):  # an unavailable backend says so when it is called
             with torch.no_grad():
-                _BUILDERS[operation](contender, sizes | {"B": 1, "L": 2}).run()
+                _BUILDERS[operation](contender, sizes | {"B": 1, "L": 2}, device).run()
     except ImportError as error:
         raise Missing(str(error)) from error
     except RuntimeError as error:

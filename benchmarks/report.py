@@ -1,4 +1,4 @@
-"""From the numbers of `layers.py` to JSON, one Markdown document and plots."""
+"""From the numbers of `layers.py` and `gpu.py` to JSON, Markdown documents and plots."""
 
 from __future__ import annotations
 
@@ -219,3 +219,107 @@ def write_report(result: dict, folder: Path) -> None:
     for operation in TITLES:
         figure = _figure(result, operation)
         figure.savefig(folder / f"layers_{operation}.png", dpi=110, metadata={"Software": None})
+
+
+# ------------------------------------------------------------------------------------- one GPU
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:,.0f}"
+
+
+def _missing(part: dict) -> list[str]:
+    return [
+        line for name, why in part["missing"].items() for line in (f"Not here: {name}: {why}", "")
+    ]
+
+
+def _gpu_scans(part: dict) -> list[str]:
+    lines = []
+    for row in part["rows"]:
+        name = f"{TITLES[row['operation']]}, {row['contender']}, {row['mode']}"
+        sizes = [str(row["sizes"][size]) for size in ("B", "L")]
+        cost = [f"{1e3 * row['seconds']:.3f}", f"{row['over_floor']:.1f}"]
+        lines.append(
+            [name, *sizes, *cost, _megabytes(row["peak_bytes"]), f"{row['disagreement']:.0e}"]
+        )
+    header = ["", "B", "L", "ms", "x floor", "peak memory, MB", "disagreement"]
+    return _table(header, lines) + _missing(part)
+
+
+def _gpu_steps(part: dict) -> list[str]:
+    lines = [
+        [
+            f"{row['backend']}, {row['precision']}",
+            f"{row['tokens']:,}",
+            f"{row['ms_a_step']:.1f}",
+            f"{row['targets_per_second']:,.0f}",
+            _megabytes(row["peak_bytes"]),
+        ]
+        for row in part["rows"]
+    ]
+    header = [
+        "scans, precision",
+        "tokens a step",
+        "ms a step",
+        "targets a second",
+        "peak memory, MB",
+    ]
+    return _table(header, lines) + _missing(part)
+
+
+def _gpu_plain(part: dict) -> list[str]:
+    """A part without a table of its own: its entries, then its rows."""
+
+    def text(value: object) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.3g}" if value >= 1e6 else f"{value:,.3f}"
+
+    entries = [f"- {name}: {text(value)}" for name, value in part.items() if name != "rows"]
+    lines = [*entries, ""] if entries else []
+    if rows := part.get("rows"):
+        header = list(rows[0])
+        lines += _table(header, [[text(row[name]) for name in header] for row in rows])
+    return lines
+
+
+GPU_PARTS = {
+    "tests": "Tests",
+    "limits": "The card's rates, per second",
+    "scans": "Layers",
+    "steps": "A training step of the official model",
+    "epoch": "One epoch",
+    "goal": "Training until validation NDCG@10 reaches the goal",
+    "waits": "How often Python waits for the GPU in a step",
+    "tiles": "Mamba's kernels with other numbers of states in a program",
+    "compiled": "torch.compile and CUDA graphs",
+    "processes": "Several processes",
+}
+
+
+def gpu_markdown(result: dict) -> str:
+    """gpu.md."""
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    lines = [
+        "# One GPU",
+        "",
+        "Written by `make gpu-check`; what is measured: `benchmarks/README.md`.",
+    ]
+    lines += ["", f"{result['device']}; {versions}. Data: {result['dataset']}.", ""]
+    tables = {"scans": _gpu_scans, "steps": _gpu_steps}
+    for name, title in GPU_PARTS.items():
+        part = result[name]
+        lines += [f"## {title}", ""]
+        for state in ("failed", "skipped"):
+            lines += [f"{state.capitalize()}: {part[state]}", ""] if state in part else []
+        rest = {key: value for key, value in part.items() if key not in ("failed", "skipped")}
+        lines += tables.get(name, _gpu_plain)(rest) if rest else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write_gpu_report(result: dict, folder: Path) -> None:
+    """Write gpu.json and gpu.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "gpu.md").write_text(gpu_markdown(result))

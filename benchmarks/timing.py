@@ -11,17 +11,25 @@ from peers import Call
 MODES = ("forward", "forward+backward")
 
 
+def wait(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def once(call: Call, mode: str) -> float:
     """Seconds of one call: forward without gradients, or forward and all gradients."""
     leaves = list(call.leaves.values())
+    device = leaves[0].device
+    wait(device)
+    begin = time.perf_counter()
     if mode == "forward":
-        begin = time.perf_counter()
         with torch.no_grad():
             call.run()
-        return time.perf_counter() - begin
-    begin = time.perf_counter()
-    output = call.run()
-    torch.autograd.grad(output, leaves, torch.ones_like(output))
+    else:
+        output = call.run()
+        torch.autograd.grad(output, leaves, torch.ones_like(output))
+    wait(device)
     return time.perf_counter() - begin
 
 

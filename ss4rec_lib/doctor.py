@@ -16,7 +16,6 @@ import tempfile
 import time
 import timeit
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,7 +189,7 @@ def check_gpu() -> Finding:
     if not torch.cuda.is_available():
         driver = shutil.which("nvidia-smi") is not None
         return Finding(OK, "none, and none is needed" + "; this torch cannot use it" * driver)
-    from ss4rec_lib.ssm import selective_scan
+    from ss4rec_lib.ssm import choose, selective_scan
 
     name = torch.cuda.get_device_name()
     try:
@@ -199,7 +198,7 @@ def check_gpu() -> Finding:
         torch.cuda.synchronize()
     except Exception as error:  # a build without this GPU's code, a kernel that does not load
         return Finding(WARNING, f"{name}: {error}", "use the CPU: CUDA_VISIBLE_DEVICES= make lab")
-    return Finding(OK, f"{name}, {'mamba_ssm' if find_spec('mamba_ssm') else 'parallel'} scan")
+    return Finding(OK, f"{name}, {choose('selective_scan', 'auto', u)} scan")
 
 
 def check_time(root: Path = ROOT) -> Finding:

@@ -66,13 +66,13 @@ def is_inside_a_package(module: str) -> bool:
 
 
 def test_the_library_is_small():
-    """11,000 lines; since then own data (600), controls in lessons and the doctor (750)."""
-    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 12_350
+    """11,000 lines; then own data (600), controls in lessons, the doctor (750), Triton (580)."""
+    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 12_929
 
 
 def test_no_file_is_long_and_there_are_few():
     lines = {path: len(path.read_text().splitlines()) for path in library_files()}
-    assert len(lines) <= 76
+    assert len(lines) <= 78
     assert [str(p.relative_to(ROOT)) for p, count in lines.items() if count > 400] == []
 
 

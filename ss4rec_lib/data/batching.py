@@ -71,7 +71,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device."""
-        moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
+        ahead = torch.device(device).type == "cuda"  # Python need not wait for a copy to a GPU
+        moved = {name: t.to(device, non_blocking=ahead) for name, t in self._tensors().items()}
         return dataclasses.replace(self, **moved)
 
     def shard(self, index: int, count: int) -> Batch:

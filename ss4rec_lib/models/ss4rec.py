@@ -70,7 +70,7 @@ class SS4RecConfig(SequenceConfig):
     scores: Literal["product", "cosine"] = "product"
     initializer_range: Positive = 0.02  # standard deviation of embeddings and Linear weights
     # Of the scans, see `ss4rec_lib.ssm`.
-    backend: Literal["auto", "reference", "numba", "parallel", "mamba_ssm"] = "auto"
+    backend: Literal["auto", "reference", "numba", "parallel", "triton", "mamba_ssm"] = "auto"
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

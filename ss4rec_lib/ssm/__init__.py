@@ -7,6 +7,7 @@ from ss4rec_lib.ssm.mamba import Mamba as Mamba
 from ss4rec_lib.ssm.mamba import MambaState as MambaState
 from ss4rec_lib.ssm.s5 import S5 as S5
 from ss4rec_lib.ssm.scan import BACKENDS as BACKENDS
+from ss4rec_lib.ssm.scan import choose as choose
 from ss4rec_lib.ssm.scan import diagonal_scan as diagonal_scan
 from ss4rec_lib.ssm.scan import is_plain as is_plain
 from ss4rec_lib.ssm.scan import numba_applies as numba_applies

@@ -80,6 +80,7 @@ class Mamba(nn.Module):
         sizes = self.d_conv - 1, self.d_state
         return MambaState(*(self.D.new_zeros(batch_size, self.d_inner, size) for size in sizes))
 
+    @torch.compiler.assume_constant_result  # torch.compile asks once and does not look inside
     def _as_made(self, *names: str) -> bool:
         """Return True if the weights of these inner layers may be used without calling them."""
         same = (getattr(self, name).extra_repr() == self._made[name] for name in names)
@@ -91,7 +92,7 @@ class Mamba(nn.Module):
         padded = torch.cat((before.transpose(1, 2), x), dim=1)  # (B, d_conv - 1 + L, d_inner)
         if not self._as_made("conv1d"):
             out = self.conv1d(padded.transpose(1, 2)).transpose(1, 2)
-            check("conv1d's output", out, (len(x), length + 2 * edge, self.d_inner), "(B, ., D)")
+            check("conv1d's output", out, (len(x), length + 2 * edge, self.d_inner), "(B, ., D)", x)
             return out[:, edge : edge + length]
         # A sum of shifted products: `F.conv1d` needs channels before time, and its backward on the
         # CPU is several times slower for some lengths than for others.
@@ -110,12 +111,12 @@ class Mamba(nn.Module):
         self, hidden: Tensor, state: MambaState | None = None, return_state: bool = False
     ) -> Tensor | tuple[Tensor, MambaState]:
         """Map (B, L, d_model) to the same shape; with `return_state` return also the last state."""
-        check("hidden", hidden, (*hidden.shape[:2], self.d_model), "(B, L, d_model)")
+        check("hidden", hidden, (*hidden.shape[:2], self.d_model), "(B, L, d_model)", self.D)
         sizes = hidden.shape[0], self.d_inner
         before, x0 = state or (hidden.new_zeros(*sizes, self.d_conv - 1), None)
         if x0 is not None:
-            check("state.conv", before, (*sizes, self.d_conv - 1), "(B, D, d_conv - 1)")
-            check("state.ssm", x0, (*sizes, self.d_state), "(B, D, N)")
+            check("state.conv", before, (*sizes, self.d_conv - 1), "(B, D, d_conv - 1)", self.D)
+            check("state.ssm", x0, (*sizes, self.d_state), "(B, D, N)", self.D)
         xz = self.in_proj(hidden)  # (B, L, 2 d_inner)
         before = before.to(xz.dtype)
         newest = xz[:, -self.d_conv :, : self.d_inner].transpose(1, 2)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ss4rec_lib.ssm.discretization import METHODS, states
-from ss4rec_lib.ssm.scan import check, numba_applies
+from ss4rec_lib.ssm.scan import check, irregular_kernels
 
 INTERVALS = ("raw", "clip", "log1p")
 
@@ -115,8 +115,8 @@ class S5(nn.Module):
         `delta` (B, L) holds the seconds from each interaction to the next one, floating; that they
         are not negative is checked when a batch is made. `state` is complex; zeros when None.
         """
-        check("u", u, (*u.shape[:2], self.d_H), "(B, L, H)")
-        check("delta", delta, u.shape[:2], "(B, L)")
+        check("u", u, (*u.shape[:2], self.d_H), "(B, L, H)", self.D)
+        check("delta", delta, u.shape[:2], "(B, L)", self.D)
         if not delta.is_floating_point():
             # Subtract timestamps as int64 first; only their differences fit a float32.
             raise ValueError(f"delta has dtype {delta.dtype}, expected a floating dtype")
@@ -128,16 +128,17 @@ class S5(nn.Module):
         B_re_im = self.B.movedim(-1, 0).flatten(0, 1)  # (2P, H)
         # Under autocast the product is bfloat16; the recurrence keeps the parameters' precision.
         Bu = (u @ B_re_im.T).to(self.B.dtype)  # (B, L, 2P)
-        state = self.initial_state(len(delta)) if state is None else state
-        check("initial_state", state, (len(delta), self.d_P), "(B, P)")
-        x0 = torch.cat((state.real, state.imag), dim=-1).to(Bu.dtype)  # (B, 2P)
+        if state is None:
+            x0 = Bu.new_zeros(len(delta), 2 * self.d_P)
+        else:
+            check("initial_state", state, (len(delta), self.d_P), "(B, P)", self.D)
+            x0 = torch.cat((state.real, state.imag), dim=-1).to(Bu.dtype)  # (B, 2P)
         Lambda = torch.cat((self._Lambda_re(), self.Lambda_im))  # (2P,)
         delta = self._transformed(delta).to(Bu.dtype)
         inputs = Lambda, torch.exp(self.log_step), delta, Bu, x0
-        if self.discretization == "zoh" and numba_applies(self.backend, Bu):
-            from ss4rec_lib.ssm.kernels.numba_s5 import irregular_scan
-
-            x = irregular_scan(*inputs)  # (B, L, 2P)
+        fused = irregular_kernels(self.backend, Bu) if self.discretization == "zoh" else None
+        if fused is not None:
+            x = fused.irregular_scan(*inputs)  # (B, L, 2P)
         else:
             x = states(*inputs, METHODS[self.discretization], self.backend)
         # Re(C_tilde x) = C_re x_re - C_im x_im, again one real product.

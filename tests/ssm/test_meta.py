@@ -1,12 +1,17 @@
 """On the device "meta" a tensor has a shape and no values: reading one, or mixing in a CPU tensor,
 is an error. What runs there never makes a GPU wait for Python."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
 from ss4rec_lib.ssm import S5, Mamba, MambaState, diagonal_scan, selective_scan
 
-BACKENDS = pytest.mark.parametrize("backend", ["parallel", "auto", "reference"])
+NO_TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="make test-triton installs it")
+BACKENDS = pytest.mark.parametrize(
+    "backend", ["parallel", "auto", "reference", pytest.param("triton", marks=NO_TRITON)]
+)
 STATES = pytest.mark.parametrize("with_state", [False, True])
 
 

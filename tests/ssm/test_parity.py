@@ -5,6 +5,7 @@ relative to the largest entry of the array in question: 1e-5 in float32, 1e-10 i
 """
 
 import json
+import os
 import sys
 import tomllib
 from itertools import chain
@@ -22,7 +23,9 @@ from ss4rec_lib.ssm.kernels import mamba_ssm, reference
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TOLERANCE = {"": 1e-5, "float64.": 1e-10}  # by the prefix of the keys
 DTYPE = {"": torch.float32, "float64.": torch.float64}
-NEEDS_CUDA = {"mamba_ssm"}  # the others may refuse float64, but have to run here in float32
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # `make test-triton`
+# The others have to run here, in float32 at least.
+NEEDS_CUDA = {"mamba_ssm"} if INTERPRETED else {"mamba_ssm", "triton"}
 
 backends = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "auto"])
 precisions = pytest.mark.parametrize("prefix", ["", "float64."], ids=["float32", "float64"])
@@ -50,7 +53,7 @@ def run(backend: str, prefix: str, call):
     try:
         return call(device)
     except RuntimeError as error:
-        optional = backend in NEEDS_CUDA or (backend == "numba" and prefix)
+        optional = backend in NEEDS_CUDA or (backend in ("numba", "triton") and prefix)
         if not optional or "is not available" not in str(error):
             raise
         pytest.skip(str(error))

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ss4rec_lib.ssm import diagonal_scan, scan, selective_scan
+from ss4rec_lib.ssm import S5, Mamba, MambaState, diagonal_scan, scan, selective_scan
 
 SIZES = st.tuples(
     st.integers(1, 3),
@@ -256,6 +257,9 @@ def test_on_a_gpu_auto_equals_the_reference():
         ({"initial_state": torch.zeros(1, 3, 4)}, r"initial_state .*\(1, 3, 4\)"),
         ({"u": torch.zeros(2, 0, 3)}, r"u .*\(2, 0, 3\)"),
         ({"backend": "cuda"}, "backend='cuda'"),
+        ({"Delta": torch.zeros(2, 5, 3, device="meta")}, "Delta .*meta.*cpu"),
+        ({"D": torch.zeros(3, device="meta")}, "D .*meta.*cpu"),
+        ({"initial_state": torch.zeros(2, 3, 4, device="meta")}, "initial_state .*meta.*cpu"),
     ],
 )
 def test_selective_scan_names_what_does_not_fit(change, named):
@@ -286,9 +290,114 @@ def test_diagonal_scan_names_what_does_not_fit():
         diagonal_scan(a, b, x0[:1])
     with pytest.raises(ValueError, match=r"a .*\(5, 3\)"):
         diagonal_scan(a[0], b, x0)
+    with pytest.raises(ValueError, match=r"b .*meta.*cpu"):
+        diagonal_scan(a, b.to("meta"), x0)
 
 
 def test_numba_asked_for_by_name_says_why_it_cannot():
     inputs = selective_inputs(1, 5, 2, 3, 6, torch.float64)
     with pytest.raises(RuntimeError, match=r"numba.*torch\.float32.*torch\.float64"):
         selective_scan(*inputs, backend="numba")
+
+
+# ------------------------------------------------------------- where the triton backend applies
+
+
+@pytest.fixture
+def triton(monkeypatch, tmp_path):
+    """Stand-ins: a Triton, whose version a test may change, a compiler, a GPU of capability 8.0."""
+    scan._without_triton.cache_clear()
+    scan._without_launcher.cache_clear()
+    include = tmp_path / "include"
+    include.mkdir()
+    (include / "Python.h").write_text("")
+    monkeypatch.setenv("CC", "cc")
+    monkeypatch.setattr(scan.sysconfig, "get_path", lambda *given: str(include))
+    module = types.ModuleType("triton")
+    module.__version__ = "3.7.1"
+    monkeypatch.setitem(sys.modules, "triton", module)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    yield module
+    scan._without_triton.cache_clear()
+    scan._without_launcher.cache_clear()
+
+
+def sample(device="cuda:0", dtype=torch.float32):
+    return types.SimpleNamespace(device=torch.device(device), dtype=dtype)
+
+
+@pytest.mark.parametrize("operation", ["selective_scan", "diagonal_scan"])
+def test_auto_on_cuda_prefers_triton(triton, operation, monkeypatch):
+    monkeypatch.setattr(scan.importlib.util, "find_spec", lambda name: "as if installed")
+    assert scan.choose(operation, "auto", sample()) == "triton"
+    assert scan.choose(operation, "auto", sample(dtype=torch.bfloat16), True) == "triton"
+    assert scan.choose(operation, "auto", sample(dtype=torch.float64)) == "parallel"
+    assert scan.choose(operation, "auto", sample("cpu")) == "numba"
+    if operation == "selective_scan":
+        assert scan.choose(operation, "mamba_ssm", sample()) == "mamba_ssm"
+
+
+def check_refused(named, *given):
+    """Asked for by name it says why not, and `auto` takes another one."""
+    with pytest.raises(RuntimeError, match=f"triton.*{named}"):
+        scan.choose("selective_scan", "triton", *given)
+    assert scan.choose("selective_scan", "auto", *given) != "triton"
+
+
+def test_triton_asked_for_by_name_says_why_it_cannot(triton, monkeypatch):
+    check_refused("cpu", sample("cpu"))
+    check_refused("torch.float64", sample(dtype=torch.float64))
+    check_refused("torch.complex128", sample(dtype=torch.complex128))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
+    check_refused("cuda:0.*7.5", sample())
+
+
+@pytest.mark.parametrize("found", ["2.3.1", "3.6.0"])
+def test_a_triton_that_is_too_old_is_refused_with_both_versions(triton, found):
+    triton.__version__ = found
+    check_refused(rf"{found}.*3\.7", sample())
+
+
+def test_without_triton_a_gpu_is_used_by_the_parallel_backend(triton, monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)  # importing it fails
+    check_refused("triton.*parallel", sample())
+    assert scan.choose("selective_scan", "auto", sample()) == "parallel"
+
+
+def test_what_the_launcher_of_triton_needs_is_named(triton, monkeypatch, tmp_path):
+    (tmp_path / "include" / "Python.h").unlink()
+    check_refused(r"Python\.h.*python3-dev", sample())
+    assert scan.choose("selective_scan", "triton", sample("meta")) == "triton"  # launches nothing
+    scan._without_launcher.cache_clear()
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr(scan.shutil, "which", lambda name: None)
+    check_refused("compiler.*gcc", sample())
+
+
+def test_the_layers_refuse_triton_on_the_cpu_by_name(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    for layer, inputs in (
+        (S5(4, 2, backend="triton"), [torch.ones(1, 3, 4), torch.ones(1, 3)]),
+        (Mamba(4, 2, backend="triton"), [torch.ones(1, 3, 4)]),
+    ):
+        with pytest.raises(RuntimeError, match=r"triton.*cpu"):
+            layer(*inputs)
+
+
+def test_the_layers_refuse_tensors_on_two_devices_by_name():
+    s5, mamba = S5(4, 2), Mamba(4, 2)
+    hidden, delta = torch.ones(1, 3, 4), torch.ones(1, 3)
+    with pytest.raises(ValueError, match=r"u .*meta.*cpu"):
+        s5(hidden.to("meta"), delta)
+    with pytest.raises(ValueError, match=r"delta .*meta.*cpu"):
+        s5(hidden, delta.to("meta"))
+    with pytest.raises(ValueError, match=r"initial_state .*meta.*cpu"):
+        s5(hidden, delta, s5.initial_state(1).to("meta"))
+    with pytest.raises(ValueError, match=r"hidden .*meta.*cpu"):
+        mamba(hidden.to("meta"))
+    conv, ssm = mamba.initial_state(1)
+    with pytest.raises(ValueError, match=r"state\.conv .*meta.*cpu"):
+        mamba(hidden, MambaState(conv.to("meta"), ssm))
+    with pytest.raises(ValueError, match=r"state\.ssm .*meta.*cpu"):
+        mamba(hidden, MambaState(conv, ssm.to("meta")))

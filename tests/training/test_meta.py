@@ -29,6 +29,7 @@ CONFIGS = {
     "SASRec": SASRecConfig(),
     "SASRec with time": SASRecConfig(time="intervals"),
     "GRU4Rec": GRU4RecConfig(),
+    "triton": SS4RecConfig.official(**(SMALL | {"backend": "triton"})),
 }
 
 
@@ -50,6 +51,8 @@ def run_step(step, batches, carry=False):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_forward_loss_and_backward_read_no_tensor(split, name):
+    if name == "triton":
+        pytest.importorskip("triton", reason="make test-triton installs it")
     model = make_model(split.sequences.n_items, CONFIGS[name])
     objective = ranking_objective(model, split, 3, torch.device("meta"))
     run_step(Step(model, objective, "float32"), train_batches(split, 200))
