@@ -1,4 +1,4 @@
-"""A training step: its time, the matrix products it cannot do without, the published way beside it.
+"""A training step: its time, the arithmetic it cannot do without, the published way beside it.
 
     python benchmarks/training.py                      # MovieLens-1M, official model; some minutes
     python benchmarks/training.py --dataset planted --quick   # does everything run?
@@ -24,7 +24,7 @@ import ss4rec_lib  # noqa: F401  before torch: it tells OpenMP how to wait
 
 # isort: split
 import torch
-from floor import measure_rates
+from floor import Count, count, floor_seconds, measure_rates
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -94,6 +94,16 @@ class Trainee:
             targets += batch.n_targets
             tokens += batch.items.numel()
         return targets, tokens
+
+
+def scans_of(model: SS4Rec, tokens: int) -> Count:
+    """Operations of the model's scans, convolutions and gates, without their matrix products."""
+    config, here = model.config, {"B": 1, "L": tokens}
+    mamba = count("mamba", here | {"d_model": config.hidden_size, "N": config.d_state}, True)
+    s5 = count("s5", here | {"P": config.d_P, "H": config.hidden_size}, True)
+    layers = config.n_layers
+    vector, exps = (layers * (a + b) for a, b in zip(mamba[1:3], s5[1:3], strict=True))
+    return Count(0, vector, exps, 0)
 
 
 def replay(shapes: Counter[tuple[int, int, int]]) -> Callable[[], float]:
@@ -190,12 +200,18 @@ def measure(dataset: str, steps: int, rounds: int, rows: int, effort: float) -> 
     trainees = {
         "windows": Trainee(split, config),
         "full history": Trainee(split, config.replace(history="full")),
+        "SS4Rec+": Trainee(split, config, SS4RecConfig.plus()),
     }
-    noted = _Products()
-    with noted:  # PyTorch's own counter hooks every module, and a hooked layer is called apart
-        targets, _ = trainees["windows"].steps(steps)
-    flop = sum(2 * math.prod(shape) * times for shape, times in noted.shapes.items()) / targets
-    products = replay(noted.shapes)
+    flops, counted = {}, {}
+    for name in ("SS4Rec+", "windows"):
+        noted = _Products()
+        with noted:  # PyTorch's own counter hooks every module, and a hooked layer is called apart
+            targets, tokens = trainees[name].steps(steps)
+        total = sum(2 * math.prod(shape) * times for shape, times in noted.shapes.items())
+        scans = scans_of(trainees[name].run.model, tokens)
+        flops[name] = total / targets
+        counted[name] = Count(*(n / targets for n in scans._replace(matrix_flop=total)))
+    flop, products = flops["windows"], replay(noted.shapes)
     products()
     samples: dict[str, list[float]] = {}
     for _ in range(rounds):
@@ -206,11 +222,15 @@ def measure(dataset: str, steps: int, rounds: int, rows: int, effort: float) -> 
             samples.setdefault(f"{name}, us a target", []).append(1e6 * seconds / done)
             samples.setdefault(f"{name}, us a token", []).append(1e6 * seconds / padded)
         samples.setdefault("products alone, us a target", []).append(1e6 * products() / targets)
-        rate = measure_rates(config.max_tokens, 3, effort)["matrix_flop_s"]
-        samples.setdefault("best matrix rate, FLOP/s", []).append(rate)
+        rates = measure_rates(config.max_tokens, 3, effort)
+        samples.setdefault("best matrix rate, FLOP/s", []).append(rates["matrix_flop_s"])
+        for name, each in counted.items():
+            floor = 1e6 * floor_seconds(each, rates)
+            samples.setdefault(f"{name}, floor, us a target", []).append(floor)
     middle = {name: statistics.median(values) for name, values in samples.items()}
     step = middle["windows, us a target"]
-    floor = 1e6 * flop / middle["best matrix rate, FLOP/s"]
+    floor = middle["windows, floor, us a target"]
+    of_products = 1e6 * flop / middle["best matrix rate, FLOP/s"]
     result = {
         "dataset": dataset,
         "config": config.model_dump(),
@@ -222,7 +242,14 @@ def measure(dataset: str, steps: int, rounds: int, rows: int, effort: float) -> 
         "samples": samples,
         "median": middle,
         "floor_us_a_target": floor,
+        "products_floor_us_a_target": of_products,
         "over_floor": step / floor,
+        "plus": {
+            "us_a_target": middle["SS4Rec+, us a target"],
+            "matrix_flop_a_target": flops["SS4Rec+"],
+            "over_floor": middle["SS4Rec+, us a target"] / middle["SS4Rec+, floor, us a target"],
+            "over_published": middle["SS4Rec+, us a target"] / step,
+        },
         "over_products": step / middle["products alone, us a target"],
         "targets_per_second": 1e6 / step,
         "full_over_windows": middle["full history, us a token"] / middle["windows, us a token"],
@@ -256,10 +283,13 @@ def table(result: dict) -> str:
         ("targets a second", f"{result['targets_per_second']:,.0f}"),
         ("matrix products, MFLOP a target", f"{result['matrix_flop_a_target'] / 1e6:.2f}"),
         ("best rate of this machine, GFLOP/s", f"{middle['best matrix rate, FLOP/s'] / 1e9:.0f}"),
-        ("floor: their quotient, µs a target", f"{result['floor_us_a_target']:.1f}"),
+        ("their quotient, µs a target", f"{result['products_floor_us_a_target']:.1f}"),
+        ("floor: with the scans' arithmetic, µs a target", f"{result['floor_us_a_target']:.1f}"),
         ("**step : floor**", f"**{result['over_floor']:.2f}**"),
         ("the step's own products, alone, µs", f"{middle['products alone, us a target']:.1f}"),
         ("step : its products alone", f"{result['over_products']:.2f}"),
+        ("SS4Rec+ : this step", f"{result['plus']['over_published']:.2f}"),
+        ("SS4Rec+, step : its floor", f"{result['plus']['over_floor']:.2f}"),
         ("full history : windows, time a token", f"{result['full_over_windows']:.2f}"),
         ("peak resident memory, MB", f"{result['peak_rss_bytes'] / 1e6:,.0f}"),
     ]

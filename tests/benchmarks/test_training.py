@@ -28,6 +28,11 @@ def test_a_quick_run_writes_both_files_and_counts_the_products(tmp_path):
     assert found["over_floor"] == pytest.approx(
         found["median"]["windows, us a target"] / found["floor_us_a_target"]
     )
+    # Scans have exponentials and multiply-adds beside the products.
+    assert found["floor_us_a_target"] > 1.2 * found["products_floor_us_a_target"]
+    width = 176  # of the feed-forward layer, whose three matrices SS4Rec+ has in each block
+    plus = counted + 6 * 2 * 3 * width * d
+    assert plus <= found["plus"]["matrix_flop_a_target"] < 1.1 * plus
     assert sum(found["parts"].values()) == pytest.approx(1)
     assert found["parts"]["selective scan, convolution, gates"] > 0
     assert found["parts"]["matrix products"] > 0
