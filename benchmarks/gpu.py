@@ -108,7 +108,7 @@ class Check:
         wait(self.device)
         seconds = time.perf_counter() - begin
         return {
-            "ms_a_step": 1e3 * seconds / self.plan.steps,
+            "ms_per_step": 1e3 * seconds / self.plan.steps,
             "targets_per_second": targets / seconds,
             "tokens_per_second": tokens / seconds,
         }
@@ -236,7 +236,7 @@ class Check:
                 wait(self.device)
                 taken.append(time.perf_counter() - begin)
             row = {"way": name, "first_seconds": taken[0]}
-            rows.append(row | {"ms_a_step": 1e3 * statistics.median(taken[3:])})
+            rows.append(row | {"ms_per_step": 1e3 * statistics.median(taken[3:])})
         return {"rows": rows}
 
     def waits(self) -> dict:
@@ -258,7 +258,7 @@ class Check:
             for warning in said
             if "synchroniz" in str(warning.message)
         ]
-        found = {"a_step": len(places), "places": places}
+        found = {"per_step": len(places), "places": places}
         return found | ({} if len(places) == 1 else {"failed": f"{len(places)} instead of 1"})
 
     def tiles(self) -> dict:

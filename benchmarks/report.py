@@ -252,7 +252,7 @@ def _gpu_steps(part: dict) -> list[str]:
         [
             f"{row['backend']}, {row['precision']}",
             f"{row['tokens']:,}",
-            f"{row['ms_a_step']:.1f}",
+            f"{row['ms_per_step']:.1f}",
             f"{row['targets_per_second']:,.0f}",
             _megabytes(row["peak_bytes"]),
         ]
