@@ -29,6 +29,7 @@ import torch
 from floor import count, floor_seconds, measure_rates
 from layers import WIDTHS, disagreement, row_of
 from peers import Call, Missing, build
+from report import GPU_PARTS, write_gpu_report
 from timing import MODES, interleaved, once, wait
 from training import Trainee, load
 
@@ -108,7 +109,7 @@ class Check:
         wait(self.device)
         seconds = time.perf_counter() - begin
         return {
-            "ms_a_step": 1e3 * seconds / self.plan.steps,
+            "ms_per_step": 1e3 * seconds / self.plan.steps,
             "targets_per_second": targets / seconds,
             "tokens_per_second": tokens / seconds,
         }
@@ -236,7 +237,7 @@ class Check:
                 wait(self.device)
                 taken.append(time.perf_counter() - begin)
             row = {"way": name, "first_seconds": taken[0]}
-            rows.append(row | {"ms_a_step": 1e3 * statistics.median(taken[3:])})
+            rows.append(row | {"ms_per_step": 1e3 * statistics.median(taken[3:])})
         return {"rows": rows}
 
     def waits(self) -> dict:
@@ -258,7 +259,7 @@ class Check:
             for warning in said
             if "synchroniz" in str(warning.message)
         ]
-        found = {"a_step": len(places), "places": places}
+        found = {"per_step": len(places), "places": places}
         return found | ({} if len(places) == 1 else {"failed": f"{len(places)} instead of 1"})
 
     def tiles(self) -> dict:
@@ -293,7 +294,7 @@ class Check:
         return {} if done.returncode == 0 else {"failed": done.stderr[-300:]}
 
 
-PARTS = "tests limits scans steps epoch goal waits tiles compiled processes".split()
+PARTS = tuple(GPU_PARTS)  # methods of `Check`, in this order
 
 
 def measure(plan: Plan, device: torch.device, say: Callable[[str], None] = print) -> dict:
@@ -334,8 +335,6 @@ def main() -> int:
         build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"
         print(f"error: no GPU here ({build}); nothing was measured", file=sys.stderr)
         return 2
-    from report import write_gpu_report
-
     result = measure(QUICK if options.quick else Plan(), torch.device(options.device))
     write_gpu_report(result, options.out)
     print((options.out / "gpu.md").read_text())

@@ -252,7 +252,7 @@ def _gpu_steps(part: dict) -> list[str]:
         [
             f"{row['backend']}, {row['precision']}",
             f"{row['tokens']:,}",
-            f"{row['ms_a_step']:.1f}",
+            f"{row['ms_per_step']:.1f}",
             f"{row['targets_per_second']:,.0f}",
             _megabytes(row["peak_bytes"]),
         ]
@@ -260,9 +260,9 @@ def _gpu_steps(part: dict) -> list[str]:
     ]
     header = [
         "scans, precision",
-        "tokens a step",
-        "ms a step",
-        "targets a second",
+        "tokens per step",
+        "ms per step",
+        "targets per second",
         "peak memory, MB",
     ]
     return _table(header, lines) + _missing(part)

@@ -59,7 +59,7 @@ def test_every_part_that_can_run_on_a_cpu_does(gpu, tmp_path, monkeypatch, capsy
         for precision in ("float32", "bf16")
     }
     for row in rows:
-        per_step = row["targets_per_second"] * row["ms_a_step"] / 1e3
+        per_step = row["targets_per_second"] * row["ms_per_step"] / 1e3
         assert 0 < per_step <= row["tokens"]
     for row in found["epoch"]["rows"]:
         assert 0 < row["loss"] < 10 and row["targets"] > 1000
