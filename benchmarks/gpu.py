@@ -29,6 +29,7 @@ import torch
 from floor import count, floor_seconds, measure_rates
 from layers import WIDTHS, disagreement, row_of
 from peers import Call, Missing, build
+from report import GPU_PARTS, write_gpu_report
 from timing import MODES, interleaved, once, wait
 from training import Trainee, load
 
@@ -293,7 +294,7 @@ class Check:
         return {} if done.returncode == 0 else {"failed": done.stderr[-300:]}
 
 
-PARTS = "tests limits scans steps epoch goal waits tiles compiled processes".split()
+PARTS = tuple(GPU_PARTS)  # methods of `Check`, in this order
 
 
 def measure(plan: Plan, device: torch.device, say: Callable[[str], None] = print) -> dict:
@@ -334,8 +335,6 @@ def main() -> int:
         build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"
         print(f"error: no GPU here ({build}); nothing was measured", file=sys.stderr)
         return 2
-    from report import write_gpu_report
-
     result = measure(QUICK if options.quick else Plan(), torch.device(options.device))
     write_gpu_report(result, options.out)
     print((options.out / "gpu.md").read_text())

@@ -16,6 +16,7 @@ import platform
 import statistics
 import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def evaluate(call: Call) -> tuple[torch.Tensor, dict[str, float]]:
     return output.detach(), norms
 
 
+@cache
 def disagreement(operation: str, contender: str, device: str = "cpu") -> float:
     """How far a contender is from the reference loop, at a small size; values and gradients.
 

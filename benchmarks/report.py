@@ -260,9 +260,9 @@ def _gpu_steps(part: dict) -> list[str]:
     ]
     header = [
         "scans, precision",
-        "tokens a step",
-        "ms a step",
-        "targets a second",
+        "tokens per step",
+        "ms per step",
+        "targets per second",
         "peak memory, MB",
     ]
     return _table(header, lines) + _missing(part)

@@ -92,9 +92,9 @@ def run_nbval(tmp_path):
             own += " -c pyproject.toml -p conftest"
         path = filter(None, [str(HERE), str(ROOT), os.environ.get("PYTHONPATH")])
         # CI and BUILD_NUMBER make pytest repeat every failure in its summary.
-        left_out = ("PYTEST_", "CI", "BUILD_NUMBER")
+        here = {k: v for k, v in os.environ.items() if k not in ("CI", "BUILD_NUMBER")}
         environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(left_out)},
+            **{key: value for key, value in here.items() if not key.startswith("PYTEST_")},
             "PYTEST_ADDOPTS": own,
             "PYTHONPATH": os.pathsep.join(path),
             "NBVAL_COUNT_FILE": str(counts),
