@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ss4rec_lib.data import Batch, DataWarning, Split, eval_batches, leave_one_out, load_movielens
 from ss4rec_lib.machine import describe_machine, describe_versions, peak_rss_bytes
-from ss4rec_lib.models import SS4Rec
+from ss4rec_lib.models import SS4Rec, SS4RecConfig
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import Run, TrainingConfig, linear_cross_entropy
 
@@ -70,9 +70,11 @@ def load(dataset: str) -> Split:
 class Trainee:
     """A model in training, one epoch after the other without end."""
 
-    def __init__(self, split: Split, config: TrainingConfig) -> None:
+    def __init__(
+        self, split: Split, config: TrainingConfig, model: SS4RecConfig | None = None
+    ) -> None:
         seed_everything(0)
-        self.run = Run(SS4Rec(split.sequences.n_items), split, config)
+        self.run = Run(SS4Rec(split.sequences.n_items, model), split, config)
         self.run.model.train()
         self._batches = self._endless()
 

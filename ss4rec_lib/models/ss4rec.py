@@ -104,7 +104,7 @@ class SS4RecConfig(SequenceConfig):
     @classmethod
     def plus(cls, **changes: Any) -> Self:
         """With what helped on the validation part of MovieLens-1M, see lesson 06."""
-        base = {"interval_embedding": "input", "feed_forward": "swiglu"}
+        base: dict[str, Any] = {"interval_embedding": "input", "feed_forward": "swiglu"}
         base |= {"interval": "log1p", "interval_floor": 1.0}
         return cls(**(base | changes))
 
