@@ -34,6 +34,7 @@ from ss4rec_lib.machine import describe_machine, describe_versions, peak_rss_byt
 from ss4rec_lib.models import SS4Rec, SS4RecConfig
 from ss4rec_lib.randomness import seed_everything
 from ss4rec_lib.training import Run, TrainingConfig, linear_cross_entropy
+from ss4rec_lib.training.linear_cross_entropy import _LOGITS
 
 PARTS = {  # of a step: what the profiler calls the operations
     "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm"),
@@ -143,7 +144,7 @@ def heads(targets: int, columns: int, rounds: int) -> dict[str, float]:
     ids = torch.randint(1, columns, (targets,))
     plain = {"reduction": "sum"}
     auto = torch.nn.LinearCrossEntropyOptions()
-    ours = max(1, min(targets, (1 << 20) // columns))
+    ours = max(1, min(targets, _LOGITS // columns))
     rows = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=ours, chunking_method=None)
     ways = {
         "cross_entropy(h @ W.T)": lambda: F.cross_entropy(hidden @ weight.T, ids, **plain),

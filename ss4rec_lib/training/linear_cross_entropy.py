@@ -1,7 +1,7 @@
 """Softmax cross entropy of a linear head without the matrix of logits.
 
 PyTorch's cross entropy moves the M V logits hidden W^T, their log-softmax and two gradients of that
-size through memory. Here a few hundred rows are done at a time, loss and gradient together:
+size through memory. Here some dozens of rows are done at a time, loss and gradient together:
 
     logits = h W^T                               (R, V)
     e      = exp(logits - max),  sum = sum_v e   one compiled pass over each row
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from ss4rec_lib.ssm import gradients_of, must_differentiate, numba_applies, numba_available
 
-_LOGITS = 1 << 20  # logits held at a time: 4 MB, within the caches of a laptop
+_LOGITS = 1 << 18  # logits held at a time: 1 MB, a usual second-level cache
 
 if numba_available():
     from ss4rec_lib.ssm.kernels import numba_loops
