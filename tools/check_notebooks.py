@@ -82,6 +82,10 @@ FLOORS = {
         "test.time-blind.ndcg@10": "test.popularity.ndcg@10",
     },
     "05_ranking_vs_rmse": {"with_time": "popularity"},
+    "06_what_makes_it_better": {
+        "validation.published": "validation.popularity",
+        "validation.intervals": "validation.popularity",
+    },
 }
 """By lesson, metrics of trained models, each with the recorded metric of popularity."""
 
