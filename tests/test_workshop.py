@@ -50,7 +50,7 @@ def test_every_link_leads_to_a_file_and_every_named_section_exists(page):
 
 def test_all_core_lessons_are_in_both_plans_and_have_notes():
     lessons = sorted(path.name for path in (ROOT / "notebooks").glob("0*.ipynb"))
-    assert len(lessons) == 6
+    assert len(lessons) == 7
     for plan in PLANS:
         used = " ".join(" ".join(row) for row in rows(plan))
         assert [name for name in lessons if f"notebooks/{name}" not in used] == []
