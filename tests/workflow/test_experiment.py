@@ -185,7 +185,7 @@ def test_a_missing_file_is_named(tmp_path, capsys):
 def test_the_shipped_experiments_can_be_read(path):
     made = Plan(path)
     assert made.experiment.description
-    assert made.jobs
+    assert len(made.jobs) > 1
 
 
 def test_a_dry_run_of_a_thousand_jobs_needs_little_memory(tmp_path):
