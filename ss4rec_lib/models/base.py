@@ -195,6 +195,10 @@ class SequenceModel(Recommender):
     @property
     def score_weight(self) -> Tensor:
         """The item embeddings, (n_items + 1, d_model), as `forward` gets them."""
+        return self._item_weight()
+
+    # A method, because torch.compile cannot trace super() of a property.
+    def _item_weight(self) -> Tensor:
         if is_plain(self.item_embedding):
             return self.item_embedding.weight
         device = next(self.parameters()).device

@@ -223,7 +223,7 @@ class SS4Rec(SequenceModel):
     @property
     def score_weight(self) -> Tensor:
         """The item embeddings, (n_items + 1, d_model), of length 1 for `scores="cosine"`."""
-        weight = super().score_weight
+        weight = self._item_weight()
         return weight if self.log_scale is None else F.normalize(weight, dim=-1)
 
     def initial_state(self, batch_size: int) -> SS4RecState:
