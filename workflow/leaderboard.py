@@ -44,8 +44,8 @@ def write_leaderboard(plan: Plan, records: Records, store: Path, folder: Path) -
 def table(plan: Plan, records: Records, store: Path) -> pd.DataFrame:
     """Return a line per row, metric and condition, the best row first.
 
-    `low` and `high` are the 95 % interval of the mean: over seeds (Student's t) where there are two
-    or more, else over users by the metric's standard error. `difference` is the row minus the one
+    `low` and `high` are the 95 % interval of the mean: over seeds (Student's t) where two or more
+    differ, else over users by the metric's standard error. `difference` is the row minus the one
     that it is compared with; `over` says what its interval counts.
     """
     rank, lines = plan.leaderboard, []
@@ -100,7 +100,7 @@ def _spread(values: Sequence[float], errors: Sequence[float]) -> dict[str, float
     """Return mean, standard deviation over seeds, and the 95 % interval of the mean."""
     n, sd, half = len(values), math.nan, math.nan
     mean = float(np.mean(values)) if n else math.nan
-    if n > 1:
+    if n > 1 and (len(set(values)) > 1 or not errors):
         error = standard_error(np.array(values))
         sd, half = error * math.sqrt(n), float(stats.t.ppf(0.975, n - 1)) * error
     elif n and errors:
@@ -193,15 +193,14 @@ def notes(plan: Plan, found: pd.DataFrame, records: Records) -> str:
         lines.append(f"{part}; the first run: {what}. *Masked*: items that the user has seen are "
                      "left out of the ranking.")  # fmt: skip
     lines.append(
-        "± is the standard deviation over seeds (sd), or for one seed the standard error over "
-        "users (se). *seconds*: wall time of a run, mean."
+        "± is the standard deviation over seeds (sd), or for one seed, and where no seed changes "
+        "the figure, the standard error over users (se). *seconds*: wall time of a run, mean."
     )
     over = ", ".join(dict.fromkeys(found["over"].dropna()))
-    rows = found["row"].nunique()
     if over:
         lines.append(
-            f"Differences have 95 % intervals over {over}. Of {rows - 1} intervals, one in twenty "
-            "leaves out zero by chance where no difference is real."
+            f"Differences have 95 % intervals over {over}. Where no difference is real, one interval "
+            "in twenty leaves out zero by chance."
         )
     revisions = sorted({str(record.get("revision"))[:7] for record in records.values()})
     lines.append(f"Revisions of the code: {', '.join(revisions)}.")

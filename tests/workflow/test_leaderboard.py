@@ -88,6 +88,14 @@ def test_runs_that_are_missing_are_counted_and_change_no_other_row(plan, records
     assert "| c | 0 of 3 | - |" in as_markdown(found)
 
 
+def test_a_model_that_no_seed_changes_has_the_error_over_users(plan, records, tmp_path):
+    same = {job.name: record(0.15, 0.5) for job in plan.jobs if job.row == "c"}
+    one = line(table(plan, records | same, tmp_path), "c")
+    assert one["seeds"] == 3
+    assert np.isnan(one["sd"])
+    assert one["high"] - one["mean"] == pytest.approx(1.96 * 0.004)
+
+
 def test_the_files_say_the_same(plan, records, tmp_path):
     text = write_leaderboard(plan, records, tmp_path, tmp_path / "out")
     assert text in (tmp_path / "out" / "leaderboard.md").read_text()
