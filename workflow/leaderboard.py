@@ -199,8 +199,8 @@ def notes(plan: Plan, found: pd.DataFrame, records: Records) -> str:
     over = ", ".join(dict.fromkeys(found["over"].dropna()))
     if over:
         lines.append(
-            f"Differences have 95 % intervals over {over}. Where no difference is real, one interval "
-            "in twenty leaves out zero by chance."
+            f"Differences have 95 % intervals over {over}. Where no difference is real, one "
+            "interval in twenty leaves out zero by chance."
         )
     revisions = sorted({str(record.get("revision"))[:7] for record in records.values()})
     lines.append(f"Revisions of the code: {', '.join(revisions)}.")
