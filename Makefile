@@ -87,7 +87,7 @@ exercises-copy: $(STAMP) ## copies of the exercises in work/; an answer is never
 
 # Installs nothing: it also says what is wrong where nothing is installed.
 doctor: ## check in ten seconds whether this machine is ready for the lessons
-	@$$($(PY) -c '' 2>/dev/null && echo $(PY) || echo $(or $(PYTHON),python3)) -m ss4rec_lib.doctor
+	@$$($(PY) -c '' 2>/dev/null && echo $(PY) || echo $(or $(PYTHON),python3)) -m workshop.doctor
 
 slides: $(STAMP) ## slides of the core lessons in dist/slides, to be shown without a network
 	@$(PY) -m tools.make_slides $(SLIDES_ARGS)

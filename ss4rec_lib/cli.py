@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import ss4rec_lib
@@ -263,19 +264,24 @@ def _record(options: argparse.Namespace) -> None:
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from ss4rec_lib.lessons import notebooks_folder
-
-    # The workflow is beside this package, not in it.
-    sys.path.insert(0, str(notebooks_folder().parent))  # an error where there is no checkout
-    run_batch = importlib.import_module("workflow.batch").run_batch
+    run_batch = _beside("workflow.batch").run_batch
     how = {name: getattr(options, name) for name in ("jobs", "cores", "profile", "dry_run")}
     return run_batch(options.file, options.out, **how)
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from ss4rec_lib.doctor import doctor
+    return _beside("workshop.doctor").doctor()
 
-    return doctor()
+
+def _beside(module: str) -> Any:
+    """Import a module of the checkout that is beside this package, not in it."""
+    root = Path(ss4rec_lib.__file__).parents[1]
+    if not (root / "workflow").is_dir():
+        from ss4rec_lib.lessons import notebooks_folder
+
+        notebooks_folder()  # an error that says how to get a checkout
+    sys.path.insert(0, str(root))
+    return importlib.import_module(module)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ss4rec_lib import cli, doctor, machine
-from ss4rec_lib.doctor import FAILURE, OK, WARNING, Finding
+from ss4rec_lib import cli, machine
+from workshop import doctor
+from workshop.doctor import FAILURE, OK, WARNING, Finding
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ["Python", "packages", "disk", "memory", "cores", "numba", "data", "kernel", "GPU", "time"]
@@ -33,9 +34,10 @@ def test_a_ready_machine(tmp_path):
     assert [line[9:].split()[0] for line in lines[:-1]] == NAMES
     assert FAILURE not in done.stdout and done.stderr == ""
     assert re.search(r"about \d+\.\d min for lesson 04", done.stdout)
-    # Seconds of the processor, because other tests share the machine.
+    # Seconds of the processor, because other tests share the machine: nine on a slow one.
+    # A check that trains something would take minutes.
     used = end.children_user + end.children_system - begin.children_user - begin.children_system
-    assert used < 10, f"{used:.1f} s"
+    assert used < 40, f"{used:.1f} s"
 
 
 @pytest.fixture
@@ -91,9 +93,9 @@ def test_an_old_python(monkeypatch):
     assert found.state == FAILURE and "3.10.4" in found.text and "3.11" in found.remedy
 
 
-@pytest.mark.parametrize("module", ["__init__", "doctor", "machine"])
-def test_an_old_python_can_read_it(module):
-    source = (ROOT / "ss4rec_lib" / f"{module}.py").read_text()
+@pytest.mark.parametrize("path", ["ss4rec_lib/__init__", "ss4rec_lib/machine", "workshop/doctor"])
+def test_an_old_python_can_read_it(path):
+    source = (ROOT / f"{path}.py").read_text()
     ast.parse(source, feature_version=(3, 9))
     top = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {getattr(n, "module", None) or n.names[0].name for n in top}
@@ -255,7 +257,8 @@ def test_make_doctor_where_nothing_is_installed(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in ("pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "ss4rec_lib", tmp_path / "ss4rec_lib")
+    for folder in ("ss4rec_lib", "workshop"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     environment = {"PATH": os.environ["PATH"]}

@@ -21,8 +21,7 @@ MAY_IMPORT = {
     "training": {"data", "ssm", "models", "evaluation"},
     "experiments": {"data", "ssm", "models", "evaluation", "training"},
     "lessons": {"data", "ssm", "models", "evaluation", "training", "experiments"},
-    "cli": {*PACKAGES, "doctor"},
-    "doctor": {"data", "ssm"},
+    "cli": set(PACKAGES),
 }
 """By package, what it may import beside itself and the modules without a package of their own."""
 
@@ -66,15 +65,15 @@ def is_inside_a_package(module: str) -> bool:
 
 
 def test_the_library_is_small():
-    """11,000 lines; then own data (600), controls in lessons, the doctor (750), Triton
-    (580), SS4Rec+, a learned mask and ensembles (220).
+    """11,000 lines; then own data (600), controls in lessons (500), Triton (580), SS4Rec+, a learned
+    mask and ensembles (220).
     """
-    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 13_150
+    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 12_920
 
 
 def test_no_file_is_long_and_there_are_few():
     lines = {path: len(path.read_text().splitlines()) for path in library_files()}
-    assert len(lines) <= 79
+    assert len(lines) <= 78
     assert [str(p.relative_to(ROOT)) for p, count in lines.items() if count > 400] == []
 
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ss4rec_lib.doctor import locked
+from workshop.doctor import locked
 from workshop.kit import install
 
 ROOT = Path(__file__).resolve().parents[1]

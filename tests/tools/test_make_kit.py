@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ss4rec_lib.doctor import locked
 from tools import make_kit as tool
+from workshop.doctor import locked
 from workshop.kit import install
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +108,7 @@ def test_installing_keeps_what_is_there_and_takes_a_data_file_along(kit, install
     assert (target / ".venv" / ".installed").read_text().strip() == str(target)
     pip = next(words for words in ran if "pip" in words)
     assert "--no-index" in pip and ".[notebooks]" in pip and "requirements.lock" in pip
-    assert ran[-1][-1] == "ss4rec_lib.doctor"
+    assert ran[-1][-1] == "workshop.doctor"
 
 
 @pytest.mark.parametrize("name", ["python", "system", "processor"])

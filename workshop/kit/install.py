@@ -52,11 +52,11 @@ def main(arguments: list[str]) -> int:
     (folder / ".installed").write_text(f"{target}\n", encoding="utf-8")
     print(f"\nTo check this machine again and to start:\n  cd {target}")
     relative = python.relative_to(target)
-    print(f"  {relative} -m ss4rec_lib.doctor")
+    print(f"  {relative} -m workshop.doctor")
     options = "--config tools/jupyter_server_config.py --ServerApp.root_dir=."
     print("  make lab" if os.name != "nt" else f"  {relative} -m jupyterlab {options}")
     print(flush=True)
-    return subprocess.run([python, "-m", "ss4rec_lib.doctor"], cwd=target).returncode
+    return subprocess.run([python, "-m", "workshop.doctor"], cwd=target).returncode
 
 
 def why_not(kit: dict, target: Path) -> str:

@@ -1,7 +1,7 @@
 """Check in under ten seconds whether a machine is ready for the lessons: `ss4rec doctor`.
 
 Only the standard library is imported at the top, and nothing is newer than Python 3.9, so that
-`python3 -m ss4rec_lib.doctor` in a checkout also answers where nothing is installed.
+`python3 -m workshop.doctor` in a checkout also answers where nothing is installed.
 """
 
 from __future__ import annotations
