@@ -39,7 +39,7 @@ _IN_VIEW = """
 
 from ss4rec_lib.lessons import stop_in_view
 
-stop_in_view()  # "Run all" stops at the first hole, and scrolls to it"""
+stop_in_view()  # "Run all" stops at the first cell to complete, and scrolls to it"""
 _HEADING = re.compile(r"^### Exercise (\d) · ([\w-]+) · (\d+) min: \S", re.MULTILINE)
 _BEGIN = re.compile(r"^(?P<indent>\s*)# BEGIN SOLUTION\b:?\s*(?P<prompt>.*?)\s*$")
 _END = re.compile(r"^\s*# END SOLUTION\s*$")
