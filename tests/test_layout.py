@@ -65,8 +65,8 @@ def is_inside_a_package(module: str) -> bool:
 
 
 def test_the_library_is_small():
-    """11,000 lines; then own data (600), controls in lessons (500), Triton (580), SS4Rec+, a learned
-    mask and ensembles (220).
+    """11,000 lines; then own data (600), controls in lessons (500), Triton (580), SS4Rec+, a
+    learned mask and ensembles (220).
     """
     assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 12_920
 
