@@ -300,12 +300,13 @@ def _representatives(groups: Sequence[Group]) -> dict[tuple[str, str | None], Gr
     for group in groups:
         key = group.first["display_name"], group.protocol["target_time"]
         comparable = group.is_baseline or group.budget == usual
-        if comparable and (key not in found or _rank(group) > _rank(found[key])):
+        if comparable and (key not in found or rank(group) > rank(found[key])):
             found[key] = group
     return found
 
 
-def _rank(group: Group) -> tuple[int, float]:
+def rank(group: Group) -> tuple[int, float]:
+    """Return what settings of a model are chosen by: number of seeds, validation NDCG@10."""
     valid = group.metrics("valid", group.protocol["target_time"], False, "score")
     return len(group.seeds), statistics.mean([each["ndcg@10"] for each in valid] or [0.0])
 

@@ -62,3 +62,27 @@ def test_differences_are_those_of_the_means():
                     for s in "ab"
                 )
                 assert row["mean"] == pytest.approx(a - b, abs=2e-6)
+
+
+@pytest.mark.parametrize("dataset", ["ml-1m", "ml-100k"])
+def test_of_several_settings_the_one_that_validation_prefers_is_taken(dataset):
+    stored, groups = STORED["datasets"][dataset], {}
+    for path in sorted((RESULTS / "records").glob(f"{dataset}_*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        protocol, training = record["protocol"], record["config"]["training"]
+        if protocol.get("fingerprint") == stored["fingerprint"] and record["task"] == "ranking":
+            if training.get("epochs") == stored["epochs"]:
+                time = protocol["target_time"]
+                model = record["display_name"], time, json.dumps(record["overrides"])
+                groups.setdefault(model, {})[path.stem] = next(
+                    each["metrics"]["ndcg@10"]
+                    for each in record["evaluations"]
+                    if (each["part"], each["target_time"], each["masked"]) == ("valid", time, False)
+                )
+    taken = {model for model, runs in groups.items() if runs.keys() <= set(stored["records"])}
+    assert {name for model in taken for name in groups[model]} == set(stored["records"])
+    for model, runs in groups.items():
+        for other in taken - {model}:
+            if other[:2] == model[:2]:
+                best, rest = ((len(r), statistics.mean(r.values())) for r in (groups[other], runs))
+                assert best > rest, f"{other} instead of {model}"
