@@ -70,15 +70,15 @@ def test_of_several_settings_the_one_that_validation_prefers_is_taken(dataset):
     for path in sorted((RESULTS / "records").glob(f"{dataset}_*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         protocol, training = record["protocol"], record["config"]["training"]
-        if protocol.get("fingerprint") == stored["fingerprint"] and record["task"] == "ranking":
-            if training.get("epochs") == stored["epochs"]:
-                time = protocol["target_time"]
-                model = record["display_name"], time, json.dumps(record["overrides"])
-                groups.setdefault(model, {})[path.stem] = next(
-                    each["metrics"]["ndcg@10"]
-                    for each in record["evaluations"]
-                    if (each["part"], each["target_time"], each["masked"]) == ("valid", time, False)
-                )
+        same = record["task"] == "ranking" and training.get("epochs") == stored["epochs"]
+        if same and protocol.get("fingerprint") == stored["fingerprint"]:
+            time = protocol["target_time"]
+            model = record["display_name"], time, json.dumps(record["overrides"])
+            groups.setdefault(model, {})[path.stem] = next(
+                each["metrics"]["ndcg@10"]
+                for each in record["evaluations"]
+                if (each["part"], each["target_time"], each["masked"]) == ("valid", time, False)
+            )
     taken = {model for model, runs in groups.items() if runs.keys() <= set(stored["records"])}
     assert {name for model in taken for name in groups[model]} == set(stored["records"])
     for model, runs in groups.items():
