@@ -1,14 +1,18 @@
 """The leaderboard: its figures against those computed by hand from the records."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from workflow.batch import _records
 from workflow.experiment import Plan
 from workflow.leaderboard import as_markdown, table, write_leaderboard
 
+ROOT = Path(__file__).parents[2]
+STORE = ROOT / "results" / "batches"
 VALUES = {"a": [0.10, 0.12, 0.11], "b": [0.20, 0.21, 0.25], "c": [0.15, 0.11, 0.13]}
 
 
@@ -106,3 +110,12 @@ def test_the_files_say_the_same(plan, records, tmp_path):
     assert float(rows[0]["mean"]) == pytest.approx(np.mean(VALUES["b"]))
     assert [float(x) for x in rows[0]["values"].split()] == VALUES["b"]
     assert (tmp_path / "out" / "leaderboard.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in STORE.glob("*/*.csv")))
+def test_committed_leaderboards_are_those_of_the_committed_records(name):
+    plan = Plan(ROOT / "workflow" / "experiments" / f"{name}.yaml")
+    found = table(plan, _records(STORE, plan.jobs), STORE)
+    text = found.to_csv(index=False, lineterminator="\n")
+    assert (STORE / name / "leaderboard.csv").read_text() == text
+    assert as_markdown(found) in (STORE / name / "leaderboard.md").read_text()
