@@ -132,8 +132,9 @@ ABLATIONS = """\
 These runs differ in one or two options, and most of them are shorter than the runs above. Options
 were chosen by this table, so it shows validation figures only (seen items not masked, each model
 with its own target time). Records: [ablations/](ablations/). Larger ablations are
-[batches](../workflow/README.md#recorded-batches). SS4Rec+ that also reads the hour and the weekday of
-the target (`python results/hour_and_weekday.py`) is in [hour_and_weekday.json](hour_and_weekday.json).
+[batches](../workflow/README.md#recorded-batches). SS4Rec+ that also reads the hour and the weekday
+of the target is in [hour_and_weekday.json](hour_and_weekday.json), which
+`python results/hour_and_weekday.py` writes.
 """
 
 RATINGS = """\
