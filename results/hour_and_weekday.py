@@ -110,7 +110,7 @@ def trial(folder: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the trial and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Train with hour and weekday.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoints")
     folder = parser.parse_args(arguments).out
     described = {"dataset": "ml-1m", "part": "valid", "epochs": EPOCHS, "seed": SEED}

@@ -22,7 +22,7 @@ def test_the_hour_of_the_week_is_that_of_the_calendar(script):
     times = np.random.default_rng(0).integers(0, 2**31, 1000)
     calendar = pd.to_datetime(times, unit="s", utc=True)
     found = script.hour_and_weekday(times)
-    assert np.array_equal(found // 24, calendar.weekday)
+    assert np.array_equal(found // 24, calendar.day_of_week)
     assert np.array_equal(found % 24, calendar.hour)
 
 
