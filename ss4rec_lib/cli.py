@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import ss4rec_lib
@@ -275,11 +274,13 @@ def _doctor(_: argparse.Namespace) -> int:
 
 def _beside(module: str) -> Any:
     """Import a module of the checkout that is beside this package, not in it."""
-    root = Path(ss4rec_lib.__file__).parents[1]
-    if not (root / "workflow").is_dir():
+    from ss4rec_lib.data import checkout
+
+    root = checkout()
+    if root is None:
         from ss4rec_lib.lessons import notebooks_folder
 
-        notebooks_folder()  # an error that says how to get a checkout
+        root = notebooks_folder().parent  # an error that says how to get a checkout
     sys.path.insert(0, str(root))
     return importlib.import_module(module)
 
