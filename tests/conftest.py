@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): tests that share a worker")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups; 3.8 cannot under pytest 9.2
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module, and the runs of a lesson, on one worker; longest first."""
     long = {item.path for item in items if item.get_closest_marker("slow")}

@@ -130,6 +130,12 @@ def test_the_environment_of_the_tests_has_the_locked_versions(project, lock):
     assert wrong == []
 
 
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process: make test")
+def test_tests_of_a_module_share_a_worker(request):
+    """Versions of pytest and xdist that do not fit leave out the group and say nothing."""
+    assert request.node.nodeid.endswith(f"@{request.path}")
+
+
 def test_imports_are_declared(project):
     """Every third-party module that the package imports is a direct dependency, or an extra's."""
     modules = {"s5": "s5-pytorch", "yaml": "pyyaml", "surprise": "scikit-surprise"}
