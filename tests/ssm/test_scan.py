@@ -118,6 +118,13 @@ def test_selective_backends_equal_reference(sizes):
     assert_close(values_and_gradients(selective_scan, exact, "parallel"), expected, 1e-11)
 
 
+@pytest.mark.parametrize("states", [16, 32, 64, 80])
+def test_numba_compiled_for_its_number_of_states_equals_reference(states):
+    inputs = selective_inputs(2, 70, 5, states, 3)  # the first three: a loop of known length
+    expected = values_and_gradients(selective_scan, [t.double() for t in inputs], "reference")
+    assert_close(values_and_gradients(selective_scan, inputs, "numba"), expected, 2e-5)
+
+
 @settings(max_examples=40, deadline=None)
 @given(SIZES)
 def test_diagonal_backends_equal_reference(sizes):
@@ -218,19 +225,33 @@ def test_one_long_sequence_is_shared_between_threads_with_the_same_result():
     assert all(torch.equal(a, b) for run in runs for a, b in zip(run, runs[0], strict=True))
 
 
-def test_compiles_where_no_cache_folder_can_be_written(tmp_path):
-    """A folder below a file can't be made, not even by root."""
-    (tmp_path / "file").write_text("")
+def scan_in_a_process(cache):
+    """Run a selective scan in a process of its own, with this folder for compiled loops."""
     program = (
         "import torch, ss4rec_lib.ssm as s; u = torch.ones(1, 3, 2); "
-        "s.selective_scan(u, u, -torch.ones(2, 4), torch.ones(1, 3, 4), torch.ones(1, 3, 4), "
+        "s.selective_scan(u, u, -torch.ones(2, 16), torch.ones(1, 3, 16), torch.ones(1, 3, 16), "
         "backend='numba'); print('ran')"
     )
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "file" / "below")}
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )
     assert done.stdout == "ran\n", done.stderr
+
+
+def test_compiles_where_no_cache_folder_can_be_written(tmp_path):
+    """A folder below a file can't be made, not even by root."""
+    (tmp_path / "file").write_text("")
+    scan_in_a_process(tmp_path / "file" / "below")
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    """A compiled function among what the loops close over would be another in each process."""
+    scan_in_a_process(tmp_path)
+    compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+    assert any("forward" in path.name for path in compiled)
+    scan_in_a_process(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == compiled
 
 
 @pytest.mark.gpu

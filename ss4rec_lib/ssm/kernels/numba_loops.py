@@ -20,12 +20,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numba import njit
+from numba import carray, njit, types
+from numba.extending import intrinsic
 from torch import Tensor
 
 from ss4rec_lib.ssm.kernels import parallel, reference
 
-CHUNK = 32  # one state in CHUNK is saved; buffers of CHUNK * N * 2 floats fit the innermost cache
+CHUNK = 32  # one state in CHUNK is saved; the buffers, 4 * CHUNK * N floats, fit the first cache
 
 _ENOUGH = 8  # sequences that occupy the cores of a laptop without being cut into groups
 _WORTH_A_THREAD = 1 << 14  # states; they take about 20 microseconds, as long as waking a thread
@@ -122,89 +123,121 @@ def as_arrays(*tensors: Tensor) -> list[np.ndarray]:
     return [t.contiguous().numpy(force=True) for t in tensors]
 
 
-@compiled(fastmath=True)
-def selective_forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi):
-    """Fill y (B, L, D), x_last (B, D, N) and, if it is not empty, saved (B, D, L/CHUNK, N)."""
-    length, channels = u.shape[1], u.shape[2]
-    N = index(A.shape[1])
-    keep = saved.shape[2] > 0
-    x = np.empty((channels, N), dtype=np.float32)
-    for task in range(lo, hi):
-        b, first, end = part_of(task, groups, channels)
-        x[first:end] = x0[b, first:end]
-        # All channels of a chunk before the next chunk, so that its data stay in the cache.
-        for start in range(0, length, CHUNK):
-            stop = min(start + CHUNK, length)
-            for d in range(first, end):
-                state = x[d]
-                if keep:
-                    saved[b, d, start // CHUNK] = state
-                for k in range(start, stop):
-                    step = Delta[b, k, d]
-                    step_u = step * u[b, k, d]
-                    total = np.float32(0.0)
-                    for n in range(N):
-                        state[n] = exp_nonpositive(step * A[d, n]) * state[n] + step_u * B[b, k, n]
-                        total += C[b, k, n] * state[n]
-                    y[b, k, d] = total + D[d] * u[b, k, d]
-        x_last[b, first:end] = x[first:end]
+@intrinsic
+def on_stack(_, length):
+    """Return a pointer to `length` float32 on the stack, for `carray`.
 
-
-@compiled(fastmath=True)
-def selective_backward(
-    u, Delta, A, B, C, D, saved, dy, dx_last, du, dDelta, dA, dB, dC, dx0, groups, lo, hi
-):
-    """Fill the gradients; the caller sums dA (B, D, N) and dB and dC (B * groups, L, N).
-
-    With g_k the gradient at state x_k:  g_k = C_k dy_k + Lambda_bar_{k+1} g_{k+1}, and then
-    dB_k += g_k Delta u,  dC_k += dy x_k,  dA += g_k Delta Lambda_bar x_{k-1},
-    dDelta_k = sum_n g_k (A Lambda_bar x_{k-1} + u B),  du_k = D dy + sum_n g_k Delta B.
+    LLVM knows that no other pointer leads there, so loops over them need no check for overlap.
     """
-    length, channels = u.shape[1], u.shape[2]
-    N = index(A.shape[1])
-    # before[j] is the state entering step j of the chunk, decay[j] its Lambda_bar.
-    before = np.empty((CHUNK + 1, N), dtype=np.float32)
-    decay = np.empty((CHUNK, N), dtype=np.float32)
-    g = np.empty(N, dtype=np.float32)
-    flow = np.empty((channels, N), dtype=np.float32)  # gradient at x_k from the positions after it
-    for task in range(lo, hi):
-        b, first, end = part_of(task, groups, channels)
-        flow[first:end] = dx_last[b, first:end]
-        dA[b, first:end], dB[task], dC[task] = np.float32(0), np.float32(0), np.float32(0)
-        for c in range(saved.shape[2] - 1, -1, -1):
-            start = c * CHUNK
-            size = min(CHUNK, length - start)
-            for d in range(first, end):
-                before[0] = saved[b, d, c]
-                for j in range(size):  # recompute the states
-                    step = Delta[b, start + j, d]
-                    step_u = step * u[b, start + j, d]
-                    for n in range(N):
-                        decay[j, n] = exp_nonpositive(step * A[d, n])
-                    for n in range(N):
-                        before[j + 1, n] = decay[j, n] * before[j, n] + step_u * B[b, start + j, n]
-                for j in range(size - 1, -1, -1):
-                    k = start + j
-                    step, u_k, dy_k = Delta[b, k, d], u[b, k, d], dy[b, k, d]
-                    step_u = step * u_k
-                    sum_gB, sum_gAx = np.float32(0.0), np.float32(0.0)
-                    # Loops over few arrays vectorise with a cheap check that they do not overlap.
-                    for n in range(N):
-                        dC[task, k, n] += dy_k * before[j + 1, n]
-                    for n in range(N):
-                        g[n] = flow[d, n] + dy_k * C[b, k, n]
-                    for n in range(N):
-                        dB[task, k, n] += g[n] * step_u
-                        sum_gB += g[n] * B[b, k, n]
-                    for n in range(N):
-                        through = g[n] * decay[j, n]
-                        flow[d, n] = through  # gradient at x_{k-1}
-                        through *= before[j, n]
-                        dA[b, d, n] += step * through
-                        sum_gAx += A[d, n] * through
-                    dDelta[b, k, d] = sum_gAx + u_k * sum_gB
-                    du[b, k, d] = D[d] * dy_k + step * sum_gB
-        dx0[b, first:end] = flow[first:end]
+
+    def allocate(context, builder, signature, arguments):
+        return builder.alloca(context.get_value_type(types.float32), arguments[0])
+
+    return types.CPointer(types.float32)(length), allocate
+
+
+@njit(inline="always")
+def buffer(stack, rows, N):
+    """Return an array (rows, N), on the stack or not; its numbers are not set."""
+    if stack:
+        return carray(on_stack(index(rows) * N), (rows, N))
+    return np.empty((rows, N), dtype=np.float32)
+
+
+@lru_cache
+def selective_loops(N: int) -> tuple[Callable, Callable]:
+    """Return the loops of the selective scan, forward and backward, for N states a channel.
+
+    Compiled for this N where that pays: LLVM unrolls a loop of known length. Of 8 states, a single
+    vector, it would make no vector at all. The stacks of all systems hold buffers of 64 states.
+    """
+    fixed, stack = N if N % 16 == 0 and N <= 64 else 0, N <= 64
+
+    @compiled(fastmath=True)
+    def forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi):
+        """Fill y (B, L, D), x_last (B, D, N) and, if it is not empty, saved (B, D, L/CHUNK, N)."""
+        length, channels = u.shape[1], u.shape[2]
+        N = index(fixed) if fixed else index(A.shape[1])
+        keep = saved.shape[2] > 0
+        x = buffer(stack, 1, N)[0]
+        for task in range(lo, hi):
+            b, first, end = part_of(task, groups, channels)
+            x_last[b, first:end] = x0[b, first:end]
+            # All channels of a chunk before the next chunk, so that its data stay in the cache.
+            for start in range(0, length, CHUNK):
+                stop = min(start + CHUNK, length)
+                for d in range(first, end):
+                    x[:] = x_last[b, d]
+                    if keep:
+                        saved[b, d, start // CHUNK] = x
+                    for k in range(start, stop):
+                        step = Delta[b, k, d]
+                        step_u = step * u[b, k, d]
+                        total = np.float32(0.0)
+                        for n in range(N):
+                            x[n] = exp_nonpositive(step * A[d, n]) * x[n] + step_u * B[b, k, n]
+                            total += C[b, k, n] * x[n]
+                        y[b, k, d] = total + D[d] * u[b, k, d]
+                    x_last[b, d] = x
+
+    @compiled(fastmath=True)
+    def backward(
+        u, Delta, A, B, C, D, saved, dy, dx_last, du, dDelta, dA, dB, dC, dx0, groups, lo, hi
+    ):
+        """Fill the gradients; the caller sums dA (B, D, N) and dB and dC (B * groups, L, N).
+
+        With g_k the gradient at state x_k:  g_k = C_k dy_k + Lambda_bar_{k+1} g_{k+1}, and then
+        dB_k += g_k Delta u,  dC_k += dy x_k,  dA += g_k Delta Lambda_bar x_{k-1},
+        dDelta_k = sum_n g_k (A Lambda_bar x_{k-1} + u B),  du_k = D dy + sum_n g_k Delta B.
+        """
+        length, channels = u.shape[1], u.shape[2]
+        N = index(fixed) if fixed else index(A.shape[1])
+        # Of a chunk: before[j] is the state entering step j, decay[j] its Lambda_bar.
+        before, decay = buffer(stack, CHUNK + 1, N), buffer(stack, CHUNK, N)
+        dB_chunk, dC_chunk = buffer(stack, CHUNK, N), buffer(stack, CHUNK, N)
+        # Of a channel: its state, its dA, and the gradient at x_k from the positions after it.
+        x, dA_row, flow = buffer(stack, 1, N)[0], buffer(stack, 1, N)[0], buffer(stack, 1, N)[0]
+        for task in range(lo, hi):
+            b, first, end = part_of(task, groups, channels)
+            dx0[b, first:end] = dx_last[b, first:end]
+            dA[b, first:end] = np.float32(0)
+            for c in range(saved.shape[2] - 1, -1, -1):
+                start = c * CHUNK
+                size = min(CHUNK, length - start)
+                dB_chunk[:], dC_chunk[:] = np.float32(0), np.float32(0)
+                for d in range(first, end):
+                    x[:], dA_row[:], flow[:] = saved[b, d, c], dA[b, d], dx0[b, d]
+                    before[0] = x
+                    for j in range(size):  # recompute the states
+                        step = Delta[b, start + j, d]
+                        step_u = step * u[b, start + j, d]
+                        for n in range(N):
+                            kept = exp_nonpositive(step * A[d, n])
+                            decay[j, n] = kept
+                            x[n] = kept * x[n] + step_u * B[b, start + j, n]
+                            before[j + 1, n] = x[n]
+                    for j in range(size - 1, -1, -1):
+                        k = start + j
+                        step, u_k, dy_k = Delta[b, k, d], u[b, k, d], dy[b, k, d]
+                        step_u = step * u_k
+                        sum_gB, sum_gAx = np.float32(0.0), np.float32(0.0)
+                        for n in range(N):
+                            dC_chunk[j, n] += dy_k * before[j + 1, n]
+                            g = flow[n] + dy_k * C[b, k, n]
+                            dB_chunk[j, n] += g * step_u
+                            sum_gB += g * B[b, k, n]
+                            g *= decay[j, n]
+                            flow[n] = g  # gradient at x_{k-1}
+                            g *= before[j, n]
+                            dA_row[n] += step * g
+                            sum_gAx += A[d, n] * g
+                        dDelta[b, k, d] = sum_gAx + u_k * sum_gB
+                        du[b, k, d] = D[d] * dy_k + step * sum_gB
+                    dA[b, d], dx0[b, d] = dA_row, flow
+                dB[task, start : start + size] = dB_chunk[:size]
+                dC[task, start : start + size] = dC_chunk[:size]
+
+    return forward, backward
 
 
 @compiled(fastmath=False)
@@ -225,7 +258,8 @@ def selective_states(inputs: list[np.ndarray], keep: bool) -> tuple[np.ndarray, 
     groups, chunks = channel_groups(batch, channels), -(-length // CHUNK) if keep else 0
     x_last = np.empty((batch, channels, N), dtype=np.float32)
     results = np.empty_like(u), x_last, np.empty((batch, channels, chunks, N), dtype=np.float32)
-    shard(selective_forward, batch * groups, *inputs, *results, groups, work=u.size * N)
+    loop, _ = selective_loops(N)
+    shard(loop, batch * groups, *inputs, *results, groups, work=u.size * N)
     return results
 
 
@@ -237,7 +271,8 @@ def selective_gradients(inputs: list[np.ndarray]) -> tuple[Tensor, ...]:
     per_channel, per_position = (batch, channels, N), (batch * groups, length, N)
     shapes = (u.shape, u.shape, per_channel, per_position, per_position, per_channel)
     gradients = [np.empty(shape, dtype=np.float32) for shape in shapes]
-    shard(selective_backward, batch * groups, *inputs, *gradients, groups)
+    _, loop = selective_loops(N)
+    shard(loop, batch * groups, *inputs, *gradients, groups)
     du, dDelta, dA, dB, dC, dx0 = (torch.from_numpy(g) for g in gradients)
     if groups > 1:
         dB, dC = (t.view(batch, groups, length, N).sum(1) for t in (dB, dC))
