@@ -52,8 +52,8 @@ help: ## list the targets
 run: $(STAMP) ## run the lessons on real data, print where they are and what they measured
 	@$(PY) -m ss4rec_lib.cli lessons $(ARGS)
 
-# The data set is fetched first, because no test reaches the network. Two workers; all tests that
-# execute notebooks share one of them (tests/conftest.py).
+# The data set is fetched first, because no test reaches the network. Of the two workers, one does the
+# tests of a module, or the runs of a lesson (tests/conftest.py).
 test: $(STAMP) ## all tests, the notebooks' committed outputs included
 	@$(PY) -m ss4rec_lib.cli data ml-100k
 	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder

@@ -154,7 +154,6 @@ def test_a_lesson_without_highlights_shows_its_first_numbers(tmp_path):
     assert "n3" not in text
 
 
-@pytest.mark.xdist_group("notebooks")
 class TestExecution:
     def test_other_parameters_reach_the_lesson(self, lessons_folder, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)

@@ -16,7 +16,6 @@ def one(tiny_solutions):
     return notebook
 
 
-@pytest.mark.xdist_group("notebooks")
 class TestRunChecks:
     def test_pass_when_filled_and_fail_when_not(self, one, tmp_path, run_checks):
         one.cells[3].metadata["wrong"] = "def total_1(values):\n    return 7"

@@ -42,7 +42,6 @@ def page_of(site: Path, notebook: Path) -> str:
 @DOCS
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("site")  # one worker builds it, not both
 class TestSite:
     @pytest.mark.parametrize(
         "notebook", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}"
