@@ -20,8 +20,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numba import carray, njit, types
+from numba import njit, types
 from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 from torch import Tensor
 
 from ss4rec_lib.ssm.kernels import parallel, reference
@@ -140,7 +141,8 @@ def on_stack(_, length):
 def buffer(stack, rows, N):
     """Return an array (rows, N), on the stack or not; its numbers are not set."""
     if stack:
-        return carray(on_stack(index(rows) * N), (rows, N))
+        pointer = on_stack(index(rows) * N)  # pyright: ignore[reportCallIssue]
+        return carray(pointer, (rows, N))
     return np.empty((rows, N), dtype=np.float32)
 
 
