@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ss4rec_lib.ssm import S5
@@ -199,6 +199,8 @@ def outputs_and_gradients(layer: S5, u, delta, state, dtype):
     st.integers(1, 10), st.integers(1, 40), st.integers(1, 40), st.integers(0, 10_000),
     st.sampled_from([0.0, 1e-3, 1.0, 60.0, 3_600.0]),
 )  # fmt: skip
+@example(batch=9, length=5, states=130, seed=0, scale=1.0)  # more states than a task takes
+@example(batch=2, length=5, states=130, seed=1, scale=60.0)
 def test_the_compiled_pass_equals_the_reference(batch, length, states, seed, scale):
     """Values and gradients in float32 against the written-out layer in float64."""
     torch.manual_seed(seed)

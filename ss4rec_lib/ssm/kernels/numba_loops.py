@@ -146,15 +146,17 @@ def buffer(stack, rows, N):
     return np.empty((rows, N), dtype=np.float32)
 
 
-@lru_cache
 def selective_loops(N: int) -> tuple[Callable, Callable]:
     """Return the loops of the selective scan, forward and backward, for N states a channel.
 
     Compiled for this N where that pays: LLVM unrolls a loop of known length. Of 8 states, a single
     vector, it would make no vector at all. The stacks of all systems hold buffers of 64 states.
     """
-    fixed, stack = N if N % 16 == 0 and N <= 64 else 0, N <= 64
+    return _loops(N if N % 16 == 0 and N <= 64 else 0, N <= 64)
 
+
+@lru_cache
+def _loops(fixed: int, stack: bool) -> tuple[Callable, Callable]:
     @compiled(fastmath=True)
     def forward(u, Delta, A, B, C, D, x0, y, x_last, saved, groups, lo, hi):
         """Fill y (B, L, D), x_last (B, D, N) and, if it is not empty, saved (B, D, L/CHUNK, N)."""

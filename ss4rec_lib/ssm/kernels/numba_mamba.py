@@ -70,15 +70,6 @@ def convolve_forward(xz, w, bias, before, x, lo, hi):
                 x[b, k, d] = s[d] * _sigmoid(s[d])
 
 
-@loops.inlined(fastmath=True)
-def _spread_row(w, ds, row, dw, drow):
-    """Add the gradients of one tap of the convolution: of its weight and of its input."""
-    for d in range(ds.shape[0]):
-        dw[d] += ds[d] * row[d]
-    for d in range(ds.shape[0]):
-        drow[d] += ds[d] * w[d]
-
-
 @loops.compiled(fastmath=True)
 def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
     """Fill dxz[..., :D] and dbefore; dw (B, K, D) and dbias (B, D) are per sequence."""
@@ -93,10 +84,12 @@ def convolve_backward(xz, w, bias, before, dx, dxz, dw, dbias, dbefore, lo, hi):
                 ds[d] = dx[b, k, d] * (sigmoid + ds[d] * sigmoid * (_ONE - sigmoid))
             for j in range(K):
                 at = k - (K - 1) + j
-                if at >= 0:
-                    _spread_row(w[j], ds, xz[b, at, :D], dw[b, j], dxz[b, at, :D])
-                else:
-                    _spread_row(w[j], ds, before[b, at + K - 1], dw[b, j], dbefore[b, at + K - 1])
+                row = xz[b, at] if at >= 0 else before[b, at + K - 1]
+                drow = dxz[b, at] if at >= 0 else dbefore[b, at + K - 1]
+                for d in range(D):
+                    dw[b, j, d] += ds[d] * row[d]
+                for d in range(D):
+                    drow[d] += ds[d] * w[j, d]
             dbias[b] += ds
 
 

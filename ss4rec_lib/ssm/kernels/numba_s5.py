@@ -25,6 +25,7 @@ from ss4rec_lib.ssm.kernels import reference
 
 f32, index = np.float32, np.uint64  # unsigned indices, see `numba_loops.py`
 _ONE, _ZERO = f32(1), f32(0)
+_WIDTH = 64  # states of a task at most: their buffers are on the stack
 _SMALL = f32(0.01)  # |z|^2 below which series replace (exp(z) - 1)/z and its derivative
 # (exp(z) - 1)/z = sum z^n/(n+1)!  and its derivative = sum (n+1) z^n/(n+2)!
 _PHI = tuple(f32(1 / math.factorial(n + 1)) for n in range(6))
@@ -78,109 +79,37 @@ def _hold(lr, li, inv_r, inv_i, Delta):
     return ar, ai, sr, si, zr, zi, small
 
 
-# Loops over a row of states are functions of their own, with few arrays each. Only then can the
-# compiler check cheaply that the arrays do not overlap. In one function they take twice the time.
-
-
-@loops.inlined(_MATHS)
-def _coefficients(lam, inv, step, seconds, w, first, end):
-    """Fill w (4, P): Lambda_bar, then the scale, each real and imaginary."""
-    P = index(step.shape[0])
-    for p in range(index(first), index(end)):
-        w[0, p], w[1, p], w[2, p], w[3, p], _, _, _ = _hold(
-            lam[p], lam[P + p], inv[p], inv[P + p], seconds * step[p]
-        )
-
-
-@loops.inlined(_MATHS)
-def _slopes(lam, inv, step, seconds, w, first, end):
-    """Fill w (6, P): `_coefficients`, then Delta^2 slope(z), the derivative of scale by Lambda."""
-    P = index(step.shape[0])
-    for p in range(index(first), index(end)):
-        Delta = seconds * step[p]
-        inv_r, inv_i = inv[p], inv[P + p]
-        ar, ai, sr, si, zr, zi, small = _hold(lam[p], lam[P + p], inv_r, inv_i, Delta)
-        # Delta^2 slope(z) = (Delta Lambda_bar - scale) / Lambda away from 0
-        tr, ti = _series(zr, zi, _SLOPE)
-        er, ei = Delta * ar - sr, Delta * ai - si
-        w[0, p], w[1, p], w[2, p], w[3, p] = ar, ai, sr, si
-        w[4, p] = Delta * Delta * tr if small else er * inv_r - ei * inv_i
-        w[5, p] = Delta * Delta * ti if small else er * inv_i + ei * inv_r
-
-
-@loops.inlined(_MATHS)
-def _advance(w, u, before, after, first, end):
-    """Take one step: after = Lambda_bar before + scale u."""
-    P = index(before.shape[0] // 2)
-    for p in range(index(first), index(end)):
-        after[p] = (w[0, p] * before[p] - w[1, p] * before[P + p]) + (
-            w[2, p] * u[p] - w[3, p] * u[P + p]
-        )
-        after[P + p] = (w[0, p] * before[P + p] + w[1, p] * before[p]) + (
-            w[2, p] * u[P + p] + w[3, p] * u[p]
-        )
+@njit(inline="always")
+def _constants(lam, inv, step, first, end):
+    """Return a buffer of Lambda, 1 / Lambda, each real and imaginary, and step of a task."""
+    constants, P = loops.buffer(True, 5, _WIDTH), step.shape[0]
+    for row, source in enumerate((lam[:P], lam[P:], inv[:P], inv[P:], step)):
+        constants[row, : end - first] = source[first:end]
+    return constants
 
 
 @loops.compiled(_MATHS)
 def irregular_forward(lam, inv, step, delta, Bu, x0, x, groups, lo, hi):
     """Fill x (B, L, 2P) from Bu (B, L, 2P), delta (B, L) and x0 (B, 2P)."""
-    length, P = delta.shape[1], step.shape[0]
-    w = np.empty((4, P), dtype=np.float32)
+    length, P = delta.shape[1], index(step.shape[0])
+    w, state = loops.buffer(True, 4, _WIDTH), loops.buffer(True, 2, _WIDTH)
     for task in range(lo, hi):
-        b, first, end = loops.part_of(task, groups, P)
-        before = x0[b]
+        b, first, end = loops.part_of(task, groups, step.shape[0])
+        c, start, width = _constants(lam, inv, step, first, end), index(first), index(end - first)
+        for p in range(width):
+            state[0, p], state[1, p] = x0[b, start + p], x0[b, P + start + p]
         for k in range(length):
-            _coefficients(lam, inv, step, delta[b, k], w, first, end)
-            _advance(w, Bu[b, k], before, x[b, k], first, end)
-            before = x[b, k]
-
-
-@loops.inlined(_MATHS)
-def _into_input(w, g, dx, dBu, first, end):
-    """Add dx to the gradient at the state, and pass it to the input: dBu = g conj(scale)."""
-    P = index(g.shape[1])
-    for p in range(index(first), index(end)):
-        gr, gi = g[0, p] + dx[p], g[1, p] + dx[P + p]
-        sr, si = w[2, p], w[3, p]
-        g[0, p], g[1, p] = gr, gi
-        dBu[p], dBu[P + p] = gr * sr + gi * si, gi * sr - gr * si
-
-
-@loops.inlined(_MATHS)
-def _into_scale(w, g, u, h, first, end):
-    """Fill the gradients through the scale, v = g conj(u): Lambda in h[:2], Delta in h[2]."""
-    P = index(g.shape[1])
-    for p in range(index(first), index(end)):
-        vr, vi = g[0, p] * u[p] + g[1, p] * u[P + p], g[1, p] * u[p] - g[0, p] * u[P + p]
-        tr, ti = w[4, p], w[5, p]
-        h[0, p], h[1, p] = vr * tr + vi * ti, vi * tr - vr * ti
-        h[2, p] = vr * w[0, p] + vi * w[1, p]
-
-
-@loops.inlined(_MATHS)
-def _into_decay(lam, w, g, before, h, first, end):
-    """Move g to the step before, g *= conj(Lambda_bar); dz = g conj(before) into h[3:], h[2]."""
-    P = index(g.shape[1])
-    for p in range(index(first), index(end)):
-        ar, ai = w[0, p], w[1, p]
-        gr, gi = g[0, p] * ar + g[1, p] * ai, g[1, p] * ar - g[0, p] * ai
-        g[0, p], g[1, p] = gr, gi
-        zr, zi = gr * before[p] + gi * before[P + p], gi * before[p] - gr * before[P + p]
-        h[3, p], h[4, p] = zr, zi
-        h[2, p] += zr * lam[p] + zi * lam[P + p]
-
-
-@loops.inlined(_MATHS)
-def _sum_up(step, seconds, h, sums, first, end):
-    """Add h to sums (3, P): Lambda real, imaginary, step. Return the gradient at `seconds`."""
-    total = _ZERO
-    for p in range(index(first), index(end)):
-        Delta = seconds * step[p]
-        sums[0, p] += h[0, p] + h[3, p] * Delta
-        sums[1, p] += h[1, p] + h[4, p] * Delta
-        sums[2, p] += h[2, p] * seconds
-        total += h[2, p] * step[p]
-    return total
+            seconds, u, after = delta[b, k], Bu[b, k], x[b, k]
+            for p in range(width):
+                w[0, p], w[1, p], w[2, p], w[3, p], _, _, _ = _hold(
+                    c[0, p], c[1, p], c[2, p], c[3, p], seconds * c[4, p]
+                )
+            for p in range(width):  # of their own, or LLVM would not vectorise either
+                r, i, xr, xi = start + p, P + start + p, state[0, p], state[1, p]
+                xr, xi = w[0, p] * xr - w[1, p] * xi, w[0, p] * xi + w[1, p] * xr
+                state[0, p] = xr + (w[2, p] * u[r] - w[3, p] * u[i])
+                state[1, p] = xi + (w[2, p] * u[i] + w[3, p] * u[r])
+                after[r], after[i] = state[0, p], state[1, p]
 
 
 @loops.compiled(_MATHS)
@@ -193,22 +122,47 @@ def irregular_backward(
     conj(scale_k);  through Lambda_bar = exp(z): dz = g_k conj(x_{k-1} Lambda_bar);  through the
     scale, v = g_k conj(Bu_k): dDelta += Re(v conj(Lambda_bar)), dLambda += v conj(Delta^2 slope(z))
     """
-    length, P = delta.shape[1], step.shape[0]
-    w, h = np.empty((6, P), dtype=np.float32), np.empty((5, P), dtype=np.float32)
-    g, sums = np.empty((2, P), dtype=np.float32), np.empty((3, P), dtype=np.float32)
+    length, P = delta.shape[1], index(step.shape[0])
+    g, sums = loops.buffer(True, 2, _WIDTH), loops.buffer(True, 3, _WIDTH)
     for task in range(lo, hi):
-        b, first, end = loops.part_of(task, groups, P)
+        b, first, end = loops.part_of(task, groups, step.shape[0])
+        c, start, width = _constants(lam, inv, step, first, end), index(first), index(end - first)
         g[:], sums[:] = _ZERO, _ZERO
         for k in range(length - 1, -1, -1):
             before = x[b, k - 1] if k > 0 else x0[b]
-            _slopes(lam, inv, step, delta[b, k], w, first, end)
-            _into_input(w, g, dx[b, k], dBu[b, k], first, end)
-            _into_scale(w, g, Bu[b, k], h, first, end)
-            _into_decay(lam, w, g, before, h, first, end)
-            ddelta[task, k] = _sum_up(step, delta[b, k], h, sums, first, end)
-        for p in range(first, end):
-            dlam[b, p], dlam[b, P + p], dstep[b, p] = sums[0, p], sums[1, p], sums[2, p]
-            dx0[b, p], dx0[b, P + p] = g[0, p], g[1, p]
+            seconds, u, dx_k, dBu_k, total = delta[b, k], Bu[b, k], dx[b, k], dBu[b, k], _ZERO
+            for p in range(width):
+                r, i = start + p, P + start + p
+                lr, li, inv_r, inv_i, Delta = c[0, p], c[1, p], c[2, p], c[3, p], seconds * c[4, p]
+                ar, ai, sr, si, zr, zi, small = _hold(lr, li, inv_r, inv_i, Delta)
+                # Delta^2 slope(z), the derivative of scale by Lambda, is (Delta Lambda_bar - scale)
+                # / Lambda away from 0.
+                tr, ti = _series(zr, zi, _SLOPE)
+                er, ei = Delta * ar - sr, Delta * ai - si
+                tr = Delta * Delta * tr if small else er * inv_r - ei * inv_i
+                ti = Delta * Delta * ti if small else er * inv_i + ei * inv_r
+                gr, gi = g[0, p] + dx_k[r], g[1, p] + dx_k[i]
+                dBu_k[r], dBu_k[i] = gr * sr + gi * si, gi * sr - gr * si
+                ur, ui = u[r], u[i]
+                vr, vi = gr * ur + gi * ui, gi * ur - gr * ui
+                gr, gi = gr * ar + gi * ai, gi * ar - gr * ai
+                g[0, p], g[1, p] = gr, gi
+                dzr, dzi = gr * before[r] + gi * before[i], gi * before[r] - gr * before[i]
+                dDelta = (vr * ar + vi * ai) + (dzr * lr + dzi * li)
+                sums[0, p] += (vr * tr + vi * ti) + dzr * Delta
+                sums[1, p] += (vi * tr - vr * ti) + dzi * Delta
+                sums[2, p] += dDelta * seconds
+                total += dDelta * c[4, p]
+            ddelta[task, k] = total
+        for p in range(width):
+            r, i = start + p, P + start + p
+            dlam[b, r], dlam[b, i], dstep[b, r] = sums[0, p], sums[1, p], sums[2, p]
+            dx0[b, r], dx0[b, i] = g[0, p], g[1, p]
+
+
+def _groups(batch: int, P: int) -> int:
+    """Return the number of groups of states per sequence; their buffers fit the stack."""
+    return max(loops.channel_groups(batch, P), -(-P // _WIDTH))
 
 
 class _IrregularScan(torch.autograd.Function):
@@ -221,7 +175,7 @@ class _IrregularScan(torch.autograd.Function):
         inv = torch.cat((re / size, -im / size))  # 1 / Lambda
         x, P = torch.empty_like(Bu, memory_format=torch.contiguous_format), step.shape[0]
         arrays = loops.as_arrays(lam, inv, step, delta, Bu, x0)
-        groups, work = loops.channel_groups(len(delta), P), delta.numel() * P
+        groups, work = _groups(len(delta), P), delta.numel() * P
         loops.shard(irregular_forward, len(delta) * groups, *arrays, x.numpy(), groups, work=work)
         ctx.save_for_backward(lam, step, delta, Bu, x0, inv, x)
         return x
@@ -233,7 +187,7 @@ class _IrregularScan(torch.autograd.Function):
         lam, step, delta, Bu, x0, inv, x = ctx.saved_tensors
         arrays = loops.as_arrays(lam, inv, step, delta, Bu, x0, x, dx)
         (batch, length), P = arrays[3].shape, arrays[2].shape[0]
-        groups = loops.channel_groups(batch, P)
+        groups = _groups(batch, P)
         shapes = [(batch, 2 * P), (batch, P), (batch * groups, length), arrays[4].shape]
         gradients = [np.empty(shape, dtype=np.float32) for shape in (*shapes, (batch, 2 * P))]
         loops.shard(irregular_backward, batch * groups, *arrays, *gradients, groups)
