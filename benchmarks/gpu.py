@@ -35,10 +35,12 @@ from training import Trainee, load
 
 from ss4rec_lib.data import Split, find_local, leave_one_out, planted_ratings
 from ss4rec_lib.machine import describe_machine, describe_versions
+from ss4rec_lib.models import SS4RecConfig
 from ss4rec_lib.training import TrainingConfig, fit
 
 ROOT = Path(__file__).resolve().parents[1]
-GOAL = 0.2056  # validation NDCG@10: the test figure of the public rerun, which took hours
+# Validation NDCG@10. The public rerun reached .2190, and .2056 in the test part, in 6.5 hours.
+GOALS = {"official": 0.2056, "plus": 0.2190}
 SKIPPED_ON_CPU = {"skipped": "needs a GPU"}
 
 
@@ -54,9 +56,10 @@ class Plan:
     limit: float = 2.0  # seconds of one contender at one shape
     tokens: tuple[int, ...] = (1_600, 12_800, 51_200)  # of a training step
     epoch_tokens: int = 12_800
+    goal_tokens: int = 6_400
     steps: int = 10
     users: int = 6_040  # of the generated data that take the place of ML-1M
-    goal_seconds: float = 100.0
+    goal_seconds: float = 70.0  # of each preset
     states: tuple[int, ...] = (128, 256, 512, 1024)  # of a program of Mamba's kernels
 
 
@@ -120,10 +123,13 @@ class Check:
         """The tests marked `gpu`, and all of the backends that need one."""
         if self.device.type != "cuda":
             return SKIPPED_ON_CPU
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/ssm"]
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "tests/ssm"]
         command += ["tests/training", "-k", "gpu or triton or mamba_ssm"]
+        command += ["-n", "auto", "--maxprocesses", "8", "--dist", "load"]  # most of it compiles
         limit = self.plan.test_seconds
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+        if done.returncode:
+            print(done.stdout)  # the report names the tests only
         lines = done.stdout.strip().splitlines()
         failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
         found = {"summary": lines[-1] if lines else done.stderr[-300:], "not_passed": failed}
@@ -202,21 +208,28 @@ class Check:
         return {"rows": rows, "tokens": self.plan.epoch_tokens}
 
     def goal(self) -> dict:
-        """Seconds of training and validation until validation NDCG@10 reaches the goal."""
+        """Seconds of training and validation until validation NDCG@10 reaches a preset's goal."""
         if self.dataset != "ml-1m":
             return {"skipped": f"needs ml-1m; the data here are {self.dataset}"}
-        begin, epochs = time.perf_counter(), []
+        rows, courses = [], {}
+        for preset, goal in GOALS.items():
+            begin, course = time.perf_counter(), []
 
-        def stop(history: pd.DataFrame) -> None:
-            spent = time.perf_counter() - begin
-            epochs.append({"seconds": spent, "ndcg": float(history["ndcg@10"].iloc[-1])})
-            if epochs[-1]["ndcg"] >= GOAL or spent > self.plan.goal_seconds:
-                raise KeyboardInterrupt
+            def stop(history: pd.DataFrame, begin=begin, course=course, goal=goal) -> None:
+                spent = time.perf_counter() - begin
+                course.append((spent, float(history["ndcg@10"].iloc[-1])))
+                if course[-1][1] >= goal or spent > self.plan.goal_seconds:
+                    raise KeyboardInterrupt
 
-        options = {"max_tokens": self.plan.epoch_tokens, "device": self.device.type}
-        trainee = Trainee(self.split, TrainingConfig.ml_1m(**options))
-        fit(trainee.run.model, self.split, trainee.run.config, on_epoch=stop, progress=False)
-        return {"goal": GOAL, "reached": epochs[-1]["ndcg"] >= GOAL, "epochs": epochs}
+            options = {"max_tokens": self.plan.goal_tokens, "device": self.device.type}
+            config = getattr(SS4RecConfig, preset)()
+            run = Trainee(self.split, TrainingConfig.ml_1m(**options), config).run
+            fit(run.model, self.split, run.config, on_epoch=stop, progress=False)
+            best = max(ndcg for _, ndcg in course)
+            row = {"preset": preset, "goal": goal, "reached": best >= goal}
+            rows.append(row | {"epochs": len(course), "seconds": course[-1][0], "best": best})
+            courses[preset] = course
+        return {"rows": rows, "courses": courses}
 
     def compiled(self) -> dict:
         """The step of one batch: as it is, by torch.compile, and with CUDA graphs."""
@@ -297,8 +310,8 @@ class Check:
 PARTS = tuple(GPU_PARTS)  # methods of `Check`, in this order
 
 
-def measure(plan: Plan, device: torch.device, say: Callable[[str], None] = print) -> dict:
-    """Everything that gpu.json holds."""
+def measure(plan: Plan, device: torch.device, save: Callable[[dict], None]) -> dict:
+    """Everything that gpu.json holds; `save` is given what there is after each part."""
     check = Check(plan, device)
     cuda = device.type == "cuda"
     result: dict = {
@@ -308,10 +321,10 @@ def measure(plan: Plan, device: torch.device, say: Callable[[str], None] = print
         "plan": asdict(plan),
         "machine": describe_machine(),
         "versions": describe_versions(("torch", "triton", "mamba-ssm", "numpy", "ss4rec-lab")),
-    }
+    } | {name: {"skipped": "not reached"} for name in PARTS}
     for name in PARTS:
         spent = time.perf_counter() - check.begin
-        say(f"{spent:4.0f} s  {name}")
+        print(f"{spent:4.0f} s  {name}", flush=True)
         if spent > plan.seconds:
             result[name] = {"skipped": f"{spent:.0f} s had passed"}
             continue
@@ -319,7 +332,8 @@ def measure(plan: Plan, device: torch.device, say: Callable[[str], None] = print
             result[name] = getattr(check, name)()
         except Exception as error:  # the other parts still have something to say
             result[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
-    result["seconds"] = time.perf_counter() - check.begin
+        result["seconds"] = time.perf_counter() - check.begin
+        save(result)
     return result
 
 
@@ -335,8 +349,8 @@ def main() -> int:
         build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"
         print(f"error: no GPU here ({build}); nothing was measured", file=sys.stderr)
         return 2
-    result = measure(QUICK if options.quick else Plan(), torch.device(options.device))
-    write_gpu_report(result, options.out)
+    plan, device = QUICK if options.quick else Plan(), torch.device(options.device)
+    result = measure(plan, device, lambda result: write_gpu_report(result, options.out))
     print((options.out / "gpu.md").read_text())
     failed = [name for name in PARTS if "failed" in result[name]]
     for name in failed:

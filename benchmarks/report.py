@@ -274,9 +274,10 @@ def _gpu_plain(part: dict) -> list[str]:
     def text(value: object) -> str:
         if not isinstance(value, float):
             return str(value)
-        return f"{value:.3g}" if value >= 1e6 else f"{value:,.3f}"
+        return f"{value:.3g}" if value >= 1e6 else f"{value:,.4f}"
 
-    entries = [f"- {name}: {text(value)}" for name, value in part.items() if name != "rows"]
+    shown = {name: value for name, value in part.items() if name not in ("rows", "courses")}
+    entries = [f"- {name}: {text(value)}" for name, value in shown.items()]
     lines = [*entries, ""] if entries else []
     if rows := part.get("rows"):
         header = list(rows[0])
@@ -290,7 +291,7 @@ GPU_PARTS = {
     "scans": "Layers",
     "steps": "A training step of the official model",
     "epoch": "One epoch",
-    "goal": "Training until validation NDCG@10 reaches the goal",
+    "goal": "Seconds of training until validation NDCG@10 reaches a goal",
     "waits": "How often Python waits for the GPU in a step",
     "tiles": "Mamba's kernels with other numbers of states in a program",
     "compiled": "torch.compile and CUDA graphs",

@@ -37,7 +37,7 @@ from ss4rec_lib.ssm.kernels import mamba_ssm, parallel, reference
 from ss4rec_lib.ssm.kernels.reference import transformed
 
 BACKENDS = ("auto", "reference", "numba", "parallel", "triton", "mamba_ssm")
-OLDEST_TRITON = (3, 7)  # the version that torch 2.13 brings; older ones have not been tried
+OLDEST_TRITON = (3, 6)  # the version that torch 2.11 brings; older ones have not been tried
 
 _log = logging.getLogger(__name__)
 

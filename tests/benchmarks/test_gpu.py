@@ -92,5 +92,9 @@ def test_a_part_that_fails_is_reported_and_the_next_one_runs(gpu, tmp_path, monk
 
 
 def test_what_no_time_is_left_for_is_skipped(gpu):
-    found = gpu.measure(gpu.Plan(seconds=-1.0, users=20), torch.device("cpu"), lambda _: None)
+    saved = []
+    plan, device = gpu.Plan(seconds=-1.0, users=20), torch.device("cpu")
+    found = gpu.measure(plan, device, lambda result: saved.append(dict(result)))
     assert all("had passed" in found[name]["skipped"] for name in gpu.PARTS)
+    assert len(saved) == len(gpu.PARTS)  # a run that is killed loses only the part it was in
+    assert saved[0][gpu.PARTS[-1]] == {"skipped": "not reached"}

@@ -259,3 +259,23 @@ def test_the_recorded_versions_are_those_that_the_library_is_tested_with():
             if f"\n{package}==" in locked:
                 assert f"\n{package}=={version} " in locked, (path.name, package, version)
     assert sum(path.stat().st_size for path in FIXTURES.glob("*.npz")) < 450_000
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["auto", "mamba_ssm"])
+def test_on_a_gpu_mamba_equals_the_real_one(backend):
+    """`mamba_ssm.Mamba` itself, at the sizes of training, with its CUDA kernels."""
+    real = pytest.importorskip("mamba_ssm").Mamba
+    torch.manual_seed(0)
+    theirs = real(64, d_state=32, d_conv=4, expand=2, device="cuda")
+    ours = Mamba(64, d_state=32, d_conv=4, expand=2, backend=backend).cuda()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x, found = torch.randn(4, 200, 64), []
+    for block in (theirs, ours):
+        given = x.cuda().requires_grad_()
+        output = block(given)
+        weighted_sum(output).backward()
+        gradients = {name: p.grad.cpu() for name, p in block.named_parameters()}
+        found.append({"output": output.detach().cpu(), "x": given.grad.cpu()} | gradients)
+    for name, expected in found[0].items():  # its exponentials are the fast ones of CUDA
+        assert_close(found[1][name], expected, 1e-4, name)

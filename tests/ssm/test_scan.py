@@ -202,7 +202,8 @@ def test_auto_survives_a_broken_numba(monkeypatch):
         selective_scan(*inputs, backend="numba")
 
 
-def test_mamba_ssm_asked_for_by_name_says_how_to_get_it():
+def test_mamba_ssm_asked_for_by_name_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(scan.importlib.util, "find_spec", lambda name: None)
     inputs = selective_inputs(1, 5, 2, 3, 6)[:6]
     with pytest.raises(RuntimeError, match=r"mamba_ssm.*pip install"):
         selective_scan(*inputs, backend="mamba_ssm")
@@ -374,10 +375,10 @@ def test_triton_asked_for_by_name_says_why_it_cannot(triton, monkeypatch):
     check_refused("cuda:0.*7.5", sample())
 
 
-@pytest.mark.parametrize("found", ["2.3.1", "3.6.0"])
+@pytest.mark.parametrize("found", ["2.3.1", "3.5.1"])
 def test_a_triton_that_is_too_old_is_refused_with_both_versions(triton, found):
     triton.__version__ = found
-    check_refused(rf"{found}.*3\.7", sample())
+    check_refused(rf"{found}.*3\.6", sample())
 
 
 def test_without_triton_a_gpu_is_used_by_the_parallel_backend(triton, monkeypatch):
