@@ -401,9 +401,12 @@ def _published_summary(groups: Sequence[Group], published: Sequence[Row]) -> str
         found = group.metrics("test", time, False, "score")
         if group.first["task"] == "ranking" and group.protocol["ordering"] == "recbole-float32":
             seeds = f"{len(group.seeds)} seed{'s' * (len(group.seeds) > 1)}"
+            seeds += ", on a GPU" * (group.first["machine"]["device"] == "cuda")
             name = f"{group.first['display_name']}, this repository ({seeds})"
             if group.first["dataset"] == CONTROL:
                 name += f", rows shuffled, {group.budget} epochs"
+            elif tokens := group.first["overrides"].get("max_tokens"):
+                name += f", steps of {tokens:,} positions"
             cells.append([name, time, *(figure(found, m) for m in METRICS)])
     cells += [
         [row["model"], row["target_time"], *(row[m] or "-" for m in METRICS)]

@@ -159,7 +159,8 @@ class SequenceConfig(ModelConfig):
     @property
     def display_name(self) -> str:
         """The name of the model in a table."""
-        return self._name() + ", learned mask" * self.seen_offset
+        pairwise, masked = self.loss_type == "BPR", self.seen_offset
+        return self._name() + ", BPR" * pairwise + ", learned mask" * masked
 
     def _name(self) -> str:
         return ModelConfig.display_name.fget(self)  # type: ignore
