@@ -219,6 +219,16 @@ def test_the_compiled_pass_equals_the_reference(batch, length, states, seed, sca
         assert (f - e).abs().max().item() <= relative * size, f"output {number}"
 
 
+def test_the_compiled_pass_takes_many_sequences_in_one_call():
+    """Its buffers are on the stack, which must not grow with the number of sequences."""
+    torch.manual_seed(0)
+    layer, u, delta = S5(2, 64, backend="numba"), torch.randn(20_000, 1, 2), torch.rand(20_000, 1)
+    found = layer(u, delta)
+    found.sum().backward()
+    layer.backend = "reference"
+    assert torch.allclose(found, layer(u, delta), atol=1e-5)
+
+
 def test_the_compiled_pass_equals_the_reference_for_growing_states():
     """Unconstrained eigenvalues with positive real parts, up to a growth of exp(8) per step."""
     torch.manual_seed(0)

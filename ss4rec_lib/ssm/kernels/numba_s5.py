@@ -80,22 +80,24 @@ def _hold(lr, li, inv_r, inv_i, Delta):
 
 
 @njit(inline="always")
-def _constants(lam, inv, step, first, end):
-    """Return a buffer of Lambda, 1 / Lambda, each real and imaginary, and step of a task."""
-    constants, P = loops.buffer(True, 5, _WIDTH), step.shape[0]
+def _copy_constants(c, lam, inv, step, first, end):
+    """Fill c (5, _WIDTH) with a task's Lambda, 1 / Lambda, each real and imaginary, and step."""
+    P = step.shape[0]
     for row, source in enumerate((lam[:P], lam[P:], inv[:P], inv[P:], step)):
-        constants[row, : end - first] = source[first:end]
-    return constants
+        c[row, : end - first] = source[first:end]
 
 
 @loops.compiled(_MATHS)
 def irregular_forward(lam, inv, step, delta, Bu, x0, x, groups, lo, hi):
     """Fill x (B, L, 2P) from Bu (B, L, 2P), delta (B, L) and x0 (B, 2P)."""
     length, P = delta.shape[1], index(step.shape[0])
-    w, state = loops.buffer(True, 4, _WIDTH), loops.buffer(True, 2, _WIDTH)
+    # Before the loop: what is taken from the stack comes back only when the function returns.
+    c, w = loops.buffer(True, 5, _WIDTH), loops.buffer(True, 4, _WIDTH)
+    state = loops.buffer(True, 2, _WIDTH)
     for task in range(lo, hi):
         b, first, end = loops.part_of(task, groups, step.shape[0])
-        c, start, width = _constants(lam, inv, step, first, end), index(first), index(end - first)
+        start, width = index(first), index(end - first)
+        _copy_constants(c, lam, inv, step, first, end)
         for p in range(width):
             state[0, p], state[1, p] = x0[b, start + p], x0[b, P + start + p]
         for k in range(length):
@@ -123,10 +125,12 @@ def irregular_backward(
     scale, v = g_k conj(Bu_k): dDelta += Re(v conj(Lambda_bar)), dLambda += v conj(Delta^2 slope(z))
     """
     length, P = delta.shape[1], index(step.shape[0])
-    g, sums = loops.buffer(True, 2, _WIDTH), loops.buffer(True, 3, _WIDTH)
+    c, g = loops.buffer(True, 5, _WIDTH), loops.buffer(True, 2, _WIDTH)
+    sums = loops.buffer(True, 3, _WIDTH)
     for task in range(lo, hi):
         b, first, end = loops.part_of(task, groups, step.shape[0])
-        c, start, width = _constants(lam, inv, step, first, end), index(first), index(end - first)
+        start, width = index(first), index(end - first)
+        _copy_constants(c, lam, inv, step, first, end)
         g[:], sums[:] = _ZERO, _ZERO
         for k in range(length - 1, -1, -1):
             before = x[b, k - 1] if k > 0 else x0[b]
