@@ -68,7 +68,7 @@ def test_the_library_is_small():
     """11,000 lines; then own data (600), controls in lessons (500), Triton (580), SS4Rec+, a
     learned mask and ensembles (220).
     """
-    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 12_890
+    assert sum(len(path.read_text().splitlines()) for path in library_files()) <= 12_900
 
 
 def test_no_file_is_long_and_there_are_few():
