@@ -405,8 +405,8 @@ def _published_summary(groups: Sequence[Group], published: Sequence[Row]) -> str
             name = f"{group.first['display_name']}, this repository ({seeds})"
             if group.first["dataset"] == CONTROL:
                 name += f", rows shuffled, {group.budget} epochs"
-            elif tokens := group.first["overrides"].get("max_tokens"):
-                name += f", steps of {tokens:,} positions"
+            elif group.first["overrides"]:
+                name += f", {options_text(group.first['overrides'])}"
             cells.append([name, time, *(figure(found, m) for m in METRICS)])
     cells += [
         [row["model"], row["target_time"], *(row[m] or "-" for m in METRICS)]
