@@ -232,6 +232,15 @@ def test_a_slow_machine(monkeypatch):
     assert found.state == WARNING and "planted" in found.remedy
 
 
+@pytest.mark.parametrize(("written", "minutes"), [("58 s", "1.0"), ("90 s", "1.5"), ("1.6 min", "1.6")])
+def test_the_time_of_lesson_04_in_both_of_its_units(monkeypatch, tmp_path, written, minutes):
+    monkeypatch.setattr(doctor, "_speed", lambda: doctor.SPEED_SECONDS)
+    monkeypatch.setattr(doctor, "describe_machine", lambda: {"cores": 2})
+    row = f"| [04 · Training](notebooks/04_train_ss4rec.ipynb) | On 2 cores. | {written} |\n"
+    (tmp_path / "README.md").write_text(row)
+    assert f"about {minutes} min" in doctor.check_time(tmp_path).text
+
+
 def test_one_broken_check_does_not_hide_the_others(monkeypatch, capsys):
     def breaks():
         raise RuntimeError("of all things")

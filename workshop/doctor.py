@@ -208,11 +208,11 @@ def check_time(root: Path = ROOT) -> Finding:
     """
     page = root / "README.md"
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    seconds = re.search(r"\(notebooks/04_\w+\.ipynb\).*\b(\d+) s \|", text)
-    if seconds is None:
+    time = re.search(r"\(notebooks/04_\w+\.ipynb\).*\| ([\d.]+) (s|min) \|", text)
+    if time is None:
         return Finding(WARNING, "not known: the README beside the package has no time of lesson 04")
     slower = _speed() / SPEED_SECONDS * (2 if describe_machine()["cores"] == 1 else 1)
-    minutes = int(seconds[1]) * slower / 60
+    minutes = float(time[1]) / (60 if time[2] == "s" else 1) * slower
     said = f"about {minutes:.1f} min for lesson 04 at this load; the first time 1 more to compile"
     if minutes <= 5:
         return Finding(OK, said)

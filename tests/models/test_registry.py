@@ -38,8 +38,7 @@ def test_a_preset_has_the_options_and_facts_of_its_model(task, name):
 def test_names_in_a_table_tell_the_presets_of_a_task_apart():
     for presets in PRESETS.values():
         names = [preset.config.display_name for preset in presets.values()]
-        # official and bpr are two configurations of one model
-        assert len(set(names)) == len(names) - ("official" in presets)
+        assert len(set(names)) == len(names)
 
 
 def test_rating_baselines_are_made_from_their_configuration_and_a_seed():
