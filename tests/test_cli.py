@@ -171,6 +171,12 @@ def test_help_is_quick_to_import():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_the_library_imports_no_compiler_of_torch():
+    """Loading torch._dynamo takes about as long as loading the rest of torch."""
+    code = "import sys, ss4rec_lib.training; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize("verb", ["train", "evaluate", "recommend", "record", "compare"])
 def test_a_verb_without_its_folder_is_a_usage_error(capsys, verb):
     with pytest.raises(SystemExit) as stop:

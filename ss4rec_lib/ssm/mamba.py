@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ss4rec_lib.ssm.scan import check, is_plain, numba_applies, selective_scan
+from ss4rec_lib.ssm.scan import asked_once, check, is_plain, numba_applies, selective_scan
 
 INNER_LAYERS = ("conv1d", "x_proj", "dt_proj")
 
@@ -80,7 +80,7 @@ class Mamba(nn.Module):
         sizes = self.d_conv - 1, self.d_state
         return MambaState(*(self.D.new_zeros(batch_size, self.d_inner, size) for size in sizes))
 
-    @torch.compiler.assume_constant_result  # torch.compile asks once and does not look inside
+    @asked_once
     def _as_made(self, *names: str) -> bool:
         """Return True if the weights of these inner layers may be used without calling them."""
         same = (getattr(self, name).extra_repr() == self._made[name] for name in names)

@@ -121,7 +121,16 @@ def _log_once(operation: str, backend: str, device: str, dtype: torch.dtype) -> 
     _log.info("%s on %s, %s: backend %r", operation, device, dtype, backend)
 
 
-@torch.compiler.assume_constant_result  # torch.compile asks once and does not look inside
+def asked_once(function: Any) -> Any:
+    """Mark it as `torch.compiler.assume_constant_result` does: torch.compile does not look inside.
+
+    Calling that would import torch._dynamo, which takes as long as importing the rest of torch.
+    """
+    function._dynamo_marked_constant = True
+    return function
+
+
+@asked_once
 def _why_not(
     backend: str, operation: str, device: torch.device, dtype: torch.dtype, carries_state: bool
 ) -> str:
@@ -159,7 +168,7 @@ def choose(operation: str, backend: str, sample: Tensor, carries_state: bool = F
     return _choose(operation, backend, sample.device, sample.dtype, carries_state)
 
 
-@torch.compiler.assume_constant_result
+@asked_once
 def _choose(
     operation: str, backend: str, device: torch.device, dtype: torch.dtype, carries_state: bool
 ) -> str:

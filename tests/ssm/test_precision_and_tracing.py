@@ -9,6 +9,7 @@ import torch
 from ss4rec_lib.models import SS4Rec, SS4RecConfig
 from ss4rec_lib.models.base import Dropout
 from ss4rec_lib.ssm import S5, Mamba
+from ss4rec_lib.ssm.scan import asked_once
 
 SMALL = SS4RecConfig(hidden_size=8, d_H=8, d_P=4, d_state=4, n_layers=1)
 LOW = [torch.bfloat16, torch.float16]
@@ -162,6 +163,11 @@ def test_a_compiled_layer_computes_the_same():
     assert torch.allclose(found, block(hidden), atol=1e-6)
     for a, b in zip(compiled.parameters(), block.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-5)
+
+
+def test_the_mark_for_torch_compile_is_the_one_of_torch():
+    ours, theirs = asked_once(lambda: 1), torch.compiler.assume_constant_result(lambda: 1)
+    assert vars(ours) == vars(theirs) != {}
 
 
 def test_a_traced_dropout_draws_anew():
