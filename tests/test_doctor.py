@@ -232,7 +232,9 @@ def test_a_slow_machine(monkeypatch):
     assert found.state == WARNING and "planted" in found.remedy
 
 
-@pytest.mark.parametrize(("written", "minutes"), [("58 s", "1.0"), ("90 s", "1.5"), ("1.6 min", "1.6")])
+@pytest.mark.parametrize(
+    ("written", "minutes"), [("58 s", "1.0"), ("90 s", "1.5"), ("1.6 min", "1.6")]
+)
 def test_the_time_of_lesson_04_in_both_of_its_units(monkeypatch, tmp_path, written, minutes):
     monkeypatch.setattr(doctor, "_speed", lambda: doctor.SPEED_SECONDS)
     monkeypatch.setattr(doctor, "describe_machine", lambda: {"cores": 2})
