@@ -94,6 +94,20 @@ def test_a_peer_that_is_not_installed_is_listed_with_its_reason(modules, monkeyp
     assert "mambapy" in missing["mambapy"]
 
 
+@pytest.mark.parametrize("operation", TOY)
+def test_pytorchs_scan_is_called_where_it_is_named(modules, monkeypatch, operation):
+    """Its outputs are ours, so a call that never reached it would look like a fast one."""
+    asked, scan = [], modules["peers"]._associative_scan
+    monkeypatch.setattr(
+        modules["peers"], "_associative_scan", lambda *ab: asked.append(1) or scan(*ab)
+    )
+    call = modules["peers"].build(
+        operation, "torch associative_scan", {"B": 1, "L": 2, **TOY[operation]}
+    )
+    call.run()
+    assert asked == [1]
+
+
 def test_a_slow_contender_takes_no_further_part(modules, monkeypatch):
     layers = modules["layers"]
     sizes = {"B": 1, "L": 2, **TOY["s5"]}
