@@ -126,7 +126,7 @@ def _rates(result: dict) -> list[str]:
         [text, f"{result['rates'][key] / unit:.1f}", f"{result['rates_after'][key] / unit:.1f}"]
         for key, (text, unit) in names.items()
     ]
-    text = "The floors use the rates before. Far apart: the machine was not quiet."
+    text = "The floors use the faster of the two. Far apart: the machine was not quiet."
     header = ["measured rate", "before", "after"]
     return ["## The machine's rates", "", text, "", *_table(header, lines)]
 
