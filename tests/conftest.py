@@ -1,4 +1,4 @@
-"""Shared by all tests: the order in which they run, a closed network, and a tiny lesson."""
+"""Shared by all tests: their order, the examples they draw, a closed network, a tiny lesson."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 WORKER = "PYTEST_XDIST_WORKER"
 # tqdm reads it when it is imported. Tests of bars want them; those without bars set it again.
@@ -21,6 +22,13 @@ if WORKER in os.environ:
     # Two workers on two cores: without this each starts as many threads as there are cores, and so
     # do the kernels of the notebooks, which inherit it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples in every run, so that the same code gives the same answer. For new examples, as
+# often as wanted: pytest --hypothesis-profile search
+_ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **_ANY_SPEED)
+settings.register_profile("search", **_ANY_SPEED)
+settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -28,7 +28,7 @@ def rows_of(batches):
     return pieces
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     max_len=st.integers(1, 60), max_tokens=st.integers(1, 900), seed=st.integers(0, 9),
     epoch=st.integers(0, 3),

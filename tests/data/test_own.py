@@ -616,7 +616,7 @@ def read_plainly(content: bytes) -> list[tuple]:
 
 
 @pytest.mark.filterwarnings("ignore::ss4rec_lib.data.DataWarning")
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(content=mutated(BASE))
 def test_a_mutated_file_of_interactions_is_read_rightly_or_refused(
     tmp_path_factory, content
@@ -631,7 +631,7 @@ def test_a_mutated_file_of_interactions_is_read_rightly_or_refused(
 
 
 @pytest.mark.filterwarnings("ignore::ss4rec_lib.data.DataWarning")
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(content=mutated(BASE_TITLES))
 def test_a_mutated_file_of_titles_is_read_rightly_or_refused(tmp_path_factory, content) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -669,6 +669,6 @@ def is_read(content: bytes, folder) -> bool:
 @pytest.mark.filterwarnings("ignore::ss4rec_lib.data.DataWarning")
 def test_some_mutations_are_read_and_some_refused(tmp_path) -> None:
     """Without both the tests above would show little."""
-    seek = settings(database=None, deadline=None)
+    seek = settings(database=None)
     assert is_read(find(mutated(BASE), lambda c: c != BASE and is_read(c, tmp_path), settings=seek), tmp_path)
     assert not is_read(find(mutated(BASE), lambda c: not is_read(c, tmp_path), settings=seek), tmp_path)

@@ -28,7 +28,7 @@ def ratings():
     return planted_ratings(n_users=40, n_items=30, mean_length=15, seed=2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 200), st.integers(2, 12), st.integers(0, 5))
 def test_every_row_is_tested_in_exactly_one_fold(n, k, seed):
     k = min(k, n)
@@ -40,7 +40,7 @@ def test_every_row_is_tested_in_exactly_one_fold(n, k, seed):
         assert (np.diff(fold.test) > 0).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 300), st.floats(0.01, 0.99), st.integers(0, 5))
 def test_a_random_split_holds_out_the_share_asked_for(n, share, seed):
     train, test = random_split(n, share, seed)

@@ -40,7 +40,7 @@ def recbole(metric: str, hits: np.ndarray) -> float:
     return (1 / first).mean()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 10_000))
 def test_equals_recbole_definitions_when_there_are_no_ties(n_items, n_users, seed):
     rng = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def test_equals_recbole_definitions_when_there_are_no_ties(n_items, n_users, see
             assert result[f"{metric}@{k}"] == pytest.approx(recbole(metric, hits), abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 2), min_size=2, max_size=6), st.data())
 def test_ties_are_the_average_over_all_ways_to_break_them(scores, data):
     target = data.draw(st.integers(0, len(scores) - 1))

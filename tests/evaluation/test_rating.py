@@ -21,7 +21,7 @@ from ss4rec_lib.models import ModelConfig, Recommender
 RATINGS = st.lists(st.tuples(st.integers(1, 5), st.floats(1, 5)), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(RATINGS, st.floats(1, 5))
 def test_metrics_are_their_definitions(pairs, train_mean):
     actual, predicted = (list(column) for column in zip(*pairs, strict=True))
@@ -114,7 +114,7 @@ def test_the_standard_error_is_that_of_a_bootstrap_over_users():
     assert result["rmse_se"] == pytest.approx(np.std(draws), rel=0.1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(RATINGS, st.integers(1, 12))
 def test_the_calibration_table_holds_every_target_once_in_order(pairs, n_bins):
     actual, predicted = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))

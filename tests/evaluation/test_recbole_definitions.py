@@ -64,7 +64,7 @@ def ranked(row, k):
     return sorted(range(1, len(row)), key=lambda item: -float(row[item]))[:k]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 30), st.integers(1, 12), st.integers(0, 10_000), st.data())
 def test_metrics_are_those_of_recboles_documentation(n_items, n_users, seed, data):
     k = data.draw(st.integers(1, n_items))
@@ -80,7 +80,7 @@ def test_metrics_are_those_of_recboles_documentation(n_items, n_users, seed, dat
     assert result[f"mrr@{k}"] == pytest.approx(mrr(recommended, relevant), abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(0, 2), min_size=5, max_size=5), st.integers(1, 5)),

@@ -39,7 +39,7 @@ def enumerated(name, scores, target, n_negatives, replacement):
     return np.mean(values)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(0, 2), min_size=3, max_size=5),
     st.sampled_from(METRICS),
@@ -74,7 +74,7 @@ def test_one_negative_is_the_auc(replacement):
     assert sampled_gain("hr@1", n, 1, replacement=replacement) == pytest.approx(auc)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(3, 60), st.data())
 def test_gain_of_a_random_rank_is_that_of_a_random_place_among_those_ranked(n, data):
     m = data.draw(st.integers(1, n - 1))

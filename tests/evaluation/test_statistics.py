@@ -71,7 +71,7 @@ def test_bootstrap_intervals_hold_the_true_mean_as_often_as_they_say():
     assert 0.40 <= covered[0.5] / 400 <= 0.60
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(-20, 20), min_size=2, max_size=30), st.integers(-8, 8))
 def test_bootstrap_follows_a_change_of_unit(values, shift):
     values = np.array(values, dtype=float)

@@ -37,7 +37,7 @@ def in_own_half(scores):
     return own.mean()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     alpha=st.sampled_from([0.5, 1.0, 41.0]),

@@ -44,7 +44,7 @@ def brute_force(chosen, history, n_neighbours, shrinkage):
     return scores
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     n_users=st.integers(1, 12),

@@ -25,7 +25,7 @@ def recent(split, **options):
     return RecentPopularity.fit(split, RecentPopularityConfig(**options), TrainingConfig()).model
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.integers(0, 400)), min_size=1, max_size=40),
     st.lists(st.integers(-50, 450), min_size=1, max_size=6),

@@ -59,7 +59,7 @@ def inputs(seed, B=2, L=9):
     return items, delta, ratings, targets
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 100), st.integers(0, 7), st.booleans(), st.sampled_from([0, 4]))
 def test_nothing_after_a_position_changes_its_prediction(seed, k, use_ratings, user_factors):
     """Position k: the target's rating is ratings[k + 1], the future items[k + 1:] and so on."""

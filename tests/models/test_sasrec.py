@@ -146,7 +146,7 @@ def test_scores_are_inner_products_with_score_weight_and_every_parameter_learns(
         assert parameter.grad.abs().sum() > 0, name
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 10**8), min_size=1, max_size=12), st.integers(1, 80))
 def test_ages_are_exact_and_buckets_grow_with_them(seconds, n_buckets):
     delta = torch.tensor([seconds], dtype=torch.float32)

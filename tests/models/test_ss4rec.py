@@ -101,7 +101,7 @@ def test_step_gives_the_same_hidden_vector_as_the_whole_history(model_type):
 
 
 @model_types
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     cuts=st.lists(st.integers(1, 69), unique=True, max_size=6).map(sorted),
     seed=st.integers(0, 1_000),

@@ -23,7 +23,7 @@ LAMBDAS = st.builds(complex, st.floats(-300, -1e-6), st.floats(-300, 300))
 DELTAS = st.one_of(st.just(0.0), st.floats(-9, 6).map(lambda e: 10.0**e))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(LAMBDAS, DELTAS)
 def test_scale_is_accurate_at_every_size(Lambda, Delta):
     expected = exact_scale(Lambda, Delta)
@@ -39,7 +39,7 @@ def test_scale_is_accurate_at_every_size(Lambda, Delta):
         assert abs(complex(scale[0, 0, 0]) - expected) <= bound + 1e-300
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(LAMBDAS, DELTAS)
 def test_single_precision_gradients_do_not_cancel(Lambda, Delta):
     gradients = []

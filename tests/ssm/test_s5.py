@@ -194,7 +194,7 @@ def outputs_and_gradients(layer: S5, u, delta, state, dtype):
     return [y.detach(), torch.view_as_real(last.detach()), *torch.autograd.grad(loss, leaves)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 10), st.integers(1, 40), st.integers(1, 40), st.integers(0, 10_000),
     st.sampled_from([0.0, 1e-3, 1.0, 60.0, 3_600.0]),

@@ -107,7 +107,7 @@ def test_reference_selective_gradients():
     assert torch.autograd.gradcheck(lambda *t: selective_scan(*t, backend="reference"), inputs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SIZES)
 def test_selective_backends_equal_reference(sizes):
     inputs = selective_inputs(*sizes)
@@ -125,7 +125,7 @@ def test_numba_compiled_for_its_number_of_states_equals_reference(states):
     assert_close(values_and_gradients(selective_scan, inputs, "numba"), expected, 2e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SIZES)
 def test_diagonal_backends_equal_reference(sizes):
     batch, length, states, _, seed = sizes

@@ -26,7 +26,7 @@ if not INTERPRETED and not torch.cuda.is_available():
 from ss4rec_lib.ssm.kernels import triton_mamba, triton_s5  # noqa: E402
 
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
-few = settings(max_examples=8, deadline=None)
+few = settings(max_examples=8)
 SEEDS, LONGEST = st.integers(0, 999), st.sampled_from([1.0, 1e4, 1e9])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ss4rec_lib.data import (
@@ -206,7 +206,7 @@ def tables(draw):
     return pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables())
 def test_ratings_come_back_exactly(tmp_path_factory, table):
     folder = write_recbole(table, tmp_path_factory.mktemp("recbole"), "any")
@@ -218,14 +218,14 @@ def test_ratings_come_back_exactly(tmp_path_factory, table):
 
 
 @pytest.mark.parametrize("ordering", ORDERINGS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 200))
 def test_a_split_comes_back_as_the_same_split(tmp_path_factory, ordering, seed):
     """Also with times rounded as RecBole rounds them: its order is the split's own order."""
     ratings = planted_ratings(n_users=12, n_items=15, mean_length=12, seed=seed)
+    if ordering == "recbole-float32":  # rows that become one by rounding are the next test's
+        ratings = ratings[~ratings.assign(timestamp=rounded(ratings)).duplicated(KEY)]
     split = leave_one_out(ratings, ordering, min_interactions=3)
-    if ordering == "recbole-float32":
-        assume(not ratings.assign(timestamp=rounded(ratings)).duplicated(KEY).any())
     back = read_recbole(write_recbole(split, tmp_path_factory.mktemp("recbole"), "any"))
     assert leave_one_out(back, ordering, 3).fingerprint() == split.fingerprint()
     theirs = leave_one_out(back, "recbole-float32", 3).sequences

@@ -25,7 +25,7 @@ def both(M, V, d, scale=1.0, seed=0):
     return found, expected, gradients, wanted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(M=st.integers(1, 90), V=st.integers(1, 300), d=st.integers(1, 20), seed=st.integers(0, 99))
 def test_it_is_cross_entropy_in_float64_to_rounding(M, V, d, seed):
     found, expected, gradients, wanted = both(M, V, d, seed=seed)
