@@ -17,7 +17,7 @@ Compare sampled figures only with figures of the same m, N and sampling.
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats is loaded when first used: it takes a second
 
 from ss4rec_lib.evaluation.ranking import GAINS, parse_metric
 
@@ -86,9 +86,9 @@ def _gain(
     j = np.arange(k)[:, None]  # negatives above the target, (K, 1)
     if replacement:
         share = (ranks - 1) / max(n_items - 1, 1)
-        probability = stats.binom.pmf(j, n_negatives, share)  # (K, n)
+        probability = scipy.stats.binom.pmf(j, n_negatives, share)  # (K, n)
     else:
-        probability = stats.hypergeom.pmf(j, n_items - 1, ranks - 1, n_negatives)  # (K, n)
+        probability = scipy.stats.hypergeom.pmf(j, n_items - 1, ranks - 1, n_negatives)  # (K, n)
     return GAINS[metric](np.arange(1, k + 1, dtype=np.float64)) @ probability
 
 

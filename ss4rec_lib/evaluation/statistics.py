@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats is loaded when first used: it takes a second
 
 from ss4rec_lib.evaluation.ranking import RankingResult
 
@@ -66,7 +66,7 @@ def bootstrap_interval(
     if (values == values[0]).all():
         return float(values[0]), float(values[0])
     rng, batch = np.random.default_rng(seed), 1 + 1_000_000 // len(values)  # 8 MB at a time
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=samples, batch=batch, confidence_level=level, rng=rng
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
@@ -135,7 +135,7 @@ def difference_over_seeds(
 
 def _interval(difference: float, error: float, dof: float) -> tuple[float, float, float, float]:
     """Return difference, standard error, and the ends of the 95 % interval of Student's t."""
-    half = float(stats.t.ppf(0.975, dof)) * error
+    half = float(scipy.stats.t.ppf(0.975, dof)) * error
     return difference, error, difference - half, difference + half
 
 
