@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.ticker
-import seaborn as sns
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from matplotlib.axes import Axes
 
 MINUTE = 60.0
 HOUR = 60 * MINUTE
@@ -46,6 +42,8 @@ _LOOK = {
 
 def use_style() -> None:
     """Set the look of every lesson: readable sizes and a palette for colour-blind readers."""
+    import seaborn as sns  # here: it loads scipy.stats, and who only runs lessons draws nothing
+
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=_LOOK)
 
 
