@@ -4,7 +4,7 @@
 #   make test PYTHON=/opt/python3.12/bin/python3.12    a Python of your choice
 #   make lock LOCK_ARGS=--upgrade       newer versions of everything in requirements.lock
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-triton gpu-check lab exercises-copy doctor slides site kit lint lock clean FORCE
+.PHONY: help run test test-long test-browser test-triton gpu-check lab exercises-copy doctor slides site kit lint lock clean FORCE
 
 ARGS ?=
 LAB_ARGS ?=
@@ -54,9 +54,13 @@ run: $(STAMP) ## run the lessons on real data, print where they are and what the
 
 # The data set is fetched first, because no test reaches the network. Of the two workers, one does the
 # tests of a module, or the runs of a lesson (tests/conftest.py).
-test: $(STAMP) ## all tests, the notebooks' committed outputs included
+test: $(STAMP) ## the tests, the committed outputs of the core lessons included
 	@$(PY) -m ss4rec_lib.cli data ml-100k
 	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+test-long: $(STAMP) ## what make test leaves out: deeper lessons, killed batches, benchmarks
+	@$(PY) -m ss4rec_lib.cli data ml-100k
+	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m long
 
 # Looks for Chromium first: without one there is nothing to install.
 test-browser: $(STAMP) ## the lessons clicked through in Chromium; pictures in dist/browser

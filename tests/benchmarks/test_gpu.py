@@ -37,6 +37,7 @@ def test_without_a_gpu_it_is_one_line_and_exit_status_2(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_part_that_can_run_on_a_cpu_does(gpu, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         sys, "argv", ["gpu.py", "--device", "cpu", "--quick", "--out", str(tmp_path)]

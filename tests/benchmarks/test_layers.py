@@ -35,6 +35,7 @@ def modules(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_toy_run_writes_every_number_a_table_and_plots(modules, monkeypatch, tmp_path):
     layers = modules["layers"]
     asked = []

@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_writes_both_files_and_counts_the_products(tmp_path):
     command = [sys.executable, str(FOLDER / "training.py"), "--dataset", "planted", "--quick"]
     done = subprocess.run(

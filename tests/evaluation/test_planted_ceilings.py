@@ -63,7 +63,7 @@ def shuffled_times(ratings, seed):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_time_lifts_ss4rec_above_the_blind_ceiling_and_only_time(seed):
     """Known time: within 5 % of the aware ceiling. No time, or shuffled: not above the blind."""
     n_items = 100

@@ -44,8 +44,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "core": core,
         "solutions": _lessons("solutions"),
     }
+    slow = metafunc.definition.get_closest_marker("slow")
     for name in found.keys() & set(metafunc.fixturenames):
-        metafunc.parametrize(name, found[name], ids=[path.stem for path in found[name]])
+        values = []
+        for path in found[name]:
+            long = [pytest.mark.long] if slow and path.parent.name == DEEPER else []
+            values.append(pytest.param(path, id=path.stem, marks=long))
+        metafunc.parametrize(name, values)
 
 
 @pytest.fixture

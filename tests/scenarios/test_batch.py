@@ -43,6 +43,7 @@ def wait_for(found, process, seconds=200):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
     experiment, store = tmp_path / "grid.yaml", tmp_path / "store"

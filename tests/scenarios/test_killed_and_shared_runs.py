@@ -18,6 +18,7 @@ def environment():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_kill_minus_nine_and_resume(train_words, record_of, timeless, tmp_path):
     program = [sys.executable, "-m", "ss4rec_lib.cli"]
@@ -49,6 +50,7 @@ def test_kill_minus_nine_and_resume(train_words, record_of, timeless, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_two_processes_write_one_run(train_words, record_of, tmp_path):
     with socket.socket() as free:

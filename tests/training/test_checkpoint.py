@@ -240,6 +240,7 @@ KILL = FAST.replace(epochs=12, max_tokens=200)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_killed_twenty_times_it_ends_as_if_nothing_had_happened(split, tmp_path):
     """kill -9 at random moments, among them while a checkpoint is being written."""

@@ -56,7 +56,10 @@ def launch(tmp_path, processes, options, launcher=TORCHRUN):
     return [json.loads(file.read_text()) for file in sorted(tmp_path.glob(f"out{processes}.?"))]
 
 
-@pytest.mark.parametrize("options", [{}, {"history": "full", "max_len": 7, "accumulate": 2}])
+CARRIED = {"history": "full", "max_len": 7, "accumulate": 2}
+
+
+@pytest.mark.parametrize("options", [{}, pytest.param(CARRIED, marks=pytest.mark.long)])
 def test_two_processes_give_the_model_of_one(tmp_path, options):
     (one,) = launch(tmp_path, 1, options)
     two = launch(tmp_path, 2, options)
@@ -67,6 +70,7 @@ def test_two_processes_give_the_model_of_one(tmp_path, options):
     assert two[0]["history"]["train_loss"] == pytest.approx(one["history"]["train_loss"], rel=1e-4)
 
 
+@pytest.mark.long
 def test_accelerates_own_launcher_gives_that_model_too(tmp_path):
     """On one machine it starts one process, however many are asked for; the log says so."""
     (one,) = launch(tmp_path, 1, {})
