@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ss4rec_lib.experiments import load_records
+
 RESULTS = Path(__file__).parents[2] / "results"
 START = 1_000_000_000 // 64 * 64  # where a float32 step begins
 
@@ -74,3 +76,19 @@ def test_the_committed_figures_support_what_the_lesson_says():
     assert with_file["transitions_hr@10"] > 1.96 * with_file["se"]
     assert shuffled["transitions_hr@10"] < -1.96 * shuffled["se"]
     assert by_pair["exact, shuffled", "exact, file"]["transitions_hr@10"] < 0
+
+
+def test_a_model_on_shuffled_rows_is_trained_as_one_in_the_order_of_the_file():
+    """A data set of another name has other defaults, so a run may differ in more than its rows."""
+
+    def options(record):
+        incidental = {"backend", "seed", "device", "checkpoint_seconds"}
+        parts = record["config"]["model"], record["config"].get("training", {})
+        kept = [{key: part[key] for key in part.keys() - incidental} for part in parts]
+        return record["model"], record["protocol"]["ordering"], *kept
+
+    records = load_records() | load_records(ablations=True)
+    in_order = [options(r) for r in records.values() if r["dataset"] == "ml-1m"]
+    shuffled = {name: r for name, r in records.items() if r["dataset"] == "ml-1m-shuffled"}
+    assert len(shuffled) >= 4
+    assert [name for name, r in shuffled.items() if options(r) not in in_order] == []
