@@ -23,6 +23,8 @@ STAMP := $(VENV)/.installed
 CODE = $(wildcard conftest.py ss4rec_lib tests tools results benchmarks workflow docs notebooks workshop)
 CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,\
     $(shell command -v $(name))))
+# Of the two workers, one does the tests of a module, or the runs of a lesson (tests/conftest.py).
+TESTS := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 UV = $(or $(wildcard $(VENV)/bin/uv),uv)
 LAB := --config tools/jupyter_server_config.py --ServerApp.root_dir=. \
     --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb
@@ -52,15 +54,14 @@ help: ## list the targets
 run: $(STAMP) ## run the lessons on real data, print where they are and what they measured
 	@$(PY) -m ss4rec_lib.cli lessons $(ARGS)
 
-# The data set is fetched first, because no test reaches the network. Of the two workers, one does the
-# tests of a module, or the runs of a lesson (tests/conftest.py).
+# The data set is fetched first, because no test reaches the network.
 test: $(STAMP) ## the tests, the committed outputs of the core lessons included
 	@$(PY) -m ss4rec_lib.cli data ml-100k
-	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(TESTS)
 
 test-long: $(STAMP) ## what make test leaves out: deeper lessons, killed batches, benchmarks
 	@$(PY) -m ss4rec_lib.cli data ml-100k
-	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m long
+	@$(TESTS) -m long
 
 # Looks for Chromium first: without one there is nothing to install.
 test-browser: $(STAMP) ## the lessons clicked through in Chromium; pictures in dist/browser
